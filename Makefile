@@ -1,0 +1,26 @@
+# Two commands: `make demo` and `make test`. Each makes the environment first if it is missing.
+# MMSSKD_VENV names another place for it than .venv.
+
+export MMSSKD_VENV ?= .venv
+PY := $(MMSSKD_VENV)/bin/python
+TASK ?= classification
+
+.PHONY: demo test lint env help
+
+help:
+	@echo 'make demo   train teacher, plain student and stage-by-stage student on handwritten digits (under 5 minutes)'
+	@echo 'make test   run the test suite'
+	@echo 'make lint   ruff: format and lint'
+	@echo 'make env    only make the environment in $(MMSSKD_VENV)'
+
+env:
+	@tools/setup_env.sh "$(MMSSKD_VENV)"
+
+demo: env
+	@$(PY) tools/demo.py $(TASK)
+
+test: env
+	@$(PY) -m pytest
+
+lint: env
+	@$(PY) -m ruff format --check . && $(PY) -m ruff check .

@@ -1,0 +1,9 @@
+# ResNet-32 on CIFAR-100, trained plainly.
+_base_ = [
+    '../_base_/models/cifar_resnet.py',
+    '../_base_/datasets/cifar100.py',
+    '../_base_/schedules/cifar100_240e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(backbone=dict(depth=32))

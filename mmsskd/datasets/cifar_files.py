@@ -1,0 +1,110 @@
+"""Images of one's own in the Python format of CIFAR."""
+
+import math
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmpretrain.datasets import BaseDataset
+
+from ..errors import ConfigError, candidates
+from ..registry import DATASETS
+
+LABEL_KEYS = ('labels', 'fine_labels', 'coarse_labels')
+# what an array is made of; a pickle that names anything else could run code
+ALLOWED = {
+    ('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode'),
+    *((f'numpy.{core}.{module}', name) for core in ('core', '_core')
+      for module, name in (('multiarray', '_reconstruct'), ('multiarray', 'scalar'), ('numeric', '_frombuffer'))),
+}  # fmt: skip
+
+
+@DATASETS.register_module()
+class CIFARFiles(BaseDataset):
+    """Images of one's own in the Python format of CIFAR (https://www.cs.toronto.edu/~kriz/cifar.html).
+
+    A file is a pickled dict: ``data``, an array (N, 3 * S * S) of uint8, each row one square image, all of red, then green, then
+    blue; and, where there are labels, N whole numbers from 0 under ``labels``, ``fine_labels`` or ``coarse_labels``. Files without
+    labels serve phases without task loss. mmpretrain's ``CIFAR10`` reads only the original files, by their checksums.
+
+    Args:
+        data_root: Folder of the files.
+        files: Name of the file, or names of the files, of this split.
+        classes: Class names. Given, labels beyond them are an error.
+        label_key: Where a file holds several kinds of labels, which; None: the first of the three above.
+        pipeline, test_mode, indices: As for any dataset. Images are (S, S, 3) in the order blue, green, red, as those that
+            OpenMMLab reads from files: with ``to_rgb=True`` in the data_preprocessor the network sees both alike.
+
+    Raises:
+        ConfigError: A file is missing, unreadable, or its arrays do not agree.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        files: str | Sequence[str],
+        pipeline: Sequence = (),
+        test_mode: bool = False,
+        classes: Sequence[str] | None = None,
+        label_key: str | None = None,
+        indices: int | Sequence[int] | None = None,
+    ):
+        self.files = [files] if isinstance(files, str) else list(files)
+        self.label_key = label_key
+        self.folder = Path(data_root)
+        super().__init__(ann_file='', pipeline=pipeline, test_mode=test_mode, classes=classes, indices=indices)
+
+    def load_data_list(self) -> list[dict]:
+        return [sample for name in self.files for sample in self._read(name)]
+
+    def _read(self, name: str) -> list[dict]:
+        path = self.folder / name
+        if not path.is_file():
+            near = sorted(file.name for file in self.folder.glob('*') if file.is_file()) if self.folder.is_dir() else []
+            raise ConfigError(f'CIFARFiles: no file {str(path)!r} in {Path.cwd()}; {candidates(name, near)}')
+        try:
+            with path.open('rb') as file:
+                content = _ArraysOnly(file, encoding='latin1').load()
+        except Exception as error:
+            raise ConfigError(f'CIFARFiles: cannot read {str(path)!r} as a pickled dict of arrays ({error})') from error
+        data = content.get('data') if isinstance(content, dict) else None
+        size = math.isqrt(data.shape[1] // 3) if isinstance(data, np.ndarray) and data.ndim == 2 else 0
+        if not size or data.shape[1] != 3 * size * size or data.dtype != np.uint8:
+            keys = f'the keys {list(content)[:8]}' if isinstance(content, dict) else type(content).__name__
+            found = f'{data.dtype} {data.shape}' if isinstance(data, np.ndarray) else keys
+            raise ConfigError(f"CIFARFiles: {str(path)!r}: 'data' must be uint8 of shape (N, 3 * S * S), found {found}")
+        images = np.ascontiguousarray(data.reshape(-1, 3, size, size)[:, ::-1].transpose(0, 2, 3, 1))
+        labels = self._labels(content, path, len(images))
+        if labels is None:
+            return [dict(img=image) for image in images]
+        return [dict(img=image, gt_label=label) for image, label in zip(images, labels)]
+
+    def _labels(self, content: dict, path: Path, count: int) -> list[int] | None:
+        keys = [self.label_key] if self.label_key else [key for key in LABEL_KEYS if key in content][:1]
+        if not keys:
+            return None
+        if keys[0] not in content:
+            raise ConfigError(f'CIFARFiles.label_key: {str(path)!r} has no {keys[0]!r}; {candidates(keys[0], content)}')
+        labels = list(content[keys[0]])
+        if len(labels) != count:
+            raise ConfigError(f'CIFARFiles: {str(path)!r} holds {count} images but {len(labels)} {keys[0]}')
+        most = len(self.CLASSES) if self.CLASSES else None
+        wrong = [
+            label
+            for label in labels
+            if not isinstance(label, (int, np.integer)) or label < 0 or (most is not None and label >= most)
+        ]
+        if wrong:
+            allowed = f'0 to {most - 1}' if most else 'whole numbers from 0'
+            raise ConfigError(f'CIFARFiles: {str(path)!r}: {keys[0]} must be {allowed}, found {wrong[0]!r}')
+        return [int(label) for label in labels]
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """An unpickler that makes arrays, lists, dicts, strings and numbers, and nothing else."""
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f'it names {module}.{name}, which is no array')
+        return super().find_class(module, name)

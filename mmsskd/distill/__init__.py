@@ -1,0 +1,7 @@
+"""The method: it knows stages and phases, but no task. Imports torch and mmengine only."""
+
+from .distiller import StagewiseDistiller
+from .mimic_loss import FeatureMimicLoss
+from .schedule_hook import StageScheduleHook
+
+__all__ = ['FeatureMimicLoss', 'StageScheduleHook', 'StagewiseDistiller']

@@ -1,0 +1,85 @@
+"""Each phase is tried before the first one begins, so that a mistake in the last recipe does not show after days of training."""
+
+import random
+from collections.abc import Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from ..errors import ConfigError
+from .distiller import StagewiseDistiller
+from .phases import Phase
+from .recipe import build_optimisation, check_optimizer
+
+IMAGES = 2
+
+
+def rehearse(
+    runner: Runner,
+    distiller: StagewiseDistiller,
+    phases: Sequence[Phase],
+    loaders: Sequence[DataLoader],
+    iterations: Sequence[int],
+) -> None:
+    """For each phase build its optimiser and schedulers, and compute its losses on two images, without a gradient.
+
+    Weights, buffers, random states, and the Runner's optimiser stay as they are.
+
+    Raises:
+        ConfigError: Something fails; the message names the phase.
+    """
+    held = runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader
+    batches: dict[DataLoader, dict | None] = {}
+    with _random_states_kept(), torch.no_grad():
+        for number, (phase, loader, count) in enumerate(zip(phases, loaders, iterations), 1):
+            where = f'phase {number} of {len(phases)} ({phase.name})'
+            if not count:
+                raise ConfigError(
+                    f'{where}: its loader gives no batch: {len(loader.dataset)} images, batch_size {loader.batch_size}'
+                )
+            distiller.set_phase(phase)
+            distiller.eval()
+            runner.train_loop.dataloader = loader
+            check_optimizer(phase.optim_wrapper, f'{where}: optim_wrapper')
+            try:
+                build_optimisation(runner, phase, count)
+            except Exception as error:
+                raise ConfigError(
+                    f'{where}: its optim_wrapper or param_scheduler cannot be built: {_say(error)}'
+                ) from error
+            try:
+                if loader not in batches:
+                    batches[loader] = _first_images(loader)
+                if batches[loader] is not None:
+                    distiller.loss(**distiller.data_preprocessor(batches[loader], True))
+            except Exception as error:
+                raise ConfigError(
+                    f'{where}: its losses cannot be computed on the first {IMAGES} images of its loader: {_say(error)}'
+                ) from error
+    runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader = held
+    distiller.train()
+
+
+def _first_images(loader: DataLoader) -> dict | None:
+    """A batch of the first images; None for a data set that cannot be asked for them."""
+    dataset = loader.dataset
+    if not hasattr(dataset, '__getitem__') or not hasattr(dataset, '__len__'):
+        return None
+    return loader.collate_fn([dataset[i] for i in range(min(IMAGES, len(dataset)))])
+
+
+@contextmanager
+def _random_states_kept():
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002  what transforms draw from
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+
+
+def _say(error: Exception) -> str:
+    return f'{type(error).__name__}: {error}'

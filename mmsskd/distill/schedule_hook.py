@@ -1,0 +1,301 @@
+"""When phases change, and what the Runner must do then."""
+
+import time
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import get_rank, is_main_process
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+
+from ..errors import ConfigError, NonFiniteLossError
+from ..registry import HOOKS
+from .batches import PhaseBatches, build_loaders, reseed_samplers, seed_everything
+from .checks import check_run, check_strategy
+from .distiller import StagewiseDistiller
+from .export import export_student, save_checkpoint
+from .phases import HEAD, Phase, parse_phases
+from .recipe import build_optimisation, forget_last_phase, unwrap, wrap_anew
+from .rehearsal import rehearse
+from .resume import begin_epoch_anew, check_resumable, check_same_schedule, restore_gradients, schedule_state
+from .validation import average_buffers, evaluate_teacher, validate_features
+
+
+@HOOKS.register_module()
+class StageScheduleHook(Hook):
+    """Runs a list of phases inside one ordinary Runner, epoch- or iteration-based.
+
+    Which phase it is follows from the Runner's epoch or iteration alone, so a resumed run is where it was. At the start of a
+    phase the distiller is told, the model is wrapped anew for DDP (so that only what trains is reduced), and optimiser,
+    schedulers, gradient accumulation and best-checkpoint bookkeeping start afresh. ``max_epochs`` or ``max_iters`` of the train
+    loop become the sum of the phases.
+
+    Random states are derived from seed, epoch (or iteration) and rank, which makes a resumed run equal to an uninterrupted one.
+
+    Put it into ``default_hooks``, where a downstream config can change one field of it by inheritance::
+
+        default_hooks = dict(stage_schedule=dict(type='mmsskd.StageScheduleHook', transfer=dict(epochs=10), head=dict(epochs=20)))
+
+    Args:
+        phases: List of phases, each a dict with the fields of :class:`~mmsskd.distill.phases.Phase` that are not default.
+            None: each stage alone, then the head (SSKD).
+        transfer: Recipe (``epochs`` or ``iters``, ``optim_wrapper``, ``param_scheduler``, ``train_dataloader``) of the phases
+            without task loss. Lengths and milestones count from the phase's own start.
+        head: The same for phases with task loss; what it leaves out is the run's own ``optim_wrapper`` and
+            ``param_scheduler``.
+        evaluate_teacher: Measure the teacher once on the validation set before training.
+        save_phase_ends: Keep a checkpoint at the end of each phase, from which a run with other later phases can be resumed.
+
+    Raises:
+        ConfigError: Before training, for anything in the schedule that cannot work.
+        NonFiniteLossError: During training, after a checkpoint was saved.
+    """
+
+    priority = 'HIGH'  # before the sampler's seed and the timer, after the runtime info
+
+    def __init__(
+        self,
+        phases: Sequence[dict] | None = None,
+        transfer: dict | None = None,
+        head: dict | None = None,
+        evaluate_teacher: bool = True,
+        save_phase_ends: bool = True,
+    ):
+        self.phase_cfgs, self.transfer, self.head = phases, transfer, head
+        for key, value in (('evaluate_teacher', evaluate_teacher), ('save_phase_ends', save_phase_ends)):
+            if not isinstance(value, bool):
+                raise ConfigError(f'StageScheduleHook.{key} must be True or False, found {value!r}')
+        self.evaluate_teacher = evaluate_teacher
+        self.save_phase_ends = save_phase_ends
+        self.phases: list[Phase] = []
+        self.index: int | None = None
+        self.resumed_inside = False
+        self.pending: dict = {}
+
+    # -- set-up ------------------------------------------------------------------------------------------------------
+
+    def before_run(self, runner: Runner) -> None:
+        check_strategy(runner)
+        if sum(isinstance(hook, StageScheduleHook) for hook in runner.hooks) > 1:
+            raise ConfigError('the config has two StageScheduleHooks (default_hooks, custom_hooks); remove one')
+        if isinstance(runner._train_loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+            self._set_up(runner)
+
+    def _set_up(self, runner: Runner) -> None:
+        """Check the schedule against model and run, build the loaders of all phases, give the train loop its length."""
+        if self.phases:
+            return
+        loop, cfg = runner.train_loop, runner.cfg
+        self.by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        self.distiller = unwrap(runner.model)
+        if not isinstance(self.distiller, StagewiseDistiller):
+            found = type(self.distiller).__name__
+            raise ConfigError(f'StageScheduleHook needs model.type mmsskd.StagewiseDistiller, found {found}')
+        self.phases = parse_phases(
+            self.phase_cfgs,
+            list(self.distiller.stages),
+            'epochs' if self.by_epoch else 'iters',
+            self.transfer,
+            self.head,
+            cfg.get('optim_wrapper'),
+            cfg.get('param_scheduler'),
+        )
+        check_run(runner, self.phases, self.by_epoch, self.distiller)
+        self.loaders = build_loaders(runner, self.phases)
+        rehearse(
+            runner, self.distiller, self.phases, self.loaders, list(map(self._iterations, range(len(self.phases))))
+        )
+        if self.by_epoch:
+            loop._max_epochs = self.phases[-1].end
+        else:
+            loop.dataloader_iterator = PhaseBatches(self, runner)
+        loop._max_iters = sum(self._iterations(i) for i in range(len(self.phases)))
+        unit = 'epochs' if self.by_epoch else 'iterations'
+        lines = [
+            f'  {i} {phase.name}: {phase.length} {unit}, {phase.purpose}' for i, phase in enumerate(self.phases, 1)
+        ]
+        runner.logger.info('\n'.join([f'schedule of {self.phases[-1].end} {unit}:', *lines]))
+        if not any(HEAD in phase.train for phase in self.phases):
+            runner.logger.warning(
+                'no phase trains the head: this run only transfers, the head of the student stays as it was'
+            )
+
+    def _iterations(self, index: int) -> int:
+        phase = self.phases[index]
+        return phase.length * len(self.loaders[index]) if self.by_epoch else phase.length
+
+    def _at(self, step: int) -> int:
+        """Index of the phase that holds epoch or iteration ``step``; the last one once the schedule has ended."""
+        return next((i for i, phase in enumerate(self.phases) if step < phase.end), len(self.phases) - 1)
+
+    def _now(self, runner: Runner) -> int:
+        return runner.epoch if self.by_epoch else runner.iter
+
+    @property
+    def position(self) -> str:
+        """Which phase it is, for the log."""
+        return f'phase {self.index + 1}/{len(self.phases)} {self.phases[self.index].name}'
+
+    # -- entering a phase --------------------------------------------------------------------------------------------
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """On resume: build the phase's own optimiser before the Runner loads its state into it."""
+        if not runner._resume or runner._train_loop is None:
+            return
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        self._set_up(runner)
+        saved = check_resumable(checkpoint, self.distiller, self.by_epoch)
+        step = checkpoint['meta']['epoch' if self.by_epoch else 'iter']
+        index = self._at(step)
+        check_same_schedule(saved, self.phases, step, index)
+        if self.by_epoch:
+            phase = self.phases[index]
+            begun = sum(map(self._iterations, range(index))) + (step - phase.begin) * len(self.loaders[index])
+            begin_epoch_anew(checkpoint, begun, runner.logger)
+        if checkpoint['meta'].get('seed') is not None:
+            reseed_samplers(self.loaders, checkpoint['meta']['seed'])
+        self._enter(runner, index)
+        self.resumed_inside = saved['phase'] == index
+        if not self.resumed_inside:  # the checkpoint closed the phase before: its optimiser is of no use in this one
+            checkpoint.pop('optimizer', None)
+            checkpoint.pop('param_schedulers', None)
+        self.pending = saved['gradients'] if self.resumed_inside else {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Enter the phase in which the run starts or goes on, and measure the teacher."""
+        self.distiller.on_non_finite = lambda values: self._stop(runner, values)
+        self._clock = time.time(), runner.iter
+        self._enter(runner, self._at(self._now(runner)), keep_optimisation=self.index is not None)
+        restore_gradients(self.distiller, self.pending)
+        hub = runner.message_hub
+        if self.evaluate_teacher and runner._val_dataloader is not None:
+            if 'teacher_metrics' not in hub.runtime_info:  # a resumed run has them from its checkpoint
+                metrics = evaluate_teacher(runner, self.distiller)
+                hub.update_info('teacher_metrics', metrics)
+                runner.visualizer.add_scalars({f'teacher/{key}': value for key, value in metrics.items()}, step=0)
+            runner.logger.info(f'teacher on the validation set: {_show(hub.get_info("teacher_metrics"))}')
+        if not self.resumed_inside:
+            self._begin(runner)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        if self.by_epoch:
+            self.advance(runner)
+            seed_everything(runner.seed, runner.epoch)
+            phase = self.phases[self.index]
+            runner.logger.info(
+                f'{self.position} epoch {runner.epoch - phase.begin + 1}/{phase.length}{self._eta(runner)}'
+            )
+
+    def advance(self, runner: Runner) -> None:
+        """Enter the next phase if the current one has ended."""
+        index = self._at(self._now(runner))
+        if index != self.index:
+            self._enter(runner, index)
+            self._begin(runner)
+
+    def _enter(self, runner: Runner, index: int, keep_optimisation: bool = False) -> None:
+        """Make the Runner ready for a phase; ``keep_optimisation`` leaves optimiser and schedulers as a resume loaded them."""
+        phase, self.index = self.phases[index], index
+        for parameter in self.distiller.parameters():
+            parameter.grad = None
+        self.distiller.set_phase(phase)
+        if runner.distributed:
+            wrap_anew(runner, self.distiller)
+            self.distiller.set_phase(phase)  # the wrapping may have converted BN layers
+        runner.train_loop.dataloader = self.loaders[index]
+        for loader in set(self.loaders) - set(self.loaders[index:]):
+            loader._iterator = None  # ends persistent workers that no later phase needs
+        if not keep_optimisation:
+            build_optimisation(runner, phase, self._iterations(index))
+        done = runner.iter - sum(self._iterations(i) for i in range(index))
+        runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), self._iterations(index))
+        # the task metric is measured only where the task is learnt; both train loops look at val_begin
+        begin = runner.cfg.get('train_cfg', {}).get('val_begin', 1)
+        runner.train_loop.val_begin = begin if phase.task_loss else phase.end + 1
+
+    def _begin(self, runner: Runner) -> None:
+        """What happens once, when a phase really begins rather than goes on."""
+        phase = self.phases[self.index]
+        if phase.head_from_teacher:
+            self.distiller.copy_head_from_teacher()
+        forget_last_phase(runner)
+        runner.logger.info(f'{self.position} begins: {phase.purpose}')
+
+    # -- during a phase ----------------------------------------------------------------------------------------------
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if self.by_epoch:
+            return
+        phase, done = self.phases[self.index], runner.iter + 1
+        interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)
+        if done % interval == 0 or done == phase.end:
+            runner.logger.info(f'{self.position} iter {done - phase.begin}/{phase.length}{self._eta(runner)}')
+        self._close_step(runner, done)
+
+    def after_train_epoch(self, runner: Runner, metrics=None) -> None:
+        if self.by_epoch:
+            self._close_step(runner, runner.epoch + 1)
+
+    def _close_step(self, runner: Runner, done: int) -> None:
+        """After an epoch or iteration: equal buffers on all ranks, validation of what is mimicked, the phase's checkpoint."""
+        phase = self.phases[self.index]
+        due = self.by_epoch or done % runner.train_loop.val_interval == 0 or done == phase.end
+        if runner.distributed and due:
+            average_buffers(self.distiller, phase)
+        if due and phase.mimic and runner._val_dataloader is not None:
+            values = validate_features(runner, self.distiller, phase.mimic)
+            for key, value in values.items():
+                runner.message_hub.update_scalar(key, value)
+            runner.visualizer.add_scalars(values, step=done)
+            runner.logger.info(f'{self.position} validation  {_show(values)}')
+        if done == phase.end and done != self.phases[-1].end and self.save_phase_ends and is_main_process():
+            meta = dict(epoch=runner.epoch + self.by_epoch, iter=runner.iter + (not self.by_epoch))
+            save_checkpoint(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        teacher = runner.message_hub.runtime_info.get('teacher_metrics')
+        if teacher and metrics and self.index is not None:
+            student = {key: metrics[key] for key in teacher if key in metrics}
+            runner.logger.info(f'{self.position} student: {_show(student)} | teacher: {_show(teacher)}')
+
+    def _stop(self, runner: Runner, values: str) -> None:
+        phase, iteration = self.phases[self.index], runner.iter + 1
+        meta = dict(epoch=runner.epoch, iter=runner.iter)
+        path = save_checkpoint(runner, f'non_finite_iter_{iteration}_rank{get_rank()}.pth', meta)
+        finite = all(torch.isfinite(parameter).all() for parameter in self.distiller.parameters())
+        weights = (
+            'weights as they were before this step' if finite else 'weights, which are themselves not finite any more,'
+        )
+        raise NonFiniteLossError(
+            f'{self.position}, iteration {iteration} of the run, rank {get_rank()}: {values}. The {weights} '
+            f'are in {path}. Lower the learning rate of this phase ({phase.optim_wrapper.get("optimizer")}), set clip_grad in '
+            'its optim_wrapper, or look for images that are not finite after normalisation.'
+        )
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['stage_schedule'] = schedule_state(self.distiller, self.phases, self.index, self.by_epoch)
+
+    def after_train(self, runner: Runner) -> None:
+        """Write the plain student."""
+        checkpoint = dict(state_dict=self.distiller.state_dict())
+        for hook in runner.hooks:  # an EMA puts its averaged weights in their place, as it does in every checkpoint
+            hook.before_save_checkpoint(runner, checkpoint)
+        if is_main_process():
+            dataset_meta = getattr(runner.train_loop.dataloader.dataset, 'metainfo', None)
+            weights, config = export_student(checkpoint['state_dict'], runner.cfg, runner.work_dir, dataset_meta)
+            runner.logger.info(f'the plain student is in {weights}, its config in {config}')
+
+    def _eta(self, runner: Runner) -> str:
+        """Time left for all phases, from the mean over this run, validation included."""
+        start, first = self._clock
+        done = runner.iter - first
+        if done <= 0:
+            return ''
+        seconds = int((time.time() - start) / done * (runner.max_iters - runner.iter))
+        return f' (whole schedule: eta {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d})'
+
+
+def _show(metrics: dict) -> str:
+    return '  '.join(f'{key}: {value:.4f}' for key, value in metrics.items())

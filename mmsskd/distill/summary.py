@@ -1,0 +1,110 @@
+"""The cut of a pair as a table, to be checked before a run is paid for."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+from .host import host_trains
+from .pairing import pair_stages
+from .phases import HEAD
+from .tap import features_at
+
+COLUMNS = (
+    'stage', 'modules', 'parameters', 'student feature', 'teacher feature', 'adapter', 'student MACs', 'teacher MACs',
+    'backward MACs',
+)  # fmt: skip
+
+
+def stage_table(
+    student: nn.Module,
+    teacher: nn.Module,
+    stages: Sequence[str] | None,
+    teacher_stages: Sequence[str] | None,
+    input_shape: Sequence[int],
+    resize: bool,
+) -> list[dict[str, str]]:
+    """One row for each stage and one for the head; see :func:`~mmsskd.distill.pairing.pair_stages` for the arguments.
+
+    MACs are those of one image, counted while it runs: forward of student and teacher from the image to the tap, and backward
+    through the stage that trains.
+    """
+    own, theirs, adapters = pair_stages(student, teacher, stages, teacher_stages, input_shape, resize)
+    host_trains(student, own.values())  # refuses what training would refuse
+    image = torch.zeros(1, *input_shape)
+    sizes = {name: parameter.numel() for name, parameter in student.named_parameters()}
+    student.eval()
+    rows = []
+    for name, stage in own.items():
+        for parameter_name, parameter in student.named_parameters():
+            parameter.requires_grad_(parameter_name in stage.parameters)
+        with _counter() as forward:
+            feature = stage.feature(features_at(student, image, [stage.tap]))
+        with _counter() as backward:
+            sum(tensor.sum() for tensor in feature).backward()
+        with _counter() as teaching, torch.no_grad():
+            features_at(teacher, image, [theirs[name].tap])
+        adapter = adapters.get(name)
+        values = (
+            name + (f' ({stage.tap})' if stage.tap.removeprefix('backbone.') != name else ''),
+            ' '.join(_outermost(stage.modules, own.values())),
+            short(sum(sizes[parameter] for parameter in stage.parameters)),
+            _shapes(stage.shapes),
+            _shapes(theirs[name].shapes),
+            short(sum(p.numel() for p in adapter.parameters())) if adapter is not None else '-',
+            *(short(counter.get_total_flops() / 2) for counter in (forward, teaching, backward)),
+        )
+        rows.append(dict(zip(COLUMNS, values)))
+    taken = {parameter for stage in own.values() for parameter in stage.parameters}
+    head = sum(size for name, size in sizes.items() if name not in taken)
+    parts = sorted({name.split('.')[0] for name in sizes if name not in taken})
+    rows.append(dict(zip(COLUMNS, (HEAD, ' '.join(parts), short(head), *['-'] * 6))))
+    return rows
+
+
+def _counter() -> FlopCounterMode:
+    """A counter of floating-point operations, two for each MAC; torch's own miscounts the backward of grouped convolutions."""
+
+    def backward(grad, image, weight, bias, stride, padding, dilation, transposed, extra, groups, mask, out_shape=None):
+        return conv_flop_count(image, weight, grad, transposed) * (mask[0] + mask[1])
+
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: backward})
+
+
+def _outermost(modules: Sequence[str], stages) -> list[str]:
+    """The modules that lie wholly in one stage and in no other such module, without ``backbone.``"""
+    shared = {path for path in modules if sum(path in stage.modules for stage in stages) > 1}
+    whole = [path for path in modules if path not in shared]
+    inner = set(whole)
+    return [path.removeprefix('backbone.') for path in whole if path.rpartition('.')[0] not in inner]
+
+
+def format_table(rows: Sequence[dict[str, str]]) -> str:
+    """Rows as aligned plain text."""
+    widths = [max(len(column), *(len(row[column]) for row in rows)) for column in COLUMNS]
+    lines = ['  '.join(column.ljust(width) for column, width in zip(COLUMNS, widths))]
+    lines.append('  '.join('-' * width for width in widths))
+    lines += ['  '.join(row[column].ljust(width) for column, width in zip(COLUMNS, widths)) for row in rows]
+    return '\n'.join(line.rstrip() for line in lines)
+
+
+def count_macs(model: nn.Module, image: torch.Tensor) -> float:
+    """Multiply-accumulate operations of a forward of ``model`` in eval mode."""
+    model.eval()
+    with _counter() as counter, torch.no_grad():
+        model(image, mode='tensor')
+    return counter.get_total_flops() / 2
+
+
+def short(number: float) -> str:
+    """Three digits and a unit: 1.82 G."""
+    for unit in ('', ' K', ' M', ' G'):
+        if number < 999.5 or unit == ' G':
+            return f'{number:.3g}{unit}'
+        number /= 1000
+    raise AssertionError('unreachable')
+
+
+def _shapes(shapes) -> str:
+    return ' + '.join('x'.join(map(str, shape)) for shape in shapes)

@@ -1,0 +1,79 @@
+"""What one forward of a network shows: in which order modules run, what they return, and what that depends on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .tap import feature_tensors
+
+
+@dataclass
+class Trace:
+    """What one untruncated forward showed. Order is counted in module entries and exits."""
+
+    entered: dict[str, int]
+    exited: dict[str, list[int]]
+    outputs: dict[str, object]
+
+
+def watch(model: nn.Module, inputs: Tensor) -> Trace:
+    """Run ``model.extract_feat(inputs)`` once with a graph and note when each module runs and what it returns."""
+    trace, clock, handles = Trace({}, {}, {}), [0], []
+
+    def on_enter(path):
+        def hook(module, args):
+            clock[0] += 1
+            trace.entered.setdefault(path, clock[0])
+
+        return hook
+
+    def on_exit(path):
+        def hook(module, args, output):
+            clock[0] += 1
+            trace.exited.setdefault(path, []).append(clock[0])
+            trace.outputs[path] = output
+
+        return hook
+
+    for path, module in model.named_modules():
+        if path:
+            handles += [module.register_forward_pre_hook(on_enter(path)), module.register_forward_hook(on_exit(path))]
+    try:
+        model.extract_feat(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return trace
+
+
+def nodes_behind(tensors: Sequence[Tensor]) -> set:
+    """Nodes of the autograd graph that ``tensors`` depend on, their own included; nothing is computed."""
+    nodes = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    seen = set(nodes)
+    while nodes:
+        for following, _ in nodes.pop().next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                nodes.append(following)
+    return seen
+
+
+def parameters_behind(tensors: Sequence[Tensor]) -> set[int]:
+    """Identities of the parameters that ``tensors`` depend on."""
+    return {id(node.variable) for node in nodes_behind(tensors) if hasattr(node, 'variable')}
+
+
+def original_tensors(output) -> list[int]:
+    """Places, among the tensors of a module's output, of those that are not made from another one of them.
+
+    A Swin stage of mmdet returns its tokens and, made from them, the smaller ones that the next stage starts with.
+    """
+    tensors = feature_tensors(output)
+    behind = [nodes_behind((tensor,)) for tensor in tensors]
+    return [
+        i
+        for i in range(len(tensors))
+        if not any(j != i and tensors[j].grad_fn in behind[i] and tensors[i].grad_fn not in behind[j]
+                   for j in range(len(tensors)) if tensors[j].grad_fn is not None)
+    ]  # fmt: skip

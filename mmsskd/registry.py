@@ -1,0 +1,15 @@
+"""The child registries of mmsskd. MMEngine finds this module by its name when a config says ``type='mmsskd.X'``, and imports the
+``locations`` on first use, so no ``custom_imports`` is needed."""
+
+from mmengine import registry as root
+from mmengine.registry import Registry
+
+MODELS = Registry('model', parent=root.MODELS, scope='mmsskd', locations=['mmsskd.distill', 'mmsskd.models'])
+HOOKS = Registry('hook', parent=root.HOOKS, scope='mmsskd', locations=['mmsskd.distill'])
+DATASETS = Registry('dataset', parent=root.DATASETS, scope='mmsskd', locations=['mmsskd.datasets'])
+
+# Nothing of ours is in these. A config that is inherited as `mmsskd::...` looks for its samplers, optimisers and schedulers here
+# first, and without a registry of our scope MMEngine warns at each.
+DATA_SAMPLERS = Registry('data sampler', parent=root.DATA_SAMPLERS, scope='mmsskd')
+OPTIMIZERS = Registry('optimizer', parent=root.OPTIMIZERS, scope='mmsskd')
+PARAM_SCHEDULERS = Registry('parameter scheduler', parent=root.PARAM_SCHEDULERS, scope='mmsskd')

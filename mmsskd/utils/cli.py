@@ -1,0 +1,128 @@
+"""What the command-line tools share: config and options, CPU processes, and errors that say one thing."""
+
+import argparse
+import inspect
+import os
+import re
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from mmengine import registry
+from mmengine.config import Config, DictAction
+
+from ..distill import StageScheduleHook, StagewiseDistiller
+from ..distill.export import is_schedule_hook, is_stagewise
+from ..distill.recipe import check_optimizer
+from ..errors import ConfigError, NonFiniteLossError, candidates
+
+NO_OPS = (
+    'detection needs mmcv with compiled ops, which this machine has not. With a C++ compiler: '
+    'pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv==2.3.6 (after torch)'
+)
+
+
+@contextmanager
+def plain_errors():
+    """Turn a mistake into one message and exit code 1.
+
+    Yields an object whose ``training`` the tool sets to True once training runs: from then on an error that is not one of ours
+    keeps its traceback, as it may be a defect in somebody's code. ``MMSSKD_TRACEBACK=1`` keeps all tracebacks.
+    """
+    progress = SimpleNamespace(training=False)
+    try:
+        yield progress
+    except KeyboardInterrupt:
+        print('interrupted; the same command with --resume goes on from the latest checkpoint', file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        ours = isinstance(error, (ConfigError, NonFiniteLossError))
+        if os.environ.get('MMSSKD_TRACEBACK') or (progress.training and not ours):
+            raise
+        print(f'error: {error if ours else _explain(error)}', file=sys.stderr)
+        sys.exit(1)
+
+
+def _explain(error: Exception) -> str:
+    """The message of an exception that others raised, with near names where one was not registered."""
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, ImportError) and ('mmcv._ext' in message or 'mmcv.ops' in message):
+        return NO_OPS
+    found = re.search(r'(\S+) is not in the \S+::(.+?) registry', message)
+    if found:
+        wrong, kind = found.groups()
+        known = {
+            name
+            for root in vars(registry).values()
+            if isinstance(root, registry.Registry) and root.name == kind
+            for tree in (root, *root.children.values())
+            for name in tree.module_dict
+        }
+        return f'there is no {kind} of type {wrong!r}; {candidates(wrong.rpartition(".")[2], sorted(known))}'
+    return f'{type(error).__name__}: {message}\n  (MMSSKD_TRACEBACK=1 shows where)'
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that every tool of OpenMMLab has."""
+    parser.add_argument('--work-dir', help='where logs and checkpoints go; default work_dirs/<name of the config>')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, help='change the config: key=value, key="[a,b]", a.b.c=value'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """The config file of ``args.config`` with the options of the command line; ``pkg::path`` works too.
+
+    Raises:
+        ConfigError: The file does not exist or cannot be read, or our part of it has a field that does not exist.
+    """
+    path = Path(args.config)
+    if not path.is_file():
+        near = [file.name for file in path.parent.glob('*.py')] if path.parent.is_dir() else []
+        raise ConfigError(f'no config file {args.config!r} in {Path.cwd()}; {candidates(path.name, sorted(near))}')
+    try:
+        cfg = Config.fromfile(args.config)
+        cfg.launcher = args.launcher
+        if args.cfg_options:
+            cfg.merge_from_dict(args.cfg_options)
+    except Exception as error:
+        raise ConfigError(f'cannot read the config {args.config!r}: {type(error).__name__}: {error}') from error
+    if not isinstance(cfg.get('model'), dict):
+        raise ConfigError(f'{args.config}: a config needs a `model`, found the keys {sorted(cfg.keys())}')
+    if isinstance(cfg.get('optim_wrapper'), dict):
+        check_optimizer(cfg.optim_wrapper, 'optim_wrapper', cfg.get('default_scope'))
+    if is_stagewise(cfg):
+        _check_fields(cfg.model, StagewiseDistiller, 'model')
+        for name, hook in (cfg.get('default_hooks') or {}).items():
+            if is_schedule_hook(hook):
+                _check_fields(hook, StageScheduleHook, f'default_hooks.{name}')
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join('work_dirs', path.stem)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return cfg
+
+
+def _check_fields(cfg: dict, kind: type, where: str) -> None:
+    """Every key of ``cfg`` must be an argument of ``kind``, and every argument without a default must be there."""
+    fields = inspect.signature(kind).parameters
+    for key in cfg:
+        if key not in fields and key not in ('type', '_scope_'):
+            raise ConfigError(f'{where}: {kind.__name__} has no field {key!r}; {candidates(key, fields)}')
+    for name, field in fields.items():
+        if field.default is inspect.Parameter.empty and name not in cfg:
+            raise ConfigError(f'{where}: {kind.__name__} needs {name!r}, which is not there')
+
+
+def start_processes(cfg: Config) -> None:
+    """Without a GPU, start the processes of a distributed run with gloo; MMEngine itself would ask for a device."""
+    if cfg.launcher != 'pytorch' or torch.cuda.is_available():
+        return
+    torch.distributed.init_process_group('gloo')
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {})}

@@ -1,0 +1,48 @@
+"""The version of mmsskd, and the versions of others that it works with: what is missing or too old stops the import and says what
+to install, what is newer than tested only warns."""
+
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+
+from packaging.version import Version
+
+__version__ = '0.1.0'
+
+# module: distributions that install it, lowest supported, first untested
+SUPPORTED = {
+    'torch': (('torch',), '2.5', '2.14'),
+    'mmengine': (('onedl-mmengine', 'mmengine', 'mmengine-lite'), '0.10.12', '0.11'),
+    'mmcv': (('onedl-mmcv', 'mmcv', 'mmcv-lite'), '2.1.0', '2.4'),
+    'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), '1.2.0', '1.4'),
+    'mmdet': (('onedl-mmdetection', 'mmdet'), '3.3.0', '3.6'),
+}
+REQUIRED = ('torch', 'mmengine')  # detection alone needs mmdet, a machine without a compiler has no full mmcv
+INSTALL = (
+    'pip install "torch==2.12.1" "torchvision==0.27.1", then pip install --no-build-isolation "onedl-mmengine==0.10.12" '
+    '"onedl-mmcv==2.3.6" "onedl-mmpretrain==1.3.6" "onedl-mmdetection==3.5.1"'
+)
+
+
+def installed_version(module: str) -> Version | None:
+    """The version of the distribution that provides ``module``, or None where none is installed. Imports nothing."""
+    for distribution in SUPPORTED[module][0]:
+        try:
+            return Version(version(distribution))
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def check_versions() -> None:
+    """Raise ImportError for a package that is missing or below its lowest supported version, warn for one newer than tested."""
+    for module, (distributions, lowest, untested) in SUPPORTED.items():
+        found = installed_version(module)
+        if found is None and module not in REQUIRED:
+            continue
+        if found is None or found < Version(lowest):
+            state = 'is not installed' if found is None else f'is {found}'
+            raise ImportError(
+                f'mmsskd needs {module} >= {lowest}, which {state} (tested with {distributions[0]}). {INSTALL}'
+            )
+        if Version(found.base_version) >= Version(untested):
+            warnings.warn(f'{module} {found} is newer than what mmsskd is tested with (below {untested})', stacklevel=3)

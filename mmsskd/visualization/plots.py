@@ -1,0 +1,89 @@
+"""The pictures of a report, as matplotlib figures."""
+
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use('Agg')
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .history import History
+
+COLOURS = plt.get_cmap('tab10').colors
+
+
+def mimic_curves(history: History) -> Figure:
+    """Relative error of each stage on the validation set over the epochs of the run."""
+    names = sorted({name for record in history.records for name in record if name.startswith('val/relative_error_')})
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout='constrained')
+    for colour, name in zip(COLOURS, names):
+        steps, values = history.series(name)
+        stage = name.removeprefix('val/relative_error_')
+        axes.plot(steps, values, marker='.', color=colour, label=f'{stage}: {values[-1]:.2f}')
+    axes.set(xlabel='epoch', ylabel='unexplained share of the\nteacher feature’s variance', ylim=(0, None))
+    axes.legend(title='stage: last value')
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def timeline(phases: Sequence[dict]) -> Figure:
+    """What trains in which phase: one row for each part, one bar for each phase; hatched where the task loss counts."""
+    parts = list(dict.fromkeys(part for phase in phases for part in phase['train']))
+    figure, axes = plt.subplots(figsize=(7, 0.5 + 0.4 * len(parts)), layout='constrained')
+    begin = 0
+    for number, phase in enumerate(phases):
+        for part in phase['train']:
+            axes.barh(
+                parts.index(part),
+                phase['length'],
+                left=begin,
+                color=COLOURS[number % 10],
+                hatch='//' if phase['task_loss'] else None,
+                edgecolor='white',
+            )
+        begin += phase['length']
+        axes.axvline(begin, color='grey', linewidth=0.5)
+    axes.set_yticks(range(len(parts)), parts)
+    axes.invert_yaxis()
+    axes.set(xlabel='epoch', xlim=(0, begin), title='what trains when (plain: mimic loss, hatched: task loss)')
+    return figure
+
+
+def feature_maps(images: Tensor, rows: dict[str, Sequence[Tensor]], stages: Sequence[str]) -> Figure:
+    """Feature maps of a few images side by side.
+
+    Args:
+        images: (N, C, H, W), shown as they are.
+        rows: For each network its features, one tensor (N, C, H, W) for each stage. Networks are shown in one scale of grey for
+            each stage and image: mean over channels.
+        stages: Their names.
+    """
+    count, height = len(images), 1 + len(stages) * len(rows)
+    figure, axes = plt.subplots(height, count, figsize=(1.1 * count + 1.2, 1.05 * height), squeeze=False)
+    for column in range(count):
+        image = images[column].permute(1, 2, 0).squeeze(-1)
+        axes[0][column].imshow(_unit(image), cmap='gray')
+        for k in range(len(stages)):
+            maps = [features[k][column].float().mean(0) for features in rows.values()]
+            low, high = min(m.min() for m in maps), max(m.max() for m in maps)
+            for r, values in enumerate(maps):
+                axes[1 + k * len(rows) + r][column].imshow(values, cmap='viridis', vmin=low, vmax=high)
+    labels = ['image', *(f'{stage}\n{name}' for stage in stages for name in rows)]
+    for row, label in zip(axes, labels):
+        row[0].set_ylabel(label, rotation=0, ha='right', va='center', fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    figure.subplots_adjust(left=0.18, right=0.99, top=0.99, bottom=0.01, wspace=0.06, hspace=0.06)
+    return figure
+
+
+def _unit(values: Tensor) -> np.ndarray:
+    values = values.float()
+    return ((values - values.min()) / (values.max() - values.min()).clamp_min(torch.finfo(torch.float32).tiny)).numpy()

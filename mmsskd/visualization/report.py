@@ -1,0 +1,59 @@
+"""A page that needs nothing beside itself: text, tables, and figures as inline SVG."""
+
+import html
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .35rem .8rem; border-bottom: 1px solid #ddd; }
+td:not(:first-child), th:not(:first-child) { text-align: right; } h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; }
+svg { max-width: 100%; height: auto; } p { max-width: 46rem; }
+"""
+
+
+class Report:
+    """Collects sections and writes them as one HTML file.
+
+    Args:
+        title: Heading of the page.
+    """
+
+    def __init__(self, title: str):
+        self.title = title
+        self.parts: list[str] = []
+
+    def text(self, text: str) -> None:
+        self.parts.append(f'<p>{html.escape(text)}</p>')
+
+    def heading(self, text: str) -> None:
+        self.parts.append(f'<h2>{html.escape(text)}</h2>')
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        head = ''.join(f'<th>{html.escape(column)}</th>' for column in columns)
+        body = ''.join('<tr>' + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row) + '</tr>' for row in rows)
+        self.parts.append(f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+
+    def figure(self, figure: Figure, caption: str) -> None:
+        """Add a figure and close it."""
+        buffer = io.StringIO()
+        figure.savefig(buffer, format='svg')
+        plt.close(figure)
+        svg = buffer.getvalue()
+        self.parts.append(f'<figure>{svg[svg.index("<svg") :]}<figcaption>{html.escape(caption)}</figcaption></figure>')
+
+    def write(self, path: str | Path) -> None:
+        """Write the page beside ``path`` and rename it."""
+        title = html.escape(self.title)
+        page = (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
+            f'<body><h1>{title}</h1>{"".join(self.parts)}</body></html>'
+        )
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(f'{path}.part').write_text(page, encoding='utf-8')
+        os.replace(f'{path}.part', path)

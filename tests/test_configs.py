@@ -1,0 +1,124 @@
+"""Every config: built as it stands, on tiny data, and trained two iterations in each phase."""
+
+from pathlib import Path
+
+import cv2
+import mmpretrain.datasets
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers import ROOT, train
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS, MODELS
+
+from mmsskd.distill.export import plain_config
+from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
+from mmsskd.distill.teacher import without_init
+
+SSKD = sorted((ROOT / 'configs/sskd').glob('*.py'))
+PLAIN = sorted((ROOT / 'configs/plain').glob('*.py'))
+
+
+@DATASETS.register_module()
+class FewImages(mmpretrain.datasets.BaseDataset):
+    """Four random images of the size and kind that a config's pipeline expects, with labels 0 to 3."""
+
+    def __init__(self, shape, pipeline, test_mode=False, folder=None):
+        self.shape, self.folder = shape, folder
+        super().__init__(ann_file='', pipeline=pipeline, test_mode=test_mode)
+
+    def load_data_list(self):
+        images = [np.random.default_rng(i).integers(0, 255, self.shape, dtype=np.uint8) for i in range(4)]
+        if self.folder is None:
+            return [dict(img=image, gt_label=i) for i, image in enumerate(images)]
+        for i, image in enumerate(images):
+            cv2.imwrite(f'{self.folder}/{i}.png', image)
+        return [dict(img_path=f'{self.folder}/{i}.png', gt_label=i) for i in range(4)]
+
+
+def inherited(path: Path, folder: Path) -> Config:
+    """The config as a downstream repository inherits it."""
+    (folder / 'downstream.py').write_text(f"_base_ = 'mmsskd::{path.parent.name}/{path.name}'\n")
+    return Config.fromfile(folder / 'downstream.py')
+
+
+def shrink(cfg: Config, folder: Path) -> Config:
+    """The config with data for two iterations and phases of one epoch; all else as it stands."""
+    shape = {'CIFAR100': (32, 32, 3), 'FashionMNIST': (28, 28), 'mmsskd.Digits': (8, 8), 'ImageNet': (256, 256, 3)}
+    head = cfg.default_hooks.get('stage_schedule', {}).get('head', {})
+    loaders = [cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader]
+    for loader in [*loaders, *([head.train_dataloader] if 'train_dataloader' in head else [])]:
+        kind, test_mode = loader.dataset.type, loader in loaders[1:]
+        images = dict(type='FewImages', shape=shape[kind], pipeline=loader.dataset.pipeline, test_mode=test_mode)
+        if kind == 'ImageNet':
+            images['folder'] = str(folder)
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+        loader['dataset'] = ConfigDict(images, _scope_='mmpretrain')
+    cfg.work_dir = str(folder / 'work')
+    cfg.log_level = 'WARNING'
+    return cfg
+
+
+@pytest.mark.parametrize('path', SSKD, ids=lambda path: path.stem)
+def test_stage_by_stage_config(path, tmp_path):
+    cfg = shrink(inherited(path, tmp_path), tmp_path)
+    teacher = build_model(without_init(resolve_model_cfg(cfg.model.teacher, 'teacher')))
+    torch.save(teacher.state_dict(), tmp_path / 'teacher.pth')
+    planned = cfg.train_cfg.max_epochs
+    cfg.model.teacher_checkpoint = str(tmp_path / 'teacher.pth')
+    schedule = cfg.default_hooks.stage_schedule
+    total = sum(phase.epochs for phase in schedule.phases) if 'phases' in schedule else None
+    schedule.head.epochs, full_head = 1, schedule.head.epochs
+    schedule.transfer.epochs, full_transfer = 1, schedule.transfer.epochs
+    for phase in schedule.get('phases', []):
+        phase.epochs = 1
+    runner = train(cfg)
+    stages = len(runner.model.stages)
+    assert (total or stages * full_transfer + full_head) == planned, (
+        'the phases must fill as many epochs as plain training'
+    )
+    assert runner.iter == 2 * (len(schedule.get('phases', [])) or stages + 1)
+    assert (tmp_path / 'work/student.pth').is_file()
+
+
+@pytest.mark.parametrize('path', PLAIN, ids=lambda path: path.stem)
+def test_plain_config(path, tmp_path):
+    cfg = shrink(inherited(path, tmp_path), tmp_path)
+    cfg.train_cfg.max_epochs = 1
+    assert train(cfg).iter == 2
+
+
+@pytest.mark.parametrize('path', SSKD, ids=lambda path: path.stem)
+def test_first_lines_tell_a_stranger_what_it_is(path):
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith('# Stage by stage on ') and 'epochs' in ' '.join(lines[:3])
+    assert len(lines) <= 45
+
+
+@pytest.mark.parametrize('path', SSKD, ids=lambda path: path.stem)
+def test_inherited_config_exports_without_our_scope(path, tmp_path):
+    text = plain_config(inherited(path, tmp_path)).pretty_text
+    assert "_scope_='mmsskd'" not in text and 'StageSchedule' not in text
+
+
+def test_sizes_of_the_field():
+    """Million parameters of the CIFAR-100 pairs as RepDistiller reports them (arXiv 1910.10699, table 1)."""
+    published = {'r20': 0.28, 'r32': 0.47, 'r56': 0.86, 'r110': 1.74, 'r8x4': 1.23, 'r32x4': 7.43}
+    for name, millions in published.items():
+        model = MODELS.build(Config.fromfile(ROOT / f'configs/plain/cifar100_{name}.py').model)
+        count = sum(p.numel() for p in model.parameters()) / 1e6
+        assert count == pytest.approx(millions, abs=0.006), name
+
+
+def test_metafile_lists_every_config_and_states_no_unmeasured_result():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    listed = {}
+    for metafile in index['Import']:
+        for model in yaml.safe_load((ROOT / metafile).read_text())['Models']:
+            listed[model['Config']] = model
+    assert set(listed) == {path.relative_to(ROOT).as_posix() for path in SSKD}
+    readme = (ROOT / 'configs/sskd/README.md').read_text()
+    for path, model in listed.items():
+        assert Path(path).name in readme, path
+        assert (ROOT / model['Teacher']['Config']).is_file() or '::' in model['Teacher']['Config']

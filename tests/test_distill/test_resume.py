@@ -1,0 +1,178 @@
+"""A resumed run ends with the weights of the uninterrupted one, to the bit, wherever it was cut; augmentation included."""
+
+import shutil
+
+import pytest
+import torch
+from helpers import classifier, loader, run_cfg, same, train, weights
+
+from mmsskd.errors import ConfigError
+
+PHASES = [dict(train='layer1'), dict(train='layer2'), dict(train='head')]
+
+
+def cfg_of(work_dir, teacher_path, iters, **hook):
+    """Phases of two epochs, or of four iterations; a checkpoint after each."""
+    cfg = run_cfg(work_dir, teacher_path, iters=iters, hook=dict(phases=[dict(phase) for phase in PHASES], **hook))
+    length = dict(epochs=2) if iters is None else dict(iters=iters)
+    momentum = dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
+    cosine = dict(type='CosineAnnealingLR', by_epoch=iters is None, eta_min=0.001)
+    recipe = dict(optim_wrapper=momentum, param_scheduler=[cosine])
+    cfg.default_hooks.stage_schedule.update(transfer=dict(length, **recipe), head=dict(length, **recipe))
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, teacher_path):
+    """Uninterrupted runs, epoch- and iteration-based."""
+    folders = {}
+    for kind, iters in (('epoch', None), ('iter', 4)):
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        train(cfg_of(folders[kind], teacher_path, iters))
+    return folders
+
+
+def resume(cfg, checkpoint):
+    cfg.resume, cfg.load_from = True, str(checkpoint)
+    return train(cfg)
+
+
+@pytest.mark.parametrize('cut', [1, 2, 3, 4, 5])
+def test_epochs(whole, tmp_path, teacher_path, cut):
+    """Boundaries at 2 and 4; cut one before, at and one after them."""
+    resume(cfg_of(tmp_path, teacher_path, None), whole['epoch'] / f'epoch_{cut}.pth')
+    for last in range(cut + 1, 7):
+        assert same(weights(whole['epoch'] / f'epoch_{last}.pth'), weights(tmp_path / f'epoch_{last}.pth')), last
+    assert same(weights(whole['epoch'] / 'student.pth'), weights(tmp_path / 'student.pth'))
+
+
+@pytest.mark.parametrize('cut', [3, 4, 5, 8, 9])
+def test_iterations(whole, tmp_path, teacher_path, cut):
+    """Boundaries at 4 and 8."""
+    resume(cfg_of(tmp_path, teacher_path, 4), whole['iter'] / f'iter_{cut}.pth')
+    for last in range(cut + 1, 13):
+        assert same(weights(whole['iter'] / f'iter_{last}.pth'), weights(tmp_path / f'iter_{last}.pth')), last
+
+
+def test_iterations_over_a_finite_sampler_and_a_loader_of_the_phase(tmp_path, teacher_path):
+    """Three batches an epoch: the resumed run must come in at the right batch of the right epoch of both loaders."""
+
+    def cfg(folder):
+        cfg = cfg_of(folder, teacher_path, 4)
+        cfg.train_dataloader = loader()
+        cfg.default_hooks.stage_schedule.phases[1].train_dataloader = loader(count=64, batch_size=16)
+        return cfg
+
+    train(cfg(tmp_path / 'whole'))
+    resume(cfg(tmp_path / 'cut'), tmp_path / 'whole' / 'iter_6.pth')
+    assert same(weights(tmp_path / 'whole' / 'iter_12.pth'), weights(tmp_path / 'cut' / 'iter_12.pth'))
+
+
+def test_from_the_checkpoint_of_a_phase_end(whole, tmp_path, teacher_path):
+    resume(cfg_of(tmp_path, teacher_path, None), whole['epoch'] / 'phase2_layer2.pth')
+    assert not (tmp_path / 'epoch_4.pth').exists()
+    assert same(weights(whole['epoch'] / 'epoch_6.pth'), weights(tmp_path / 'epoch_6.pth'))
+
+
+def test_automatic_resume_of_the_latest_checkpoint(whole, tmp_path, teacher_path):
+    shutil.copy(whole['epoch'] / 'epoch_3.pth', tmp_path)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
+    cfg = cfg_of(tmp_path, teacher_path, None)
+    cfg.resume = True
+    train(cfg)
+    assert same(weights(whole['epoch'] / 'epoch_6.pth'), weights(tmp_path / 'epoch_6.pth'))
+
+
+def test_finished_run(whole, tmp_path, teacher_path):
+    resume(cfg_of(tmp_path, teacher_path, None), whole['epoch'] / 'epoch_6.pth')
+    assert same(weights(whole['epoch'] / 'student.pth'), weights(tmp_path / 'student.pth'))
+
+
+def test_teacher_is_not_measured_again(whole, tmp_path, teacher_path):
+    runner = resume(cfg_of(tmp_path, teacher_path, None), whole['epoch'] / 'epoch_3.pth')
+    assert runner.message_hub.get_info('teacher_metrics')
+    scalars = ''.join(path.read_text() for path in tmp_path.glob('*/vis_data/*.json'))
+    assert 'teacher/' not in scalars
+
+
+@pytest.mark.parametrize('iters', [None, 4])
+def test_seed_of_the_checkpoint_holds_when_the_config_has_none(tmp_path, teacher_path, iters):
+    cut, last = ('epoch_3.pth', 'epoch_6.pth') if iters is None else ('iter_6.pth', 'iter_12.pth')
+    cfg = cfg_of(tmp_path / 'whole', teacher_path, iters)
+    cfg.randomness.seed = None
+    train(cfg)
+    cfg = cfg_of(tmp_path / 'cut', teacher_path, iters)
+    cfg.randomness.seed = None
+    resume(cfg, tmp_path / 'whole' / cut)
+    assert same(weights(tmp_path / 'whole' / last), weights(tmp_path / 'cut' / last))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda s: s.phases[0].update(epochs=1), r'Phase 1: length is 1, was 2'),
+        (
+            lambda s: s.phases[1].update(train='stages', mimic='stages'),
+            r"Phase 2: .*train is \['layer1', 'layer2', 'layer3'\], was",
+        ),
+        (lambda s: s.transfer.optim_wrapper.optimizer.update(lr=0.01), r'Phase 1: optimizer is .*0.01.*, was .*0.05'),
+        (
+            lambda s: s.update(phases=[dict(train='layer2'), dict(train='head')]),
+            r"Phase 1: name is 'layer2', was 'layer1'",
+        ),
+    ],
+)
+def test_changed_schedule_is_an_error(whole, tmp_path, teacher_path, change, message):
+    cfg = cfg_of(tmp_path, teacher_path, None)
+    change(cfg.default_hooks.stage_schedule)
+    with pytest.raises(ConfigError, match=f'the schedule has changed since the checkpoint was written. {message}'):
+        resume(cfg, whole['epoch'] / 'epoch_3.pth')
+
+
+def test_phases_that_were_not_reached_may_change(whole, tmp_path, teacher_path):
+    cfg = cfg_of(tmp_path, teacher_path, None)
+    cfg.default_hooks.stage_schedule.phases = [*PHASES[:2], dict(train='layer3', epochs=1), dict(train='all', epochs=1)]
+    runner = resume(cfg, whole['epoch'] / 'epoch_4.pth')
+    assert runner.epoch == 6
+
+
+@pytest.mark.parametrize(('iters', 'cuts', 'last'), [(None, [1, 2, 3], 'epoch_6'), (4, [3, 5], 'iter_12')])
+def test_within_a_window_of_gradient_accumulation(tmp_path, teacher_path, iters, cuts, last):
+    """Windows of two; an epoch has three iterations, so each other epoch, and iterations 3 and 5, end within one."""
+
+    def cfg(folder):
+        cfg = cfg_of(tmp_path / folder, teacher_path, iters)
+        for recipe in (cfg.default_hooks.stage_schedule.transfer, cfg.default_hooks.stage_schedule.head):
+            recipe.optim_wrapper.accumulative_counts = 2
+        return cfg
+
+    train(cfg('whole'))
+    for cut in cuts:
+        resume(cfg(f'cut{cut}'), tmp_path / 'whole' / f'{last.split("_")[0]}_{cut}.pth')
+        assert same(weights(tmp_path / f'whole/{last}.pth'), weights(tmp_path / f'cut{cut}/{last}.pth')), cut
+
+
+def test_a_checkpoint_within_an_epoch_begins_the_epoch_anew(tmp_path, teacher_path, capsys):
+    cfg = cfg_of(tmp_path / 'whole', teacher_path, None)
+    cfg.default_hooks.checkpoint.update(by_epoch=False)
+    train(cfg)
+    runner = resume(cfg_of(tmp_path / 'cut', teacher_path, None), tmp_path / 'whole/iter_8.pth')
+    assert runner.iter == runner.max_iters == 18
+    assert 'taken within epoch 3, which begins anew' in ''.join(p.read_text() for p in tmp_path.glob('cut/*/*.log'))
+
+
+def test_another_student_or_another_kind_of_loop_is_an_error(whole, tmp_path, teacher_path):
+    cfg = cfg_of(tmp_path, teacher_path, None)
+    cfg.model.student = classifier(depth=14)
+    with pytest.raises(
+        ConfigError, match=r'does not fit the student of this run.\n  missing \(\d+\): backbone.layer1.1'
+    ):
+        resume(cfg, whole['epoch'] / 'epoch_3.pth')
+    with pytest.raises(ConfigError, match='of a run that counts epochs, this one counts iterations'):
+        resume(cfg_of(tmp_path, teacher_path, 4), whole['epoch'] / 'epoch_3.pth')
+
+
+def test_checkpoint_of_another_kind_of_run(tmp_path, teacher_path):
+    torch.save(dict(state_dict={}, meta=dict(epoch=1, iter=3), message_hub={}), tmp_path / 'plain.pth')
+    with pytest.raises(ConfigError, match='was not written by a stage-by-stage run'):
+        resume(cfg_of(tmp_path, teacher_path, None), tmp_path / 'plain.pth')

@@ -1,0 +1,234 @@
+"""Stages are found by running the network, whatever its architecture."""
+
+import pytest
+import torch
+from helpers import classifier
+from mmengine.config import ConfigDict
+from mmengine.model import BaseModel
+from torch import nn
+
+from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
+from mmsskd.distill.stages import find_stages
+from mmsskd.distill.tap import features_at
+from mmsskd.distill.teacher import without_init
+from mmsskd.errors import ConfigError
+
+IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+LARGE = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+
+def build(path):
+    return build_model(without_init(resolve_model_cfg(path, 'student')))
+
+
+LAYERS = ['layer1', 'layer2', 'layer3', 'layer4']
+STAGES = ['stages.0', 'stages.1', 'stages.2', 'stages.3']
+PRETRAIN, DET = 'mmpretrain::', 'mmdet::'
+ZOO = [
+    # config, names of the default stages, tap of the last, first parameter of the first
+    (PRETRAIN, 'resnet/resnet18_8xb32_in1k.py', LAYERS, 'backbone.layer4', 'conv1.weight'),
+    (PRETRAIN, 'resnext/resnext50-32x4d_8xb32_in1k.py', LAYERS, 'backbone.layer4', 'conv1.weight'),
+    (PRETRAIN, 'resnet/resnet18_8xb16_cifar10.py', LAYERS, 'backbone.layer4', 'conv1.weight'),
+    (
+        PRETRAIN,
+        'mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
+        ['layer2', 'layer3', 'layer5', 'layer7'],
+        'backbone',
+        'conv1.conv.weight',
+    ),
+    (PRETRAIN, 'convnext/convnext-tiny_32xb128_in1k.py', STAGES, 'backbone', 'downsample_layers.0.0.weight'),
+    (PRETRAIN, 'swin_transformer/swin-tiny_16xb64_in1k.py', STAGES, 'backbone', 'patch_embed.projection.weight'),
+    (
+        PRETRAIN,
+        'efficientnet/efficientnet-b0_8xb32_in1k.py',
+        ['layers.2', 'layers.3', 'layers.4', 'layers.5'],
+        'backbone',
+        'layers.0.conv.weight',
+    ),
+    (
+        PRETRAIN,
+        'mobilenet_v3/mobilenet-v3-small_8xb128_in1k.py',
+        ['layer1', 'layer3', 'layer8', 'layer11'],
+        'backbone',
+        'layer0.conv.weight',
+    ),
+    (
+        PRETRAIN,
+        'shufflenet_v2/shufflenet-v2-1x_16xb64_in1k.py',
+        ['layers.0', 'layers.1', 'layers.2'],
+        'backbone',
+        'conv1.conv.weight',
+    ),
+    (DET, 'retinanet/retinanet_r50_fpn_1x_coco.py', LAYERS, 'backbone.layer4', 'conv1.weight'),
+    (
+        DET,
+        'rtmdet/rtmdet_tiny_8xb32-300e_coco.py',
+        ['stage1', 'stage2', 'stage3', 'stage4'],
+        'backbone.stage4',
+        'stem.0.conv.weight',
+    ),
+    (
+        DET,
+        'convnext/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py',
+        STAGES,
+        'backbone',
+        'downsample_layers.0.0.weight',
+    ),
+    (DET, 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py', STAGES, 'backbone', 'patch_embed.projection.weight'),
+    (
+        DET,
+        'ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py',
+        ['layer2', 'layer3', 'layer5', 'layer7'],
+        'backbone',
+        'conv1.conv.weight',
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ('package', 'path', 'names', 'last_tap', 'first'), ZOO, ids=[row[1].split('/')[0] + row[0][2:4] for row in ZOO]
+)
+def test_resolution_stages_of_the_zoo(package, path, names, last_tap, first):
+    model = build(package + path)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    state = torch.random.get_rng_state()
+    stages = find_stages(model, None, LARGE if 'swin' in path else IMAGE)
+    assert [stage.name for stage in stages] == names
+    assert stages[-1].tap == last_tap
+    assert stages[0].parameters[0] == f'backbone.{first}'
+    owned = [name for stage in stages for name in stage.parameters]
+    backbone = [f'backbone.{name}' for name, _ in model.backbone.named_parameters()]
+    assert sorted(owned) == sorted(backbone)  # each parameter in exactly one stage
+    resolutions = [shape[-1] if len(shape) == 3 else shape[0] for shape in (stage.shapes[0] for stage in stages[:-1])]
+    assert resolutions == sorted(resolutions, reverse=True)
+    # found by looking, not by touching
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert modes == [module.training for module in model.modules()]
+    assert flags == [parameter.requires_grad for parameter in model.parameters()]
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_swin_stage_gives_its_tokens_and_its_downsampling_goes_to_the_next_stage():
+    model = build('mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py')
+    first, second = find_stages(model, None, LARGE)[:2]
+    assert first.shapes == ((3136, 96),)
+    assert 'backbone.stages.0.downsample.reduction.weight' in second.parameters
+    assert (
+        'backbone.stages.0.downsample.norm' in second.modules
+        and 'backbone.stages.0.downsample.norm' not in first.modules
+    )
+
+
+def test_parameters_that_a_container_holds_go_with_the_module_that_uses_them():
+    stages = find_stages(
+        build('mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py'), ['layers.3', 'layers.11'], LARGE
+    )
+    assert {'backbone.cls_token', 'backbone.pos_embed'} <= set(stages[0].parameters)
+    convnext = find_stages(build('mmpretrain::convnext/convnext-tiny_32xb128_in1k.py'), None, IMAGE)
+    assert 'backbone.stages.1.0.gamma' in convnext[1].parameters  # layer scale
+
+
+def test_what_runs_behind_the_last_tap_belongs_to_the_last_stage():
+    last = find_stages(build('mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py'), None, IMAGE)[-1]
+    assert last.tap == 'backbone' and 'backbone.conv2.conv.weight' in last.parameters and last.shapes == ((1280, 2, 2),)
+
+
+def test_neck_as_a_stage_gives_its_levels():
+    model = build('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    stages = find_stages(model, ['layer1', 'layer2', 'layer3', 'layer4', 'neck'], IMAGE)
+    assert stages[-1].tap == 'neck' and len(stages[-1].shapes) == 5
+    assert set(stages[-1].parameters) == {f'neck.{name}' for name, _ in model.neck.named_parameters()}
+
+
+def test_activation_checkpointing_does_not_hide_parameters():
+    model = build(dict(cfg_path='mmpretrain::resnet/resnet18_8xb32_in1k.py', backbone=dict(with_cp=True)))
+    assert [len(stage.parameters) for stage in find_stages(model, None, IMAGE)] == [15, 15, 15, 15]
+    assert model.backbone.layer1[0].with_cp
+
+
+def test_truncated_forward_runs_nothing_behind_the_tap():
+    model = build('mmpretrain::resnet/resnet18_8xb32_in1k.py').eval()
+    ran = []
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda m, a, o, name=name: ran.append(name))
+    feature = features_at(model, IMAGE, ['backbone.layer2'])['backbone.layer2']
+    assert feature[0].shape == (1, 128, 8, 8)
+    assert not any(name.startswith(('backbone.layer3', 'backbone.layer4', 'head', 'neck')) for name in ran)
+    assert len(model.backbone.layer2._forward_hooks) == 1  # only the test's own is left
+
+
+class Toy(BaseModel):
+    """A model with a backbone of one's own."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def extract_feat(self, inputs):
+        return self.backbone(inputs)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.extract_feat(inputs)
+
+
+class Backbone(nn.Sequential):
+    def __init__(self, second=None, inplace=False):
+        super().__init__()
+        self.add_module('one', nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4)))
+        self.add_module('act', nn.ReLU(inplace=inplace))
+        self.add_module('two', second or nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.BatchNorm2d(4)))
+
+
+GREY = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ('names', 'message'),
+    [
+        (['layer1', 'layr2'], r"no module 'layr2'; did you mean 'layer2'\? Candidates: layer2"),
+        (
+            ['layer2', 'layer1'],
+            r"not in the order in which they run; found \['layer2', 'layer1'\], write \['layer1', 'layer2'\]",
+        ),
+        (['layer1', 'layer1'], 'names a stage twice'),
+        (['layer1.0.relu', 'layer2'], "'layer1.0.relu' runs 2 times in a forward"),
+        (['neck'], 'at least one stage must be in the backbone'),
+        ('layer1', "must be a list of module paths .*, found 'layer1'"),
+    ],
+)
+def test_wrong_names_say_what_is_allowed(names, message):
+    model = build_model(ConfigDict(classifier()))
+    with pytest.raises(ConfigError, match=message):
+        find_stages(model, names, torch.randn(1, 1, 8, 8))
+
+
+def test_unused_parameters_are_named():
+    backbone = Backbone()
+    backbone.register_parameter('spare', nn.Parameter(torch.zeros(3)))
+    with pytest.raises(ConfigError, match=r'1 parameters belong to no stage.*backbone\.spare'):
+        find_stages(Toy(backbone), ['one', 'two'], GREY)
+
+
+def test_feature_that_a_later_layer_changes_in_place_is_refused():
+    with pytest.raises(ConfigError, match=r"stage 'one' \(backbone.one\) differs once the layers behind it have run"):
+        find_stages(Toy(Backbone(inplace=True)), ['one', 'two'], GREY)
+    assert len(find_stages(Toy(Backbone()), ['one', 'two'], GREY)) == 2
+
+
+def test_stage_without_parameters_is_refused():
+    with pytest.raises(ConfigError, match="stage 'act' has no parameters"):
+        find_stages(Toy(Backbone()), ['one', 'act', 'two'], GREY)
+
+
+def test_input_that_the_model_does_not_take():
+    with pytest.raises(
+        ConfigError, match=r'does not run on an input of shape \(1, 3, 16, 16\).*\n.*Set model.input_shape'
+    ):
+        find_stages(Toy(Backbone()), ['one', 'two'], torch.randn(1, 3, 16, 16))
+
+
+def test_model_without_backbone():
+    with pytest.raises(ConfigError, match='Linear has no `backbone`'):
+        find_stages(nn.Linear(1, 1), None, GREY)

@@ -1,0 +1,38 @@
+"""Golden numbers: a fixed-seed run on the CPU gives the losses it always gave, stage by stage.
+
+After a change that is meant to alter the numbers: print ``losses_of`` and say in the commit why they moved.
+"""
+
+import json
+
+import pytest
+from helpers import classifier, run_cfg, train
+
+EPOCHS = 6  # of three iterations; the last loss of each
+GOLDEN = {
+    'loss_mimic_layer1': [8.117689, 6.256883, 5.563114, 4.912769, 4.753366, 4.798503],
+    'loss_mimic_layer2': [11.521664, 9.567647, 7.271781, 6.775292, 6.620971, 6.714362],
+    'loss_mimic_layer3': [6.182976, 4.573002, 3.963645, 3.271641, 3.013708, 3.077705],
+    'loss': [2.302351, 2.298693, 2.279429, 2.270763, 2.273408, 2.252417],
+}
+
+
+def losses_of(work_dir) -> dict[str, list[float]]:
+    """For each stage and the head, the loss of the last iteration of each epoch."""
+    lines = [json.loads(line) for line in next(work_dir.glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    found = {name: [line[name] for line in lines if name in line] for name in GOLDEN}
+    found['loss'] = found['loss'][-3 * EPOCHS :]
+    return {name: values[2::3] for name, values in found.items()}
+
+
+def test_losses_of_a_fixed_seed_run(tmp_path, teacher_path):
+    """Adapters included."""
+    cfg = run_cfg(tmp_path, teacher_path, student=classifier(depth=8, width=0.25))
+    adam = dict(optimizer=dict(type='Adam', lr=0.1))
+    cfg.default_hooks.stage_schedule.update(transfer=dict(epochs=EPOCHS, optim_wrapper=adam), head=dict(epochs=EPOCHS))
+    cfg.log_processor.window_size = 1
+    train(cfg)
+    found = losses_of(tmp_path)
+    for name, values in GOLDEN.items():
+        assert found[name] == pytest.approx(values, rel=1e-3), f'{name}: {found[name]}'
+        assert found[name][-1] < found[name][0]

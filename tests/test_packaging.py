@@ -1,0 +1,155 @@
+"""What a stranger installs: a wheel with configs and tools inside, version gates, and a machine without compiled ops."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT, python, run_cfg
+from mmengine.config import Config
+
+from mmsskd import version
+from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
+
+DOWNSTREAM = """
+_base_ = 'mmsskd::sskd/digits_r14x2_r8.py'
+train_dataloader = dict(dataset=dict(indices=128))
+val_dataloader = dict(dataset=dict(indices=50))
+model = dict(teacher_checkpoint='teacher.pth')
+default_hooks = dict(stage_schedule=dict(transfer=dict(epochs=1), head=dict(epochs=1)))
+"""
+
+
+@pytest.fixture(scope='module')
+def installed(tmp_path_factory):
+    """The wheel, installed into a folder of its own; built from a copy of what git would clone."""
+    folder = tmp_path_factory.mktemp('wheel')
+    source = folder / 'source'
+    ignore = shutil.ignore_patterns('.git', '.venv', 'work_dirs', '.mim', '*.egg-info', 'build', '__pycache__', 'data')
+    shutil.copytree(ROOT, source, ignore=ignore)
+    pip = [sys.executable, '-m', 'pip', '--quiet', '--disable-pip-version-check']
+    subprocess.run([*pip, 'wheel', '--no-deps', '--no-build-isolation', '-w', folder, source], check=True)
+    (wheel,) = folder.glob('*.whl')
+    subprocess.run([*pip, 'install', '--no-deps', '--target', folder / 'site', wheel], check=True)
+    return folder / 'site'
+
+
+def test_wheel_carries_configs_tools_and_index(installed):
+    mim = installed / 'mmsskd/.mim'
+    for name in (
+        'configs/sskd/imagenet_r34_r18.py',
+        'configs/sskd/metafile.yml',
+        'tools/train.py',
+        'tools/dist_train.sh',
+    ):
+        assert (mim / name).is_file(), name
+    assert (mim / 'model-index.yml').read_text() == (ROOT / 'model-index.yml').read_text()
+
+
+def test_downstream_config_that_changes_only_the_data(installed, tmp_path):
+    """Two iterations in each phase, from a foreign folder, with the train tool inside the wheel."""
+    teacher = Config.fromfile(ROOT / 'configs/plain/digits_r14x2.py').model
+    torch.save(build_model(resolve_model_cfg(teacher, 'teacher')).state_dict(), tmp_path / 'teacher.pth')
+    (tmp_path / 'mine.py').write_text(DOWNSTREAM)
+    script = (
+        'import mmsskd, runpy, sys; assert mmsskd.__file__.startswith(sys.argv[1]), mmsskd.__file__; '
+        "sys.argv = ['train.py', 'mine.py']; runpy.run_path(mmsskd.__path__[0] + '/.mim/tools/train.py', run_name='__main__')"
+    )
+    result = python('-c', script, installed, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert result.returncode == 0, result.stderr
+    assert 'phase 4/4 head epoch 1/1' in result.stdout
+    assert (tmp_path / 'work_dirs/mine/student.pth').is_file()
+
+
+def test_editable_install_serves_the_checkout():
+    for name in ('configs', 'tools', 'model-index.yml'):
+        link = ROOT / 'mmsskd/.mim' / name
+        assert link.is_symlink() and not os.path.isabs(os.readlink(link)) and link.exists(), link
+
+
+def test_plain_import_does_not_import_mmdet_or_mmpretrain():
+    result = python(
+        '-c', 'import sys, mmsskd; print([m for m in sys.modules if m in ("mmdet", "mmpretrain", "mmcv.ops")])'
+    )
+    assert result.stdout.strip() == '[]', result.stderr
+
+
+def test_requirements_and_extras_agree():
+    from importlib.metadata import metadata
+
+    requires = metadata('mmsskd').get_all('Requires-Dist')
+    lines = (ROOT / 'requirements/mminstall.txt').read_text().splitlines()
+    for line in (line for line in lines if not line.startswith('#')):
+        assert any(requirement.startswith(line) and 'mim' in requirement for requirement in requires), line
+    hard = [requirement for requirement in requires if 'extra ==' not in requirement]
+    assert not any(name in requirement for requirement in hard for name in ('mm', 'torch', 'onedl'))
+
+
+# -- version gates -----------------------------------------------------------------------------------------------------
+
+
+def test_too_old_is_an_import_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(version, 'installed_version', lambda module: version.Version('0.1'))
+    with pytest.raises(ImportError, match=r'mmsskd needs torch >= 2.5, which is 0.1 .* pip install "torch==2.12.1"'):
+        version.check_versions()
+
+
+def test_newer_than_tested_is_a_warning(monkeypatch):
+    monkeypatch.setattr(version, 'installed_version', lambda module: version.Version('99.0+cu130'))
+    with pytest.warns(UserWarning, match='mmengine 99.0.* is newer than what mmsskd is tested with'):
+        version.check_versions()
+
+
+def test_what_is_not_needed_may_be_missing(monkeypatch):
+    real = version.installed_version
+    monkeypatch.setattr(
+        version, 'installed_version', lambda module: None if module in ('mmdet', 'mmcv') else real(module)
+    )
+    version.check_versions()
+    monkeypatch.setattr(version, 'installed_version', lambda module: None)
+    with pytest.raises(ImportError, match='mmsskd needs torch >= 2.5, which is not installed'):
+        version.check_versions()
+
+
+def test_hub_finds_register_all_modules():
+    from mmsskd.utils import register_all_modules
+
+    script = (
+        'from mmsskd.utils import register_all_modules; register_all_modules(); '
+        'from mmengine.registry import DATASETS, DefaultScope; '
+        'print(DefaultScope.get_current_instance().scope_name, DATASETS.children["mmsskd"].module_dict.keys())'
+    )
+    printed = python('-c', script).stdout.splitlines()[-1]
+    assert printed.startswith('mmsskd ') and 'Digits' in printed and 'CIFARFiles' in printed
+    register_all_modules()  # a second time does nothing
+
+
+# -- without a compiler ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def without_ops(tmp_path_factory):
+    """An mmcv as it is where no compiler built its ops: the package without its extension module."""
+    folder = tmp_path_factory.mktemp('mmcv')
+    shutil.copytree(Path(find_spec('mmcv').origin).parent, folder / 'mmcv', ignore=shutil.ignore_patterns('_ext*'))
+    return folder
+
+
+def test_classification_trains_without_ops(without_ops, tmp_path, teacher_path):
+    cfg = run_cfg(tmp_path / 'work', teacher_path, hook=dict(phases=[dict(train='layer1'), dict(train='head')]))
+    cfg.dump(tmp_path / 'config.py')
+    result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', PYTHONPATH=str(without_ops))
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / 'work/student.pth').is_file()
+
+
+def test_detection_without_ops_says_what_is_missing(without_ops, tmp_path, teacher_path):
+    cfg = run_cfg(tmp_path / 'work', teacher_path, student='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    cfg.dump(tmp_path / 'config.py')
+    result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', PYTHONPATH=str(without_ops))
+    assert result.returncode == 1
+    assert 'error: detection needs mmcv with compiled ops' in result.stderr and 'Traceback' not in result.stderr

@@ -1,0 +1,17 @@
+#!/usr/bin/env python
+"""Write the plain student (student.pth, student.py) of any checkpoint of a stage-by-stage run into a folder."""
+
+import argparse
+
+import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.distill.export import export_checkpoint
+from mmsskd.utils.cli import plain_errors
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', help='checkpoint of a stage-by-stage run')
+    parser.add_argument('out_dir', help='folder for student.pth and student.py')
+    args = parser.parse_args()
+    with plain_errors():
+        weights, config = export_checkpoint(args.checkpoint, args.out_dir)
+        print(f'weights: {weights}\nconfig:  {config}')

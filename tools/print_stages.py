@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Print how teacher and student are cut: for each stage its modules, parameters, feature shapes, adapter and MACs.
+
+Neither weights nor data are needed."""
+
+import argparse
+
+from mmengine.logging import MMLogger
+
+import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.distill.export import is_stagewise
+from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
+from mmsskd.distill.summary import format_table, stage_table
+from mmsskd.distill.teacher import without_init
+from mmsskd.errors import ConfigError
+from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config of a stage-by-stage run')
+    add_common_arguments(parser)
+    args = parser.parse_args()
+    MMLogger.get_instance('mmengine', log_level='WARNING')
+    cfg = read_config(args)
+    if not is_stagewise(cfg):
+        raise ConfigError(
+            f'{args.config}: model.type must be mmsskd.StagewiseDistiller, found {cfg.get("model", {}).get("type")}'
+        )
+    model = cfg.model
+    preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
+    student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)))
+    teacher = build_model(without_init(resolve_model_cfg(model.teacher, 'teacher')))
+    rows = stage_table(
+        student,
+        teacher,
+        model.get('stages'),
+        model.get('teacher_stages'),
+        model.get('input_shape', (3, 224, 224)),
+        model.get('resize', False),
+    )
+    print(format_table(rows))
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()

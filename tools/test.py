@@ -1,0 +1,65 @@
+#!/usr/bin/env python
+"""Evaluate a student: from a checkpoint of a stage-by-stage run, or exported. `--teacher` evaluates the teacher as well.
+
+Any other MMEngine config works too. The weights must fit strictly."""
+
+import argparse
+
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
+
+import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.distill.export import is_stagewise, plain_config
+from mmsskd.distill.model_cfg import load_strictly
+from mmsskd.errors import ConfigError
+from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config, start_processes
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file: of the run, or the exported student.py')
+    parser.add_argument('checkpoint', help='checkpoint file: of the run, or the exported student.pth')
+    parser.add_argument('--teacher', action='store_true', help='evaluate the teacher of the config as well')
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def evaluate(cfg, checkpoint: str, key: str, out: str | None = None) -> dict:
+    """Metrics of the plain model of ``cfg`` with the weights at ``checkpoint``."""
+    if out:
+        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+        cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=out)]
+    cfg.load_from, cfg.resume = None, False
+    runner = Runner.from_cfg(cfg)
+    load_strictly(getattr(runner.model, 'module', runner.model), checkpoint, key)
+    return runner.test()
+
+
+def main():
+    args = parse_args()
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        raise ConfigError(f'--out must end in .pkl, found {args.out!r}')
+    cfg = read_config(args)
+    start_processes(cfg)
+    if not cfg.get('test_dataloader'):
+        raise ConfigError(
+            f'{args.config} has no test_dataloader, test_evaluator and test_cfg, so there is nothing to test on'
+        )
+    if args.teacher and not is_stagewise(cfg):
+        raise ConfigError(f'--teacher: {args.config} is not the config of a stage-by-stage run, it names no teacher')
+    results = {}
+    if args.teacher:
+        results['teacher'] = evaluate(
+            plain_config(cfg, 'teacher'), cfg.model.teacher_checkpoint, 'model.teacher_checkpoint'
+        )
+    plain = plain_config(cfg, 'student') if is_stagewise(cfg) else cfg
+    results['student'] = evaluate(plain, args.checkpoint, 'checkpoint', args.out)
+    if is_main_process():
+        for name, metrics in results.items():
+            print(f'{name}: ' + '  '.join(f'{key}: {value:.4f}' for key, value in metrics.items()))
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()

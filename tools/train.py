@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""Train a config: stage by stage, or any other of MMEngine. The arguments are those of mmdet's tools/train.py."""
+
+import argparse
+import os.path as osp
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.distill.model_cfg import read_checkpoint
+from mmsskd.errors import ConfigError
+from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config, start_processes
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--amp', action='store_true', help='mixed precision (needs a GPU)')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale learning rates with the batch size')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='PATH',
+        help='go on from PATH, or from the latest checkpoint of the work dir',
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+class FirstStep(Hook):
+    """Notes that training runs."""
+
+    def __init__(self, progress):
+        self.progress = progress
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.progress.training = True
+
+
+def main(progress):
+    args = parse_args()
+    cfg = read_config(args)
+    if args.amp:
+        cfg.optim_wrapper = dict(cfg.get('optim_wrapper') or {}, type='AmpOptimWrapper', loss_scale='dynamic')
+    if 'AmpOptimWrapper' in str((cfg.get('optim_wrapper') or {}).get('type')) and not torch.cuda.is_available():
+        raise ConfigError('mixed precision needs a GPU, none is available here; leave --amp (or AmpOptimWrapper) out')
+    if args.auto_scale_lr:
+        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+            raise ConfigError(
+                '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config, which has none'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        path = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+        if path is None or ('://' not in path and not osp.isfile(path)):
+            where = f'{cfg.work_dir!r} holds no checkpoint' if args.resume == 'auto' else f'there is no file {path!r}'
+            raise ConfigError(f'nothing to resume: {where}; leave --resume out to start anew')
+        read_checkpoint(path, '--resume')
+        cfg.resume, cfg.load_from = True, path
+    elif cfg.get('load_from'):
+        read_checkpoint(cfg.load_from, 'load_from')
+    start_processes(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(FirstStep(progress))
+    runner.train()
+
+
+if __name__ == '__main__':
+    with plain_errors() as progress:
+        main(progress)
