@@ -12,8 +12,12 @@ import pytest
 import torch
 from helpers import ROOT, classifier, loader, python, run_cfg, same, save_weights, train, weights
 from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
 TOOLS = ROOT / 'tools'
+MANAGERS = (DefaultScope, MessageHub, MMLogger, Visualizer)
 
 
 def write(cfg: Config, path):
@@ -25,11 +29,16 @@ def write(cfg: Config, path):
 def call(monkeypatch, capsys, tool, *args):
     """Run a tool in this process; returns exit code, standard output and standard error."""
     monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+    held = {kind: kind._instance_dict.copy() for kind in MANAGERS}
     try:
         runpy.run_path(str(TOOLS / tool), run_name='__main__')
         code = 0
     except SystemExit as stop:
         code = stop.code
+    finally:  # a run of the same second has the same name: it would log into the stream that pytest closed with this test
+        for kind, instances in held.items():
+            kind._instance_dict.clear()
+            kind._instance_dict.update(instances)
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
