@@ -2,5 +2,6 @@
 
 from .cifar_files import CIFARFiles
 from .digits import Digits
+from .unlabelled_images import UnlabelledImages
 
-__all__ = ['CIFARFiles', 'Digits']
+__all__ = ['CIFARFiles', 'Digits', 'UnlabelledImages']

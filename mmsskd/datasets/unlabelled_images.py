@@ -1,0 +1,94 @@
+"""Photos that nobody has annotated, for phases that look at no label."""
+
+import logging
+import os
+from pathlib import Path
+
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from ..errors import ConfigError
+from ..registry import DATASETS
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
+
+
+@DATASETS.register_module()
+class UnlabelledImages(BaseDataset):
+    """All images in a folder and the folders below it, in the order of their paths.
+
+    An item has ``img_path``, ``img_id``, ``width``, ``height`` (pixels, as the file's header says) and no instances, so the
+    pipeline of a labelled detection set, ``LoadAnnotations`` included, and its ``AspectRatioBatchSampler`` take it as it is.
+
+    Each file is decoded once to the end before its first use: OpenCV gives half an image for a truncated JPEG, and says nothing
+    that a training run would notice.
+
+    Args:
+        data_root: Folder of the images.
+        corrupt: What to do with a file that cannot be decoded to its end: ``'skip'``, warn with its path and take another image
+            in its place, or ``'stop'``, end the run with its path.
+        pipeline, indices: As for any dataset.
+
+    Raises:
+        ConfigError: The folder is missing or holds no image, or another value of ``corrupt``; with ``corrupt='stop'`` also when
+            a corrupt file is met.
+    """
+
+    METAINFO: dict = {}
+
+    def __init__(self, data_root: str, corrupt: str = 'skip', **kwargs):
+        if corrupt not in ('skip', 'stop'):
+            raise ConfigError(f"UnlabelledImages.corrupt must be 'skip' or 'stop', found {corrupt!r}")
+        self.corrupt = corrupt
+        self._checked: dict[str, bool] = {}
+        super().__init__(ann_file='', data_root=data_root, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        root = Path(self.data_root)
+        if not root.is_dir():
+            raise ConfigError(f'UnlabelledImages.data_root: no folder {str(root)!r} in {Path.cwd()}')
+        paths = sorted(
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(root, followlinks=True)
+            for name in names
+            if name.lower().endswith(SUFFIXES)
+        )
+        if not paths:
+            raise ConfigError(f'UnlabelledImages.data_root: {str(root)!r} holds no image ({", ".join(SUFFIXES)})')
+        return [dict(img_path=path, img_id=i, instances=[]) for i, path in enumerate(paths)]
+
+    def get_data_info(self, idx: int) -> dict:
+        from PIL import Image  # reads a header without decoding the image
+
+        info = super().get_data_info(idx)
+        try:
+            with Image.open(info['img_path']) as image:
+                info['width'], info['height'] = image.size
+        except OSError:  # named where it is decoded; a sampler that groups by shape gets a square
+            info['width'] = info['height'] = 1
+        return info
+
+    def prepare_data(self, idx: int):
+        path = super().get_data_info(idx)['img_path']
+        if path not in self._checked:
+            self._checked[path] = self._is_whole(path)
+        if not self._checked[path]:
+            if self.test_mode:  # nothing may stand for it in an evaluation
+                raise ConfigError(f'{path!r} cannot be decoded')
+            return None  # mmengine then takes another image
+        return super().prepare_data(idx)
+
+    def _is_whole(self, path: str) -> bool:
+        from PIL import Image
+
+        try:
+            with Image.open(path) as image:
+                image.draft('L', (image.width // 8, image.height // 8))  # a JPEG: all its data, an eighth of the pixels
+                image.load()
+        except (OSError, SyntaxError, ValueError) as error:
+            message = f'the image {path!r} is corrupt ({error})'
+            if self.corrupt == 'stop':
+                raise ConfigError(f"{message}; mend or remove it, or set corrupt='skip' in its dataset") from error
+            print_log(f'{message}; skipped, another image takes its place', logger='current', level=logging.WARNING)
+            return False
+        return True
