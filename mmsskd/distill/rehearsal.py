@@ -1,5 +1,6 @@
 """Each phase is tried before the first one begins, so that a mistake in the last recipe does not show after days of training."""
 
+import copy
 import random
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
@@ -33,6 +35,8 @@ def rehearse(
     """
     held = runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader
     batches: dict[DataLoader, dict | None] = {}
+    preprocessor = copy.deepcopy(distiller.data_preprocessor)  # its batch augments may remember sizes
+    runner.message_hub.update_info('iter', runner.iter)  # some of them look at it
     with _random_states_kept(), torch.no_grad():
         for number, (phase, loader, count) in enumerate(zip(phases, loaders, iterations), 1):
             where = f'phase {number} of {len(phases)} ({phase.name})'
@@ -54,13 +58,37 @@ def rehearse(
                 if loader not in batches:
                     batches[loader] = _first_images(loader)
                 if batches[loader] is not None:
-                    distiller.loss(**distiller.data_preprocessor(batches[loader], True))
+                    with _same_image_size(distiller.student):
+                        distiller.loss(**preprocessor(copy.deepcopy(batches[loader]), True))
+            except ConfigError:
+                raise
             except Exception as error:
                 raise ConfigError(
                     f'{where}: its losses cannot be computed on the first {IMAGES} images of its loader: {_say(error)}'
                 ) from error
     runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader = held
     distiller.train()
+
+
+@contextmanager
+def _same_image_size(student: nn.Module):
+    """Refuse a student whose loss resizes the preprocessed image: the stages have learnt from images of another size."""
+    seen = []
+    handles = [
+        student.register_forward_pre_hook(lambda module, args: seen.extend(args[:1])),
+        student.backbone.register_forward_pre_hook(lambda module, args: seen.extend(args[:1])),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    sizes = [tuple(image.shape[-2:]) for image in seen if torch.is_tensor(image)]
+    if len(set(sizes)) > 1:
+        raise ConfigError(
+            f'{type(student).__name__} resizes the image inside its loss, from {sizes[0]} to {sizes[1]}; the stages would learn from '
+            'images of another size. Resize in the pipeline or in data_preprocessor.batch_augments.'
+        )
 
 
 def _first_images(loader: DataLoader) -> dict | None:

@@ -12,6 +12,7 @@ from ..errors import ConfigError, NonFiniteLossError
 from ..registry import HOOKS
 from .batches import PhaseBatches, build_loaders, reseed_samplers, seed_everything
 from .checks import check_run, check_strategy
+from .data_checks import check_data
 from .distiller import StagewiseDistiller
 from .export import export_student, save_checkpoint
 from .phases import HEAD, Phase, parse_phases
@@ -102,6 +103,7 @@ class StageScheduleHook(Hook):
         )
         check_run(runner, self.phases, self.by_epoch, self.distiller)
         self.loaders = build_loaders(runner, self.phases)
+        self._check_data(runner)
         rehearse(
             runner, self.distiller, self.phases, self.loaders, list(map(self._iterations, range(len(self.phases))))
         )
@@ -119,6 +121,17 @@ class StageScheduleHook(Hook):
             runner.logger.warning(
                 'no phase trains the head: this run only transfers, the head of the student stays as it was'
             )
+
+    def _check_data(self, runner: Runner) -> None:
+        datasets = {
+            f'train_dataloader of phase {i + 1} ({phase.name})'
+            if phase.train_dataloader
+            else 'train_dataloader': loader.dataset
+            for i, (phase, loader) in enumerate(zip(self.phases, self.loaders))
+        }
+        if runner._val_dataloader is not None:
+            datasets['val_dataloader'] = runner.val_loop.dataloader.dataset
+        check_data(datasets, self.distiller.student, runner.logger)
 
     def _iterations(self, index: int) -> int:
         phase = self.phases[index]

@@ -6,6 +6,7 @@ the tap of stage k is stage k, so the stem is in stage 1; a parameter belongs to
 gives parameters that a container holds itself (position embeddings, layer scale) to the module that uses them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, candidates
 from .tap import capture, feature_tensors, features_at
-from .trace import Trace, original_tensors, parameters_behind, watch
+from .trace import Trace, image_resizers, original_tensors, parameters_behind, watch
 
 MOST_STAGES = (
     4  # C2..C5 of the detection field: the last four resolutions; what runs before them is the stem of the first
@@ -79,6 +80,7 @@ def find_stages(
             trace = watch(model, inputs)
             names = resolution_stages(model, trace) if names is None else names
             taps = _order_taps(model, names, trace, key)
+            _check_image_size(model, feature_tensors(trace.outputs[taps[0]]))
             stages = _assign(model, names, taps, trace, key, must_own)
             _check_truncation(model, stages, inputs)
     except ConfigError:
@@ -238,6 +240,16 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
             )
         )
     return stages
+
+
+def _check_image_size(model: nn.Module, feature: Sequence[Tensor]) -> None:
+    """Refuse a model that resizes its image: the other network would look at another one."""
+    resizers = image_resizers(feature)
+    if resizers:
+        raise ConfigError(
+            f'{type(model).__name__} resizes the image inside its forward ({resizers[0]}), so that teacher and student would not see '
+            'the same one. Resize in the pipeline or in data_preprocessor.batch_augments, which both networks share.'
+        )
 
 
 @torch.no_grad()

@@ -1,11 +1,17 @@
 """What one forward of a network shows: in which order modules run, what they return, and what that depends on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from .tap import feature_tensors
+
+RESIZING = (
+    'Upsample',
+    'GridSampler',
+    'AdaptiveAvgPool',
+)  # as autograd names what interpolates or pools to a given size
 
 
 @dataclass
@@ -40,7 +46,9 @@ def watch(model: nn.Module, inputs: Tensor) -> Trace:
         if path:
             handles += [module.register_forward_pre_hook(on_enter(path)), module.register_forward_hook(on_exit(path))]
     try:
-        model.extract_feat(inputs)
+        model.extract_feat(
+            inputs.detach().clone().requires_grad_() * 1
+        )  # what is done to the image shows in the graph too
     finally:
         for handle in handles:
             handle.remove()
@@ -49,14 +57,28 @@ def watch(model: nn.Module, inputs: Tensor) -> Trace:
 
 def nodes_behind(tensors: Sequence[Tensor]) -> set:
     """Nodes of the autograd graph that ``tensors`` depend on, their own included; nothing is computed."""
-    nodes = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    return _with_all_before(tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None)
+
+
+def _with_all_before(nodes: Iterable) -> set:
     seen = set(nodes)
-    while nodes:
-        for following, _ in nodes.pop().next_functions:
+    waiting = list(seen)
+    while waiting:
+        for following, _ in waiting.pop().next_functions:
             if following is not None and following not in seen:
                 seen.add(following)
-                nodes.append(following)
+                waiting.append(following)
     return seen
+
+
+def image_resizers(tensors: Sequence[Tensor]) -> list[str]:
+    """Names of the operations behind ``tensors`` that change the size of the image itself, before any layer with weights."""
+    resizers = [node for node in nodes_behind(tensors) if node.name().startswith(RESIZING)]
+    return [
+        node.name()
+        for node in resizers
+        if not any(isinstance(getattr(before, 'variable', None), nn.Parameter) for before in _with_all_before([node]))
+    ]
 
 
 def parameters_behind(tensors: Sequence[Tensor]) -> set[int]:

@@ -1,0 +1,26 @@
+# Stage by stage on COCO: Faster R-CNN with ResNet-50 teaches Faster R-CNN with MobileNetV2, through adapters.
+# The backbone, then the FPN, then the heads; 12 epochs in all, as mmdet's 1x.
+_base_ = ['mmdet::_base_/datasets/coco_detection.py', '../_base_/sskd_detection_1x.py']
+
+model = dict(
+    type='mmsskd.StagewiseDistiller',
+    _scope_='mmdet',
+    teacher=dict(cfg_path='mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'),
+    teacher_checkpoint=(
+        'https://download.openmmlab.com/mmdetection/v2.0/faster_rcnn/'
+        'faster_rcnn_r50_fpn_1x_coco/faster_rcnn_r50_fpn_1x_coco_20200130-047c8118.pth'
+    ),
+    student=dict(
+        cfg_path='mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+        backbone=dict(
+            _delete_=True,
+            type='MobileNetV2',
+            out_indices=(1, 2, 4, 7),  # strides 4, 8, 16, 32
+            norm_cfg=dict(type='BN', requires_grad=True),
+            init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://mmdet/mobilenet_v2'),
+        ),
+        neck=dict(in_channels=[24, 32, 96, 1280]),
+    ),
+    stages=['layer2', 'layer3', 'layer5', 'layer7', 'neck'],
+    teacher_stages=['layer1', 'layer2', 'layer3', 'layer4', 'neck'],
+)

@@ -1,0 +1,117 @@
+"""Data sets are looked at before training: classes that the head does not have, annotations of nothing, files that are not there."""
+
+import json
+import os
+from collections.abc import Iterable
+
+from mmengine.dataset import BaseDataset
+from mmengine.logging import MMLogger
+from torch import nn
+from torch.utils.data import Dataset
+
+from ..errors import ConfigError, candidates
+
+MOST_FILES = 200_000  # looked for; of a larger set, every n-th
+
+
+def check_data(datasets: dict[str, Dataset], student: nn.Module, logger: MMLogger) -> None:
+    """Check each data set against the files on disk, its own annotations and the head of the student.
+
+    Args:
+        datasets: By the config key that holds them, such as ``train_dataloader``.
+        student: Its heads say for how many classes they are made (``num_classes``).
+        logger: Takes warnings.
+
+    Raises:
+        ConfigError: Images are missing, a class is not in the annotation file, annotations name a category that the file does not
+            define, or the head has fewer classes than the data set.
+    """
+    for key, outer in datasets.items():
+        for dataset in _plain_datasets(outer):
+            _check_files(dataset, key)
+            _check_categories(dataset, key, logger)
+            _check_classes(dataset, student, key, logger)
+
+
+def _plain_datasets(dataset) -> Iterable[Dataset]:
+    """The data sets inside wrappers that concatenate, repeat or mix."""
+    if hasattr(dataset, 'datasets'):
+        for inner in dataset.datasets:
+            yield from _plain_datasets(inner)
+    elif hasattr(dataset, 'dataset'):
+        yield from _plain_datasets(dataset.dataset)
+    else:
+        yield dataset
+
+
+def _check_files(dataset, key: str) -> None:
+    """Every image on a local disk must be there. Folders are listed once: a look at each file takes minutes on a network disk."""
+    backend = getattr(dataset, 'backend_args', None) or {}
+    if not isinstance(dataset, BaseDataset) or not len(dataset) or backend.get('backend', 'local') != 'local':
+        return
+    if 'img_path' not in BaseDataset.get_data_info(dataset, 0):
+        return
+    step = -(-len(dataset) // MOST_FILES)
+    paths = [BaseDataset.get_data_info(dataset, i).get('img_path') for i in range(0, len(dataset), step)]
+    paths = [path for path in paths if isinstance(path, str) and '://' not in path]
+    there = {
+        folder: set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        for folder in set(map(os.path.dirname, paths))
+    }
+    missing = [path for path in paths if os.path.basename(path) not in there[os.path.dirname(path)]]
+    if missing:
+        some = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
+        raise ConfigError(
+            f'{key}: {len(missing)} of {len(paths)} images are not there: {some}. Set data_root and data_prefix so that with the '
+            f'file names of the annotation file they give paths from {os.getcwd()}.'
+        )
+
+
+def _check_categories(dataset, key: str, logger: MMLogger) -> None:
+    """For annotations in COCO's format: mmdet leaves out what it does not know, and numbers the classes by what it finds."""
+    if not hasattr(dataset, 'cat_ids') or not hasattr(dataset, 'cat_img_map'):
+        return
+    classes = list(dataset.metainfo.get('classes') or ())
+    unknown = sorted(id_ for id_, images in dataset.cat_img_map.items() if images and id_ not in dataset.cat_ids)
+    if len(dataset.cat_ids) == len(classes) and not unknown:
+        return
+    with open(dataset.ann_file) as file:
+        defined = {category['id']: category['name'] for category in json.load(file)['categories']}
+    absent = [name for name in classes if name not in defined.values()]
+    if absent:
+        raise ConfigError(
+            f'{key}: {len(absent)} of {len(classes)} classes are not in {dataset.ann_file!r}: {", ".join(map(repr, absent[:5]))}; '
+            f'{candidates(absent[0], list(defined.values()))}. Set dataset.metainfo=dict(classes=(...)) to names of the file, and '
+            'num_classes in the heads to their number.'
+        )
+    undefined = [id_ for id_ in unknown if id_ not in defined]
+    if undefined:
+        raise ConfigError(
+            f'{key}: annotations in {dataset.ann_file!r} have category ids that its `categories` do not define: {undefined[:8]} '
+            f'(defined: {sorted(defined)[:8]}{", ..." if len(defined) > 8 else ""}). Add them to `categories`, or mend the annotations.'
+        )
+    if unknown:
+        names = [defined[id_] for id_ in unknown]
+        logger.warning(
+            f'{key}: {dataset.ann_file!r} also has annotations of {len(names)} classes that the config does not name, which are left '
+            f'out: {", ".join(map(str, names[:8]))}{", ..." if len(names) > 8 else ""}'
+        )
+
+
+def _check_classes(dataset, student: nn.Module, key: str, logger: MMLogger) -> None:
+    """The head must have a place for each class of the data set."""
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    if not classes:
+        return
+    for path, module in student.named_modules():
+        count = getattr(module, 'num_classes', None)
+        # an RPN has one class whatever the data; a backbone may have the classifier that it was trained with
+        if not isinstance(count, int) or 'head' not in path or 'rpn' in path:
+            continue
+        if count < len(classes):
+            raise ConfigError(
+                f'{key}: {len(classes)} classes ({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""}), but '
+                f'model.student.{path} is made for {count}. Set its num_classes, or dataset.metainfo=dict(classes=(...)).'
+            )
+        if count > len(classes):
+            logger.warning(f'{key}: {len(classes)} classes, but model.student.{path} is made for {count}')
