@@ -15,6 +15,24 @@ def teacher_path(tmp_path_factory):
     return save_weights(classifier(), tmp_path_factory.mktemp('teacher') / 'teacher.pth')
 
 
+@pytest.fixture(scope='session')
+def photos(tmp_path_factory):
+    """Digits on photos: 6 images to train, 4 to validate, 5 without annotations, of 64 pixels."""
+    from mmsskd.datasets.digits_on_photos import write_digits_on_photos
+
+    folder = tmp_path_factory.mktemp('photos') / 'set'
+    write_digits_on_photos(folder, train=6, val=4, unlabelled=5, size=64)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def detection_teacher(tmp_path_factory):
+    """Weights of ``detection.detector()``."""
+    from detection import detector, save_detector
+
+    return save_detector(detector(), tmp_path_factory.mktemp('detection_teacher') / 'teacher.pth')
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """The models are so small that threads only wait for each other."""

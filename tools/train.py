@@ -13,6 +13,7 @@ import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolve
 from mmsskd.distill.model_cfg import read_checkpoint
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config, start_processes
+from mmsskd.utils.data_errors import find_data_error
 
 
 def parse_args():
@@ -66,7 +67,15 @@ def main(progress):
     start_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.register_hook(FirstStep(progress))
-    runner.train()
+    try:
+        runner.train()
+    except ConfigError:
+        raise
+    except Exception as error:
+        problem = None if progress.training else find_data_error(cfg)
+        if problem is None:
+            raise
+        raise ConfigError(problem) from error
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Data sets are looked at before training: classes that the head does not have, annotations of nothing, files that are not there."""
+"""Data sets are looked at before training: classes that the head lacks, undefined categories, files that are not there."""
 
 import json
 import os
@@ -87,31 +87,41 @@ def _check_categories(dataset, key: str, logger: MMLogger) -> None:
     undefined = [id_ for id_ in unknown if id_ not in defined]
     if undefined:
         raise ConfigError(
-            f'{key}: annotations in {dataset.ann_file!r} have category ids that its `categories` do not define: {undefined[:8]} '
-            f'(defined: {sorted(defined)[:8]}{", ..." if len(defined) > 8 else ""}). Add them to `categories`, or mend the annotations.'
+            f'{key}: annotations in {dataset.ann_file!r} have category ids that its `categories` do not define: {undefined[:8]} (defined: '
+            f'{sorted(defined)[:8]}{", ..." if len(defined) > 8 else ""}). Add them to `categories`, or mend the annotations.'
         )
     if unknown:
         names = [defined[id_] for id_ in unknown]
         logger.warning(
-            f'{key}: {dataset.ann_file!r} also has annotations of {len(names)} classes that the config does not name, which are left '
-            f'out: {", ".join(map(str, names[:8]))}{", ..." if len(names) > 8 else ""}'
+            f'{key}: {dataset.ann_file!r} also has annotations of {len(names)} classes that the config does not name, left out: '
+            f'{", ".join(map(str, names[:8]))}{", ..." if len(names) > 8 else ""}'
         )
 
 
 def _check_classes(dataset, student: nn.Module, key: str, logger: MMLogger) -> None:
-    """The head must have a place for each class of the data set."""
-    classes = getattr(dataset, 'metainfo', {}).get('classes')
-    if not classes:
-        return
-    for path, module in student.named_modules():
-        count = getattr(module, 'num_classes', None)
-        # an RPN has one class whatever the data; a backbone may have the classifier that it was trained with
-        if not isinstance(count, int) or 'head' not in path or 'rpn' in path:
+    """The head must have a place for each class of the data set, and in detection no others: COCO's metric would not know them."""
+    classes = classes_of(dataset)
+    for path, count in head_classes(student).items() if classes else ():
+        if count == len(classes):
             continue
-        if count < len(classes):
-            raise ConfigError(
-                f'{key}: {len(classes)} classes ({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""}), but '
-                f'model.student.{path} is made for {count}. Set its num_classes, or dataset.metainfo=dict(classes=(...)).'
-            )
-        if count > len(classes):
-            logger.warning(f'{key}: {len(classes)} classes, but model.student.{path} is made for {count}')
+        message = (
+            f'{key}: {len(classes)} classes ({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""}), but '
+            f'model.student.{path} is made for {count}. Set its num_classes, or dataset.metainfo=dict(classes=(...)).'
+        )
+        if count < len(classes) or hasattr(dataset, 'cat_ids'):
+            raise ConfigError(message)
+        logger.warning(message)
+
+
+def classes_of(dataset) -> list:
+    """Names of the classes of a data set, empty where it says none."""
+    return list(getattr(dataset, 'metainfo', {}).get('classes') or ())
+
+
+def head_classes(model: nn.Module) -> dict[str, int]:
+    """For how many classes each head is made, by its path; an RPN, which has one class whatever the data, is left out."""
+    return {
+        path: module.num_classes
+        for path, module in model.named_modules()
+        if isinstance(getattr(module, 'num_classes', None), int) and 'head' in path and 'rpn' not in path
+    }

@@ -86,8 +86,8 @@ def _same_image_size(student: nn.Module):
     sizes = [tuple(image.shape[-2:]) for image in seen if torch.is_tensor(image)]
     if len(set(sizes)) > 1:
         raise ConfigError(
-            f'{type(student).__name__} resizes the image inside its loss, from {sizes[0]} to {sizes[1]}; the stages would learn from '
-            'images of another size. Resize in the pipeline or in data_preprocessor.batch_augments.'
+            f'{type(student).__name__} resizes the image inside its loss, from {sizes[0]} to {sizes[1]}; the stages would learn '
+            'from images of another size. Resize in the pipeline or in data_preprocessor.batch_augments.'
         )
 
 

@@ -12,7 +12,7 @@ from ..errors import ConfigError, NonFiniteLossError
 from ..registry import HOOKS
 from .batches import PhaseBatches, build_loaders, reseed_samplers, seed_everything
 from .checks import check_run, check_strategy
-from .data_checks import check_data
+from .data_checks import check_data, classes_of, head_classes
 from .distiller import StagewiseDistiller
 from .export import export_student, save_checkpoint
 from .phases import HEAD, Phase, parse_phases
@@ -181,7 +181,7 @@ class StageScheduleHook(Hook):
         self._enter(runner, self._at(self._now(runner)), keep_optimisation=self.index is not None)
         restore_gradients(self.distiller, self.pending)
         hub = runner.message_hub
-        if self.evaluate_teacher and runner._val_dataloader is not None:
+        if self.evaluate_teacher and runner._val_dataloader is not None and self._teacher_knows_classes(runner):
             if 'teacher_metrics' not in hub.runtime_info:  # a resumed run has them from its checkpoint
                 metrics = evaluate_teacher(runner, self.distiller)
                 hub.update_info('teacher_metrics', metrics)
@@ -189,6 +189,16 @@ class StageScheduleHook(Hook):
             runner.logger.info(f'teacher on the validation set: {_show(hub.get_info("teacher_metrics"))}')
         if not self.resumed_inside:
             self._begin(runner)
+
+    def _teacher_knows_classes(self, runner: Runner) -> bool:
+        """A teacher of other classes gives its features, but no predictions that can be measured."""
+        classes = classes_of(runner.val_loop.dataloader.dataset)
+        other = [count for count in head_classes(self.distiller.teacher).values() if classes and count != len(classes)]
+        if other:
+            runner.logger.warning(
+                f'the teacher is made for {other[0]} classes, the validation set has {len(classes)}: it is not evaluated'
+            )
+        return not other
 
     def before_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch:

@@ -9,7 +9,8 @@ model = dict(
         bgr_to_rgb=True,
         pad_size_divisor=32,
     ),
-    backbone=dict(type='ResNet', depth=18, base_channels=64, num_stages=4, out_indices=(0, 1, 2, 3), style='pytorch'),
+    # from scratch: mmdet's ResNet would otherwise keep the BN statistics that it begins with
+    backbone=dict(type='ResNet', depth=18, base_channels=64, norm_eval=False, style='pytorch'),
     neck=dict(type='FPN', in_channels=[64, 128, 256, 512], out_channels=64, num_outs=4),
     rpn_head=dict(
         type='RPNHead',

@@ -1,0 +1,149 @@
+"""Wrong annotations, files and heads: one clear message before training, or training that copes."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from detection import detection_cfg, detector, save_detector
+from helpers import ROOT, python, train
+
+from mmsskd.errors import ConfigError
+
+
+@pytest.fixture
+def own(photos, tmp_path):
+    """A copy of the data set that a test may spoil."""
+    shutil.copytree(photos, tmp_path / 'own')
+    return tmp_path / 'own'
+
+
+def edit(folder, change, split='train'):
+    path = folder / f'annotations/{split}.json'
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def refused(message, own, weights, tmp_path, **overrides):
+    with pytest.raises(ConfigError, match=message):
+        train(detection_cfg(tmp_path / 'run', own, weights, **overrides))
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_category_id_that_the_file_does_not_define(own, detection_teacher, tmp_path):
+    edit(own, lambda content: content['annotations'][0].update(category_id=77))
+    refused(
+        r'train_dataloader: .*category ids that its `categories` do not define: \[77\]',
+        own,
+        detection_teacher,
+        tmp_path,
+    )
+
+
+def test_classes_beyond_the_head(own, tmp_path):
+    small = detector(num_classes=4)
+    teacher = save_detector(small, tmp_path / 'teacher.pth')
+    student = detector(width=4, num_classes=4)
+    message = r'train_dataloader: 10 classes \(0, 1, 2, 3, 4, ...\), but model.student.roi_head.bbox_head is made for 4'
+    refused(message, own, teacher, tmp_path, teacher=small, student=student)
+
+
+def test_class_that_the_file_does_not_have(own, detection_teacher, tmp_path):
+    """mmdet would number the classes that it finds, and so shift the labels of all that follow."""
+    classes = ('0', '1', 'two', '3', '4', '5', '6', '7', '8', '9')
+    changes = {f'{name}_dataloader.dataset.metainfo.classes': classes for name in ('train', 'val', 'test')}
+    refused(
+        r"1 of 10 classes are not in '.*train.json': 'two'; .*Candidates: ", own, detection_teacher, tmp_path, **changes
+    )
+
+
+FEW = {f'{name}_dataloader.dataset.metainfo.classes': ('3', '7') for name in ('train', 'val', 'test')}
+
+
+def test_head_of_more_classes_than_the_data_set(own, detection_teacher, tmp_path):
+    """COCO's metric would stop with an IndexError at the first prediction of another class."""
+    message = r'train_dataloader: 2 classes \(3, 7\), but model.student.roi_head.bbox_head is made for 10'
+    refused(message, own, detection_teacher, tmp_path, **FEW)
+
+
+def test_some_of_the_classes_of_the_file_with_a_teacher_of_all(own, detection_teacher, tmp_path):
+    """As mmdet does it, what is not named is left out; it is said. The teacher still gives its features."""
+    student = detector(width=4, num_classes=2)
+    runner = train(detection_cfg(tmp_path / 'run', own, detection_teacher, student=student, **FEW))
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    text = log.read_text()
+    assert 'also has annotations of 8 classes that the config does not name, left out: 0, 1, 2, 4, 5' in text
+    assert 'the teacher is made for 10 classes, the validation set has 2: it is not evaluated' in text
+    assert 'teacher_metrics' not in runner.message_hub.runtime_info
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_missing_images(own, detection_teacher, tmp_path, split):
+    (own / f'{split}/000001.png').unlink()
+    count = {'train': 6, 'val': 4}[split]
+    refused(rf'{split}_dataloader: 1 of {count} images are not there: .*000001.png', own, detection_teacher, tmp_path)
+
+
+def fails_on_the_command_line(own, teacher, tmp_path, **overrides) -> str:
+    cfg = detection_cfg(tmp_path / 'run', own, teacher, **overrides)
+    cfg.pop('experiment_name')
+    cfg.dump(tmp_path / 'config.py')
+    result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert not list((tmp_path / 'run').glob('*.pth'))
+    return result.stderr
+
+
+def test_no_annotations_at_all(own, detection_teacher, tmp_path):
+    edit(own, lambda content: content.update(annotations=[]))
+    empty = {'train_dataloader.dataset.filter_cfg': dict(filter_empty_gt=True, min_size=32)}
+    error = fails_on_the_command_line(own, detection_teacher, tmp_path, **empty)
+    assert 'train_dataloader.dataset' in error and 'annotations/train.json' in error and 'no image is left' in error
+
+
+def test_truncated_annotation_file(own, detection_teacher, tmp_path):
+    path = own / 'annotations/val.json'
+    path.write_text(path.read_text()[:1000])
+    error = fails_on_the_command_line(own, detection_teacher, tmp_path)
+    assert 'val_dataloader.dataset' in error and 'annotations/val.json' in error and 'JSONDecodeError' in error
+
+
+def crowd_only(content):
+    first = content['images'][0]['id']
+    for annotation in content['annotations']:
+        annotation['iscrowd'] = int(annotation['image_id'] == first)
+
+
+def one_pixel(content):
+    for annotation in content['annotations'][::2]:
+        annotation.update(bbox=[*annotation['bbox'][:2], 1, 1], area=1)
+
+
+def some_empty(content):
+    first = content['images'][0]['id']
+    content['annotations'] = [item for item in content['annotations'] if item['image_id'] != first]
+
+
+@pytest.mark.parametrize('change', [crowd_only, one_pixel, some_empty])
+def test_odd_annotations_are_trained_with(own, detection_teacher, tmp_path, change):
+    edit(own, change)
+    cfg = detection_cfg(tmp_path / 'run', own, detection_teacher)
+    cfg.default_hooks.stage_schedule.phases = [dict(train='neck'), dict(train='head')]
+    runner = train(cfg)
+    assert runner.iter == 6
+    assert all(torch.isfinite(value).all() for value in runner.model.state_dict().values() if value.is_floating_point())
+
+
+def test_different_numbers_of_neck_outputs(own, detection_teacher, tmp_path):
+    student = detector(width=4, **{'neck.num_outs': 5, 'rpn_head.anchor_generator.strides': [4, 8, 16, 32, 64]})
+    message = r"stage 'neck': student .*, teacher .*different numbers of tensors; set the same number of outputs"
+    refused(message, own, detection_teacher, tmp_path, student=student)
+
+
+def test_teacher_of_another_number_of_classes(own, tmp_path):
+    teacher = save_detector(detector(num_classes=80), tmp_path / 'teacher.pth')
+    message = (
+        r'(?s)other shape \(4\): roi_head.bbox_head.fc_cls.weight \(81, 32\) \(model: \(11, 32\)\).*number of classes'
+    )
+    refused(message, own, teacher, tmp_path)

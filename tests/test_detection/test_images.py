@@ -1,0 +1,215 @@
+"""What the networks are shown: one batch, preprocessed once, for both; photos without annotations; nothing resized inside."""
+
+import re
+import shutil
+
+import cv2
+import pytest
+import torch
+from detection import STAGES, detection_cfg, detector, save_detector
+from helpers import train, weights
+from mmdet.models import FasterRCNN
+from mmengine.config import ConfigDict
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.registry import HOOKS, MODELS
+
+from mmsskd.datasets import UnlabelledImages
+from mmsskd.distill.model_cfg import build_model
+from mmsskd.distill.stages import find_stages
+from mmsskd.errors import ConfigError
+
+BATCH_AUGMENTS = [dict(type='BatchSyncRandomResize', random_size_range=(64, 128), interval=1, size_divisor=32)]
+
+
+@HOOKS.register_module()
+class SeenImages(Hook):
+    """Notes each image batch that the backbone of teacher or student is given in a training step."""
+
+    def before_train(self, runner):
+        self.seen = []
+        model = runner.model
+        for name, network in (('teacher', model.teacher), ('student', model.student)):
+            network.backbone.register_forward_pre_hook(
+                lambda module, args, name=name: self.seen.append((name, args[0])) if runner.model.training else None
+            )
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.clear()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        steps = runner.message_hub.runtime_info.setdefault('steps', [])
+        steps.append([(name, image) for name, image in self.seen])
+
+
+def test_both_networks_see_the_batch_that_was_preprocessed_once(photos, detection_teacher, tmp_path):
+    """Multi-scale in the pipeline and in the preprocessor's batch augments; the sizes change, and both see the same tensor."""
+    student = detector(width=4, **{'data_preprocessor.batch_augments': BATCH_AUGMENTS})
+    cfg = detection_cfg(tmp_path, photos, detection_teacher, student=student, custom_hooks=[dict(type='SeenImages')])
+    runner = train(cfg)
+    steps = runner.message_hub.get_info('steps')
+    assert len(steps) == 18
+    for step in steps[:15]:
+        assert [name for name, _ in step] == ['teacher', 'student']
+        assert step[0][1] is step[1][1]
+    assert all([name for name, _ in step] == ['student'] for step in steps[15:])  # no teacher in the head phase
+    assert len({image.shape[-2:] for step in steps for _, image in step}) > 1
+
+
+def test_instance_masks_with_batch_augments_and_without_annotations(photos, tmp_path):
+    """Mask R-CNN's pipeline on photos without annotations: empty boxes and masks go through padding and resizing."""
+    teacher = save_detector(detector(), tmp_path / 'teacher.pth')
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+        dict(type='RandomFlip', prob=0.5),
+        dict(type='PackDetInputs'),
+    ]
+    unlabelled = dict(
+        batch_size=2,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        batch_sampler=dict(type='AspectRatioBatchSampler'),
+        dataset=dict(type='mmsskd.UnlabelledImages', data_root=str(photos / 'unlabelled'), pipeline=pipeline),
+    )
+    student = detector(
+        width=4,
+        **{'data_preprocessor.batch_augments': BATCH_AUGMENTS, 'data_preprocessor.pad_mask': True},
+    )
+    cfg = detection_cfg(tmp_path / 'run', photos, teacher, student=student, hook=dict(phases=[dict(train='neck')]))
+    cfg.default_hooks.stage_schedule.transfer.train_dataloader = unlabelled
+    before = build_model(ConfigDict(student))
+    runner = train(cfg)
+    assert runner.iter == 3  # five photos, two at a time
+    name = 'neck.fpn_convs.0.conv.weight'
+    assert runner.model.student.state_dict()[name].shape == before.state_dict()[name].shape
+
+
+class ResizingFasterRCNN(FasterRCNN):
+    """Resizes in extract_feat, as some YOLO ports do."""
+
+    def extract_feat(self, batch_inputs):
+        return super().extract_feat(torch.nn.functional.interpolate(batch_inputs, size=(96, 96)))
+
+
+class MultiScaleLossFasterRCNN(FasterRCNN):
+    """Resizes only in the loss, as YOLOX did before mmdet 3."""
+
+    def loss(self, batch_inputs, batch_data_samples):
+        return super().loss(torch.nn.functional.interpolate(batch_inputs, scale_factor=2), batch_data_samples)
+
+
+@pytest.mark.parametrize('side', ['teacher', 'student'])
+def test_a_model_that_resizes_inside_its_forward_is_refused(photos, detection_teacher, tmp_path, side):
+    MODELS.register_module(module=ResizingFasterRCNN, force=True)
+    models = dict(teacher=detector(), student=detector(width=4))
+    models[side].update(type='ResizingFasterRCNN', _scope_='mmdet')
+    with pytest.raises(ConfigError, match=r'ResizingFasterRCNN resizes the image inside its forward.*batch_augments'):
+        train(detection_cfg(tmp_path, photos, detection_teacher, **models))
+
+
+def test_a_student_that_resizes_inside_its_loss_is_refused(photos, detection_teacher, tmp_path):
+    MODELS.register_module(module=MultiScaleLossFasterRCNN, force=True)
+    student = dict(detector(width=4), type='MultiScaleLossFasterRCNN', _scope_='mmdet')
+    message = r'MultiScaleLossFasterRCNN resizes the image inside its loss, from \((\d+), \d+\) to \((\d+), \d+\)'
+    with pytest.raises(ConfigError, match=message) as refused:
+        train(detection_cfg(tmp_path, photos, detection_teacher, student=student))
+    before, after = map(int, re.search(message, str(refused.value)).groups())
+    assert after == 2 * before
+
+
+def test_upsampling_of_features_is_not_taken_for_resizing():
+    """An FPN upsamples; so may a backbone, behind its first layer."""
+    model = build_model(ConfigDict(detector()))
+    assert len(find_stages(model, STAGES, torch.randn(1, 3, 64, 64))) == 5
+
+
+def test_different_normalisation_is_refused(photos, detection_teacher, tmp_path):
+    student = detector(width=4, **{'data_preprocessor.mean': [0.0, 0.0, 0.0]})
+    with pytest.raises(ConfigError, match=r'mean: student \[0.0, 0.0, 0.0\], teacher \[123'):
+        train(detection_cfg(tmp_path, photos, detection_teacher, student=student))
+
+
+# -- photos without annotations ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(photos, tmp_path):
+    """Five photos: one in a folder below, one cut off in the middle, one that is no image; and a text file."""
+    root = tmp_path / 'photos'
+    (root / 'more').mkdir(parents=True)
+    for i, path in enumerate(sorted((photos / 'unlabelled').glob('*.png'))[:3]):
+        cv2.imwrite(str(root / ('more' if i == 2 else '.') / f'{i}.jpg'), cv2.imread(str(path)))
+    whole = (root / '0.jpg').read_bytes()
+    (root / 'cut.jpg').write_bytes(whole[: len(whole) // 2])
+    (root / 'text.JPG').write_bytes(b'not an image')
+    (root / 'README.txt').write_text('none')
+    return root
+
+
+def photos_of(folder, **fields):
+    return UnlabelledImages(str(folder), pipeline=[lambda item: item], **fields)
+
+
+def test_unlabelled_images_are_those_of_the_folder_in_order(folder):
+    dataset = photos_of(folder)
+    names = [dataset.get_data_info(i)['img_path'].removeprefix(f'{folder}/') for i in range(len(dataset))]
+    assert names == ['0.jpg', '1.jpg', 'cut.jpg', 'more/2.jpg', 'text.JPG']
+    info = dataset.get_data_info(0)
+    assert (info['width'], info['height'], info['instances']) == (64, 64, [])
+
+
+@pytest.mark.parametrize(('index', 'name'), [(2, 'cut.jpg'), (4, 'text.JPG')])
+def test_a_corrupt_image_is_named_and_skipped(folder, index, name, caplog):
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        dataset = photos_of(folder)
+        for _ in range(3):
+            assert dataset[index]['img_path'].endswith(('/0.jpg', '/1.jpg', '/2.jpg'))
+    finally:
+        logger.removeHandler(caplog.handler)
+    named = [record for record in caplog.records if name in record.message]
+    assert len(named) == 1 and 'another image takes its place' in named[0].message  # said once
+
+
+def test_a_corrupt_image_stops_the_run_if_so_set(folder):
+    with pytest.raises(ConfigError, match=r"cut.jpg' is corrupt \(.*truncated.*set corrupt='skip'"):
+        photos_of(folder, corrupt='stop')[2]
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_the_run_that_a_corrupt_image_stops_has_lost_nothing(photos, folder, detection_teacher, tmp_path, workers):
+    """The phase before it is on disk; the message names the file, also from a worker process."""
+    (folder / 'text.JPG').unlink()
+    dataset = dict(type='mmsskd.UnlabelledImages', data_root=str(folder), corrupt='stop')
+    cfg = detection_cfg(tmp_path / 'run', photos, detection_teacher)
+    loader = dict(cfg.train_dataloader, num_workers=workers, sampler=dict(type='DefaultSampler', shuffle=False))
+    loader['dataset'] = dict(dataset, pipeline=cfg.train_dataloader.dataset.pipeline)
+    cfg.default_hooks.stage_schedule.phases = [dict(train='layer1'), dict(train='layer2', train_dataloader=loader)]
+    with pytest.raises(ConfigError, match=re.escape(f'{folder}/cut.jpg')):
+        train(cfg)
+    assert weights(tmp_path / 'run/phase1_layer1.pth')
+
+
+def test_a_missing_or_empty_folder(tmp_path):
+    with pytest.raises(ConfigError, match=r"data_root: no folder '.*nowhere'"):
+        photos_of(tmp_path / 'nowhere')
+    with pytest.raises(ConfigError, match='holds no image'):
+        photos_of(tmp_path)
+    with pytest.raises(ConfigError, match="must be 'skip' or 'stop', found 'ignore'"):
+        photos_of(tmp_path, corrupt='ignore')
+
+
+def test_transfer_on_unlabelled_photos_and_the_head_on_labelled_ones(photos, detection_teacher, tmp_path):
+    """The labelled set is removed from the transfer phases altogether: its loader is not asked for an image in them."""
+    root = tmp_path / 'photos'
+    shutil.copytree(photos / 'unlabelled', root)
+    cfg = detection_cfg(tmp_path / 'run', photos, detection_teacher)
+    dataset = dict(type='mmsskd.UnlabelledImages', data_root=str(root), pipeline=cfg.train_dataloader.dataset.pipeline)
+    cfg.default_hooks.stage_schedule.transfer.train_dataloader = dict(
+        cfg.train_dataloader, dataset=dataset, batch_size=1
+    )
+    runner = train(cfg)
+    assert runner.iter == 5 * 5 + 3  # five photos one by one for each of five phases, then the labelled six two by two
+    assert (tmp_path / 'run/student.pth').is_file()

@@ -1,0 +1,93 @@
+"""A foreign folder inherits the flagship config in ten lines, in both of MMEngine's forms, and trains with it."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import ROOT, python, weights
+from mmengine.config import Config
+from mmengine.utils import get_installed_path
+
+from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
+from mmsskd.distill.teacher import without_init
+
+README = (ROOT / 'README.md').read_text()
+BLOCKS = re.findall(r'```python\n(.*?)```', README, re.S)
+TEXT, PYTHON = (
+    next(block for block in BLOCKS if start in block)
+    for start in ("_base_ = 'mmsskd::sskd/faster_rcnn_r101_r50.py'", 'from mmsskd.configs.sskd.faster_rcnn_r101_r50')
+)
+
+
+def plain(value):
+    """Without the scopes that inheritance writes, the only difference that the two forms may have."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items() if key != '_scope_'}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def test_both_forms_of_the_flagship_are_the_same():
+    text = plain(Config.fromfile(ROOT / 'configs/sskd/faster_rcnn_r101_r50.py').to_dict())
+    python_form = plain(Config.fromfile(ROOT / 'mmsskd/configs/sskd/faster_rcnn_r101_r50.py').to_dict())
+    text.pop('dataset_type')  # a name that mmdet's file uses within itself
+    assert text.pop('param_scheduler')  # of the 1x, which the head's own replaces
+    assert python_form == text
+
+
+@pytest.fixture(scope='module')
+def project(photos, tmp_path_factory):
+    """A folder with data as the README's config wants it, and the weights of a teacher."""
+    folder = tmp_path_factory.mktemp('project')
+    (folder / 'mine').mkdir()
+    (folder / 'mine/photos').symlink_to(photos)
+    cfg = resolve_model_cfg(dict(cfg_path='mmdet::faster_rcnn/faster-rcnn_r101_fpn_1x_coco.py'), 'teacher')
+    torch.manual_seed(0)
+    torch.save(build_model(without_init(cfg)).state_dict(), folder / 'teacher.pth')
+    return folder
+
+
+# what a test must change: the size of the images, the length, weights that would be fetched
+SMALL = [
+    'model.teacher_checkpoint=teacher.pth',
+    'model.student.backbone.init_cfg=None',
+    'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
+    'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',
+    'default_hooks.stage_schedule.head.epochs=1', 'model.stages=[layer4,neck]',
+    'train_dataloader.dataset.pipeline.2.scale=(96,96)', 'val_dataloader.dataset.pipeline.1.scale=(96,96)',
+    'default_hooks.stage_schedule.evaluate_teacher=False', 'default_hooks.stage_schedule.transfer.epochs=1',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('name', 'block'), [('text', TEXT), ('python', PYTHON)])
+def test_ten_lines_in_a_foreign_folder(project, name, block):
+    lines = [line for line in block.splitlines() if line.strip() and not line.lstrip().startswith('#')]
+    assert len(lines) <= 16
+    (project / f'mine/{name}.py').write_text(block)
+    options = ('--work-dir', name, '--cfg-options', *SMALL)
+    result = python(ROOT / 'tools/train.py', f'mine/{name}.py', *options, cwd=project)
+    assert result.returncode == 0, result.stderr[-3000:]
+    student = weights(project / name / 'student.pth')
+    assert student['roi_head.bbox_head.fc_cls.weight'].shape == (
+        11,
+        1024,
+    )  # the classes of the config and the background
+    cfg = Config.fromfile(project / name / 'student.py')
+    assert 'mmsskd' not in cfg.pretty_text
+    assert cfg.train_dataloader.dataset.metainfo.classes == cfg.val_dataloader.dataset.metainfo.classes
+
+
+def test_pure_python_form_with_mmdets_own_train_tool(project):
+    """No `import mmsskd` comes before the config there; that is what the form is for."""
+    (project / 'mine/python.py').write_text(PYTHON)
+    stock = os.path.join(get_installed_path('mmdet'), '.mim/tools/train.py')
+    options = ['--work-dir', 'stock', '--cfg-options', *SMALL]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, stock, 'mine/python.py', *options]
+    result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (project / 'stock/student.pth').is_file()
