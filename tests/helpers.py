@@ -125,6 +125,11 @@ def train(cfg: Config) -> Runner:
     return runner
 
 
+def is_detection(path: Path) -> bool:
+    """Whether a config of ours is for mmdet."""
+    return Config.fromfile(path).get('default_scope') == 'mmdet'
+
+
 def weights(path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=False)['state_dict']
 

@@ -15,9 +15,9 @@ if __name__ == '__main__':
     parser.add_argument(
         'out_dir', nargs='?', default='data/digits_on_photos', help='folder to write; default %(default)s'
     )
-    parser.add_argument('--train', type=int, default=400, help='annotated training images; default %(default)s')
-    parser.add_argument('--val', type=int, default=100, help='annotated validation images; default %(default)s')
-    parser.add_argument('--unlabelled', type=int, default=400, help='images without annotations; default %(default)s')
+    parser.add_argument('--train', type=int, default=800, help='annotated training images; default %(default)s')
+    parser.add_argument('--val', type=int, default=200, help='annotated validation images; default %(default)s')
+    parser.add_argument('--unlabelled', type=int, default=800, help='images without annotations; default %(default)s')
     parser.add_argument('--size', type=int, default=160, help='height and width in pixels; default %(default)s')
     parser.add_argument('--seed', type=int, default=0, help='other seeds give other images; default %(default)s')
     args = parser.parse_args()

@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/small_faster_rcnn.py',
     '../_base_/datasets/digits_on_photos.py',
-    '../_base_/schedules/digits_on_photos_24e.py',
+    '../_base_/schedules/digits_on_photos_10e.py',
     '../_base_/detection_runtime.py',
 ]
 model = dict(

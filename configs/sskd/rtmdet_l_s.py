@@ -15,7 +15,6 @@ model = dict(
     stages=['stage1', 'stage2', 'stage3', 'stage4', 'neck'],
 )
 
-# the second half of the head's epochs on the cosine, as mmdet has it for the whole run
 default_hooks = dict(
     stage_schedule=dict(
         type='mmsskd.StageScheduleHook',
@@ -24,14 +23,7 @@ default_hooks = dict(
             epochs=100,
             param_scheduler=[
                 dict(type='LinearLR', start_factor=1e-5, by_epoch=False, begin=0, end=1000),
-                dict(
-                    type='CosineAnnealingLR',
-                    eta_min=2e-4,
-                    begin=50,
-                    T_max=50,
-                    by_epoch=True,
-                    convert_to_iter_based=True,
-                ),
+                dict(type='CosineAnnealingLR', eta_min=2e-4, by_epoch=True, convert_to_iter_based=True),
             ],
         ),
     )

@@ -36,7 +36,7 @@ GREY = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in a gr
 
 
 def write_digits_on_photos(
-    out_dir: str | Path, train: int = 400, val: int = 100, unlabelled: int = 400, size: int = 160, seed: int = 0
+    out_dir: str | Path, train: int = 800, val: int = 200, unlabelled: int = 800, size: int = 160, seed: int = 0
 ) -> bool:
     """Write the data set as PNG files and COCO annotations; does nothing where it is there already.
 

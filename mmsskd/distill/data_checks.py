@@ -87,14 +87,14 @@ def _check_categories(dataset, key: str, logger: MMLogger) -> None:
     undefined = [id_ for id_ in unknown if id_ not in defined]
     if undefined:
         raise ConfigError(
-            f'{key}: annotations in {dataset.ann_file!r} have category ids that its `categories` do not define: {undefined[:8]} (defined: '
-            f'{sorted(defined)[:8]}{", ..." if len(defined) > 8 else ""}). Add them to `categories`, or mend the annotations.'
+            f'{key}: annotations in {dataset.ann_file!r} have category ids that its `categories` do not define: {undefined[:8]} '
+            f'(defined: {sorted(defined)[:8]}{", ..." if len(defined) > 8 else ""}). Mend the annotations, or add the categories.'
         )
     if unknown:
         names = [defined[id_] for id_ in unknown]
         logger.warning(
-            f'{key}: {dataset.ann_file!r} also has annotations of {len(names)} classes that the config does not name, left out: '
-            f'{", ".join(map(str, names[:8]))}{", ..." if len(names) > 8 else ""}'
+            f'{key}: {dataset.ann_file!r} also has annotations of {len(names)} classes that the config does not name, left '
+            f'out: {", ".join(map(str, names[:8]))}{", ..." if len(names) > 8 else ""}'
         )
 
 

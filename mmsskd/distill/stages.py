@@ -247,8 +247,8 @@ def _check_image_size(model: nn.Module, feature: Sequence[Tensor]) -> None:
     resizers = image_resizers(feature)
     if resizers:
         raise ConfigError(
-            f'{type(model).__name__} resizes the image inside its forward ({resizers[0]}), so teacher and student would not see the '
-            'same one. Resize in the pipeline or in data_preprocessor.batch_augments, which both networks share.'
+            f'{type(model).__name__} resizes the image inside its forward ({resizers[0]}), so teacher and student would not see '
+            'the same one. Resize in the pipeline or in data_preprocessor.batch_augments, which both networks share.'
         )
 
 

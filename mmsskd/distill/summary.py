@@ -1,6 +1,6 @@
 """The cut of a pair as a table, to be checked before a run is paid for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -89,11 +89,10 @@ def format_table(rows: Sequence[dict[str, str]]) -> str:
     return '\n'.join(line.rstrip() for line in lines)
 
 
-def count_macs(model: nn.Module, image: torch.Tensor) -> float:
-    """Multiply-accumulate operations of a forward of ``model`` in eval mode."""
-    model.eval()
+def count_macs(forward: Callable[[], object]) -> float:
+    """Multiply-accumulate operations of what ``forward`` runs."""
     with _counter() as counter, torch.no_grad():
-        model(image, mode='tensor')
+        forward()
     return counter.get_total_flops() / 2
 
 

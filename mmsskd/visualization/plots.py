@@ -84,6 +84,38 @@ def feature_maps(images: Tensor, rows: dict[str, Sequence[Tensor]], stages: Sequ
     return figure
 
 
+def detections(images: Sequence[np.ndarray], rows: dict[str, Sequence[tuple]], classes: Sequence[str]) -> Figure:
+    """Boxes that several networks draw on the same images, one column for each network.
+
+    Args:
+        images: RGB, uint8 (H, W, 3).
+        rows: For each network, and for each image, boxes (n, 4) as x1, y1, x2, y2 in pixels, labels (n,) and scores (n,).
+        classes: Names by label. A colour stands for a class.
+    """
+    figure, axes = plt.subplots(
+        len(images), len(rows), figsize=(2.1 * len(rows), 2.1 * len(images)), squeeze=False, layout='constrained'
+    )
+    for column, (name, found) in enumerate(rows.items()):
+        for row, (image, (boxes, labels, scores)) in enumerate(zip(images, found, strict=True)):
+            axis = axes[row][column]
+            axis.imshow(image)
+            axis.set(xticks=[], yticks=[], title=name if row == 0 else '')
+            for (x1, y1, x2, y2), label, score in zip(boxes, labels, scores):
+                colour = COLOURS[label % len(COLOURS)]
+                axis.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.2))
+                text = classes[label] if score >= 1 else f'{classes[label]} {100 * score:.0f}'
+                axis.text(
+                    x1,
+                    y1,
+                    text,
+                    fontsize=6,
+                    color='white',
+                    va='bottom',
+                    bbox=dict(facecolor=colour, pad=0.5, linewidth=0),
+                )
+    return figure
+
+
 def _unit(values: Tensor) -> np.ndarray:
     values = values.float()
     return ((values - values.min()) / (values.max() - values.min()).clamp_min(torch.finfo(torch.float32).tiny)).numpy()

@@ -5,7 +5,6 @@ import os
 import pickle
 import re
 
-
 import pytest
 import torch
 from detection import STAGES, detection_cfg, detector, save_detector, scope

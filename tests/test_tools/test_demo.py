@@ -1,38 +1,50 @@
-"""The demo, on phases of one epoch, and the page that it writes."""
+"""The demo's tasks, on phases of one epoch, and the pages that they write."""
 
-import importlib.util
 import json
+import sys
 from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from helpers import ROOT, python
 from mmengine.config import Config
 
+from mmsskd.datasets.digits_on_photos import write_digits_on_photos
 from mmsskd.errors import ConfigError
 from mmsskd.visualization.history import History, read_history
-from mmsskd.visualization.plots import feature_maps, mimic_curves, timeline
+from mmsskd.visualization.plots import detections, feature_maps, mimic_curves, timeline
 from mmsskd.visualization.report import Report
 
+sys.path.insert(0, str(ROOT / 'tools'))  # the demo's modules, as when it is started as a script
 
-@pytest.fixture
-def demo(tmp_path, monkeypatch):
-    """The demo's module with the same five trainings, each phase one epoch."""
-    spec = importlib.util.spec_from_file_location('demo', ROOT / 'tools/demo.py')
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(__import__('sys').modules, 'demo', module)  # its dataclass looks itself up there
-    spec.loader.exec_module(module)
+import demo_classification
+import demo_detection
+import demo_steps
+
+
+def short_arms(task, folder) -> list:
+    """The same trainings, each phase one epoch."""
     arms = []
-    for name, config, plain in module.ARMS:
+    for name, config, plain in task.arms:
         lines = [f"_base_ = '{ROOT / 'configs' / config}'", 'train_cfg = dict(max_epochs=1, val_interval=1)']
         if config.startswith('sskd/'):
             lines.append('default_hooks = dict(stage_schedule=dict(transfer=dict(epochs=1), head=dict(epochs=1)))')
-        path = tmp_path / config.rpartition('/')[2]
+        path = folder / config.rpartition('/')[2]
         path.write_text('\n'.join(lines))
         arms.append((name, str(path), plain))
-    monkeypatch.setattr(module, 'ARMS', arms)
-    return module
+    return arms
+
+
+def run_demo(task_name, arms, out, cwd):
+    script = (
+        f'import sys; sys.path.insert(0, {str(ROOT / "tools")!r}); import demo, demo_{task_name} as task; '
+        f'task.TASK.arms = {arms!r}; demo.main()'
+    )
+    result = python('-c', script, task_name, '--out', out, cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 class Page(HTMLParser):
@@ -52,39 +64,60 @@ class Page(HTMLParser):
             self._cell = False
 
 
-def test_demo_from_end_to_end(demo, tmp_path):
-    out = tmp_path / 'out'
-    script = (
-        f'import sys; sys.path.insert(0, {str(ROOT / "tools")!r}); import demo; demo.ARMS = {demo.ARMS!r}; demo.main()'
-    )
-    result = python('-c', script, '--out', out)
-    assert result.returncode == 0, result.stderr
-    printed = result.stdout
-    for name, *_ in demo.ARMS:
+def test_classification(tmp_path):
+    out, arms = tmp_path / 'out', short_arms(demo_classification.TASK, tmp_path)
+    printed = run_demo('classification', arms, out, tmp_path)
+    for name, *_ in arms:
         assert f'\n{name} ' in printed
     assert 'phase 3/4 layer3 begins: trains layer3, mimics layer3' in printed and 'teacher on the validation' in printed
-    page = Page((out / 'report.html').read_text())
+    page = Page((out / 'classification.html').read_text())
     assert page.tags.count('svg') == 4 and len(page.cells) == 5 * 6
     assert [link for link in page.links if not link.startswith('data:')] == [], (
         'the page must need nothing beside itself'
     )
-    accuracies = [float(cell.rstrip(' %')) for cell in page.cells[1::6]]
-    for (name, config, _), accuracy in zip(demo.ARMS, accuracies):
+    for (name, config, _), cell in zip(arms, page.cells[1::6]):
         run = out / config.rpartition('/')[2].removesuffix('.py')
-        assert read_history(run).last('accuracy/top1') == pytest.approx(accuracy, abs=0.005), name
+        assert read_history(run).last('accuracy/top1') == pytest.approx(float(cell), abs=0.005), name
     assert page.cells[2] == '693 K' or page.cells[2] == '692 K'
 
 
-def result(demo, name, accuracy):
-    return demo.Result(name, None, accuracy, 1000, 2000, 1.0)
+def test_detection(tmp_path):
+    """On six photos, which it finds in place of the eight hundred that it would write."""
+    write_digits_on_photos(tmp_path / 'data/digits_on_photos', train=6, val=4, unlabelled=0, size=64)
+    out, arms = tmp_path / 'out', short_arms(demo_detection.TASK, tmp_path)
+    printed = run_demo('detection', arms, out, tmp_path)
+    assert 'phase 5/6 neck begins: trains neck, mimics neck' in printed and 'writing digits' not in printed
+    page = Page((out / 'detection.html').read_text())
+    assert page.tags.count('svg') == 3 and len(page.cells) == 3 * 6
+    for (name, config, _), cell in zip(arms, page.cells[1::6]):
+        run = out / config.rpartition('/')[2].removesuffix('.py')
+        assert 100 * read_history(run).last('coco/bbox_mAP') == pytest.approx(float(cell), abs=0.05), name
 
 
-def test_no_gap_is_quoted_where_there_is_none(demo):
+def result(name, score):
+    return demo_steps.Result(name, None, score, 1000, 2000, 1.0)
+
+
+def test_no_gap_is_quoted_where_there_is_none():
     """Teacher 98, plain 97.5: a share of half a point would be noise. With few labels, 88: the gap of 10 is."""
-    values = [98.0, 97.5, 97.9, 88.0, 95.0]
-    rows = demo.table([result(demo, name, value) for (name, *_), value in zip(demo.ARMS, values)])
+    task, values = demo_classification.TASK, [98.0, 97.5, 97.9, 88.0, 95.0]
+    rows = demo_steps.table(task, [result(name, value) for (name, *_), value in zip(task.arms, values)])
     assert [row[4] for row in rows] == ['-', '-', 'gap of 0.5', '-', '70 %']
-    assert rows[0][1:4] == ['98.00 %', '1 K', '2 K']
+    assert rows[0][1:4] == ['98.00', '1 K', '2 K']
+
+
+def test_boxes_are_drawn_where_they_are():
+    """Two images, two networks: each panel has its own boxes."""
+    boxes = np.array([[1.0, 2.0, 5.0, 8.0]])
+    found = [(boxes, np.array([3]), np.array([0.75])), (boxes[:0], np.array([], dtype=int), np.array([]))]
+    images = [np.zeros((10, 12, 3), np.uint8)] * 2
+    figure = detections(images, {'truth': found, 'student': found[::-1]}, tuple('0123456789'))
+    panels = [len(axis.patches) for axis in figure.axes]
+    assert panels == [1, 0, 0, 1]
+    box = figure.axes[0].patches[0]
+    assert (box.get_xy(), box.get_width(), box.get_height()) == ((1.0, 2.0), 4.0, 6.0)
+    assert figure.axes[0].texts[0].get_text() == '3 75'
+    plt.close(figure)
 
 
 def test_history_reads_the_latest_run(tmp_path):
@@ -143,3 +176,9 @@ def test_demo_configs_take_equal_totals():
 
     assert iterations('sskd/digits_r14x2_r8') == iterations('plain/digits_r8') == 48 * 19
     assert iterations('sskd/digits_r14x2_r8_few_labels') == iterations('plain/digits_r8_few_labels')
+
+
+def test_detection_demo_takes_equal_epochs():
+    plain = Config.fromfile(ROOT / 'configs/plain/digits_on_photos_r18_w16.py')
+    schedule = Config.fromfile(ROOT / 'configs/sskd/digits_on_photos_r18_r18_w16.py').default_hooks.stage_schedule
+    assert 5 * schedule.transfer.epochs + schedule.head.epochs == plain.train_cfg.max_epochs

@@ -1,0 +1,100 @@
+"""Every pair of detectors: built as its config stands, on small photos, and trained through all its phases."""
+
+import pytest
+import torch
+from helpers import ROOT, is_detection, train, weights
+from mmengine.config import Config, ConfigDict
+
+from mmsskd.distill.export import plain_config
+from mmsskd.distill.model_cfg import build_model, load_strictly, resolve_model_cfg
+from mmsskd.distill.teacher import without_init
+
+SSKD = [path for path in sorted((ROOT / 'configs/sskd').glob('*.py')) if is_detection(path)]
+PLAIN = [path for path in sorted((ROOT / 'configs/plain').glob('*.py')) if is_detection(path)]
+SIZES = ('scale', 'img_scale', 'size', 'crop_size')
+
+
+def small(value):
+    """Pipelines with every size divided by eight and a multiple of 32; models for the CPU, where SyncBN does not train."""
+    if isinstance(value, dict):
+        found = {key: _eighth(item) if key in SIZES else small(item) for key, item in value.items()}
+        if found.get('type') == 'SyncBN':
+            found['type'] = 'BN'
+        return type(value)(found)
+    if isinstance(value, (list, tuple)):
+        return type(value)(small(item) for item in value)
+    return value
+
+
+def _eighth(size):
+    return type(size)(_eighth(item) for item in size) if isinstance(size, (list, tuple)) else max(size // 256 * 32, 64)
+
+
+def inherited(path, folder) -> Config:
+    (folder / 'downstream.py').write_text(f"_base_ = 'mmsskd::{path.parent.name}/{path.name}'\n")
+    return Config.fromfile(folder / 'downstream.py')
+
+
+def shrink(cfg: Config, photos, folder) -> Config:
+    """The config on the small set: two iterations an epoch; all else as it stands."""
+    schedule = cfg.default_hooks.get('stage_schedule', {})
+    unlabelled = schedule.get('transfer', {}).get('train_dataloader')
+    for key, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        loader = cfg[f'{key}_dataloader']
+        loader.dataset.update(
+            data_root=f'{photos}/', ann_file=f'annotations/{split}.json', data_prefix=dict(img=f'{split}/')
+        )
+        loader.dataset.metainfo = dict(classes=tuple('0123456789'))
+    if unlabelled:
+        unlabelled.dataset.data_root = f'{photos}/unlabelled'
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader, unlabelled):
+        if loader:
+            loader.update(batch_size=3, num_workers=0, persistent_workers=False, pin_memory=False)
+            loader.dataset.pipeline = small(loader.dataset.pipeline)
+    cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = f'{photos}/annotations/val.json'
+    cfg.work_dir, cfg.log_level = str(folder / 'work'), 'WARNING'
+    return cfg
+
+
+def ten_classes(model) -> ConfigDict:
+    """The student of a config with heads for the ten digits, without weights that would be fetched."""
+    model = small(without_init(model))
+    for head in (model.get('bbox_head'), *(model.get('roi_head') or {}).values()):
+        if isinstance(head, dict) and 'num_classes' in head:
+            head.num_classes = 10
+    return model
+
+
+@pytest.mark.parametrize('path', SSKD, ids=lambda path: path.stem)
+def test_pair(path, photos, tmp_path):
+    cfg = shrink(inherited(path, tmp_path), photos, tmp_path)
+    torch.manual_seed(0)
+    teacher = build_model(without_init(resolve_model_cfg(cfg.model.teacher, 'teacher')))
+    torch.save(teacher.state_dict(), tmp_path / 'teacher.pth')
+    cfg.model.teacher_checkpoint = str(tmp_path / 'teacher.pth')
+    cfg.model.student = ten_classes(resolve_model_cfg(cfg.model.student, 'student'))
+    schedule, planned = cfg.default_hooks.stage_schedule, cfg.train_cfg.max_epochs
+    head, transfer = schedule.head.epochs, schedule.transfer.epochs
+    schedule.head.epochs = schedule.transfer.epochs = 1
+    schedule.evaluate_teacher = len(cfg.model.get('stages')) == 4  # of 80 classes: the others need not wait for it
+    for hook in cfg.get('custom_hooks', []):
+        if hook.type == 'EMAHook':
+            assert hook.begin_epoch == planned - head + 1
+            hook.begin_epoch = 6
+    runner = train(cfg)
+    stages = list(runner.model.stages)
+    assert len(stages) * transfer + head == planned, 'the phases must fill as many epochs as plain training'
+    assert runner.iter == 2 * (len(stages) + 1)
+    adapted = {'faster_rcnn_r101_r18': 4, 'faster_rcnn_r50_mobilenetv2': 4, 'rtmdet_l_s': 5}
+    if 'digits' not in path.stem:
+        assert len(runner.model.adapters) == adapted.get(path.stem, 0)
+    plain = plain_config(runner.cfg)
+    load_strictly(build_model(plain.model), str(tmp_path / 'work/student.pth'), 'student.pth')
+    assert not [name for name in weights(tmp_path / 'work/student.pth') if name.startswith(('adapters', 'teacher'))]
+
+
+@pytest.mark.parametrize('path', PLAIN, ids=lambda path: path.stem)
+def test_plain(path, photos, tmp_path):
+    cfg = shrink(inherited(path, tmp_path), photos, tmp_path)
+    cfg.train_cfg.max_epochs = 1
+    assert train(cfg).iter == 2

@@ -1,0 +1,227 @@
+"""What `tools/benchmark.py` times: a pair of random weights, a batch of noise, and one training step in each scheme."""
+
+import copy
+import os
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
+from mmsskd.distill.recipe import student_with_adapters
+from mmsskd.distill.tap import capture
+from mmsskd.distill.teacher import without_init
+from mmsskd.errors import ConfigError
+
+BOXES = 8  # of ground truth in an image; COCO has 7 on average
+
+
+def package_step(distiller, phase):
+    """A training step of this package."""
+    wrapper = optimiser(distiller, phase)
+    return lambda batch: distiller.train_step(batch, wrapper), distiller
+
+
+def bare_step(distiller, phase):
+    """The same work by hand, for ResNets and a neck, from the modules alone: nothing of mmsskd or MMEngine runs in a step."""
+    (stage,) = phase.train
+    if in_backbone(distiller, stage):
+        *before, trained, teacher = _resnet_parts(distiller, stage)
+        before, teacher = nn.Sequential(*before), nn.Sequential(*teacher)
+    else:
+        before, trained, teacher = _neck_parts(distiller, stage)
+    adapter = distiller.adapter_of(stage)
+    adapters = adapter.levels if adapter else nn.ModuleList(nn.Identity() for _ in distiller.stages[stage].levels)
+    normalise = _normalise_by_hand(distiller.data_preprocessor)
+    settings = {key: value for key, value in phase.optim_wrapper['optimizer'].items() if key != 'type'}
+    optimizer = getattr(torch.optim, phase.optim_wrapper['optimizer']['type'])(
+        [*trained.parameters(), *adapters.parameters()], **settings
+    )
+
+    def step(batch):
+        images = normalise(batch['inputs'])
+        with torch.no_grad():
+            targets = _levels(teacher(images))
+            inputs = before(images)
+        losses = [
+            nn.functional.mse_loss(adapt(level), target) / target.var(dim=(0, 2, 3), correction=0).mean()
+            for adapt, level, target in zip(adapters, _levels(trained(inputs)), targets, strict=True)
+        ]
+        loss = sum(losses) / len(losses)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return {'loss': loss}
+
+    return step, distiller
+
+
+def full_step(distiller, phase):
+    """Whole forwards of both networks, the features recorded on the way; the same loss, the same gradient, the same optimiser.
+
+    Both forwards are ``mode='loss'``, heads and their losses included: so calls mmrazor's ``SingleTeacherDistill`` its teacher
+    (under ``no_grad``) and its student, also where it leaves the student's task loss out of the sum. In a two-stage detector
+    ``'tensor'`` would take longer: its box head sees all 1000 proposals, in training a sample of 512.
+    """
+    (stage,) = phase.train
+    own, theirs = distiller.stages[stage], distiller.teacher_stages[stage]
+    adapter = distiller.adapter_of(stage) or nn.Identity()
+    wrapper = optimiser(distiller, phase)
+
+    def step(batch):
+        data = distiller.data_preprocessor(batch, True)
+        with torch.no_grad(), capture(distiller.teacher, [theirs.tap]) as target:
+            distiller.teacher(**data, mode='loss')
+        with capture(distiller.student, [own.tap]) as outputs:
+            distiller.student(**data, mode='loss')
+        loss = distiller.mimic_loss(adapter(own.feature(outputs)), theirs.feature(target))
+        wrapper.update_params(loss)
+        return {'loss': loss}
+
+    return step, distiller
+
+
+def stock_step(distiller, phase):
+    """The head trained without mmsskd: a plain copy of the student, backbone (and neck, where it is a stage) frozen by hand."""
+    model = copy.deepcopy(distiller.student)
+    model.requires_grad_(
+        True
+    )  # what set_phase froze is not taken over, so that the comparison of weights means something
+    model.train()
+    for part in {'backbone', *(stage.tap.split('.')[0] for stage in distiller.stages.values())}:
+        getattr(model, part).eval()  # not chained: the train() of mmdet's backbones returns nothing
+        getattr(model, part).requires_grad_(False)
+    wrapper = build_optim_wrapper(model, ConfigDict(copy.deepcopy(phase.optim_wrapper)))
+    return lambda batch: model.train_step(batch, wrapper), model
+
+
+def optimiser(distiller, phase):
+    """The phase's optimiser wrapper over what the phase trains."""
+    with student_with_adapters(distiller) as student:
+        wrapper = build_optim_wrapper(student, ConfigDict(copy.deepcopy(phase.optim_wrapper)))
+    for group in wrapper.param_groups:
+        group['params'] = [parameter for parameter in group['params'] if parameter.requires_grad]
+    return wrapper
+
+
+def in_backbone(distiller, stage: str) -> bool:
+    """Whether a stage of the student lies in its backbone."""
+    return distiller.stages[stage].tap.split('.')[0] == 'backbone'
+
+
+def _resnet_parts(distiller, stage: str) -> list:
+    """The stages of a student's ResNet up to ``stage``, one module each, and the list of the teacher's up to its own."""
+    inner = [name for name in distiller.stages if in_backbone(distiller, name)]
+    for side in (distiller.stages, distiller.teacher_stages):
+        names = [side[name].name for name in inner]
+        if names != [f'layer{i + 1}' for i in range(len(names))]:
+            raise ConfigError(
+                f'the loop by hand knows ResNets with stages layer1, layer2, ... without a gap, found {names}'
+            )
+    teacher = _resnet(distiller.teacher.backbone, distiller.teacher_stages[stage].name)
+    return [*_resnet(distiller.student.backbone, stage), teacher]
+
+
+def _resnet(backbone: nn.Module, stage: str) -> list[nn.Module]:
+    """The parts of a ResNet up to ``stage``, the stem in the first."""
+    if hasattr(backbone, 'stem'):
+        stem = [backbone.stem]
+    else:
+        stem = [backbone.conv1, backbone.norm1, backbone.relu]
+    stem += [backbone.maxpool] if hasattr(backbone, 'maxpool') else []
+    layers = [getattr(backbone, f'layer{i}') for i in range(1, int(stage.removeprefix('layer')) + 1)]
+    return [nn.Sequential(*stem, layers[0]), *layers[1:]]
+
+
+def _neck_parts(distiller, stage: str) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """What runs before the student's neck, the neck, and the teacher up to the end of its own."""
+    taps = [side[stage].tap for side in (distiller.stages, distiller.teacher_stages)]
+    if taps != ['neck', 'neck']:
+        raise ConfigError(f'outside the backbone the loop by hand knows a stage that is the whole neck, found {taps}')
+    student, teacher = distiller.student, distiller.teacher
+    return student.backbone, student.neck, nn.Sequential(teacher.backbone, teacher.neck)
+
+
+def _levels(output) -> tuple[torch.Tensor, ...]:
+    return (output,) if torch.is_tensor(output) else tuple(output)
+
+
+def _normalise_by_hand(preprocessor):
+    """Images as a data loader gives them -> the batch that the preprocessor makes of them."""
+    mean, std, divisor = preprocessor.mean, preprocessor.std, preprocessor.pad_size_divisor or 1
+    # mmpretrain and MMEngine have different names for it
+    flip = getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, '_channel_conversion', False)
+
+    def normalise(images):
+        images = torch.stack(images).to(mean.device)
+        images = ((images.flip(1) if flip else images).float() - mean) / std
+        height, width = images.shape[-2:]
+        if height % divisor or width % divisor:
+            images = nn.functional.pad(
+                images, (0, -width % divisor, 0, -height % divisor), value=preprocessor.pad_value
+            )
+        return images
+
+    return normalise
+
+
+def random_distiller(cfg, folder: str):
+    """The distiller of a config with a teacher of random weights, saved first, since the distiller loads them."""
+    preprocessor = cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor')
+    torch.manual_seed(0)
+    teacher = build_model(without_init(resolve_model_cfg(cfg.model.teacher, 'teacher')))
+    path = os.path.join(folder, 'teacher.pth')
+    torch.save(teacher.state_dict(), path)
+    student = without_init(resolve_model_cfg(cfg.model.student, 'student', preprocessor))
+    return MODELS.build(dict(cfg.model, teacher_checkpoint=path, student=student, data_preprocessor=preprocessor))
+
+
+def detects(distiller) -> bool:
+    """Whether the student is a detector of mmdet, without importing mmdet."""
+    return any(kind.__module__.startswith('mmdet.') for kind in type(distiller.student).__mro__)
+
+
+def make_batch(distiller, shape, size: int, device) -> dict:
+    """A batch as a data loader gives it: 8-bit images, and labels or boxes."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (size, *shape), dtype=torch.uint8, generator=generator).to(device)
+    if detects(distiller):
+        masks = getattr(distiller.student, 'with_mask', False)
+        samples = [_random_boxes(shape[-2:], masks, generator) for _ in range(size)]
+    else:
+        from mmpretrain.structures import DataSample
+
+        samples = [DataSample().set_gt_label(0) for _ in range(size)]
+    return dict(inputs=list(images), data_samples=[sample.to(device) for sample in samples])
+
+
+def _random_boxes(size, masks: bool, generator):
+    """Ground truth of one image as mmdet's pipelines end: boxes of a tenth to half the image, where asked for with full masks."""
+    from mmdet.datasets.transforms import PackDetInputs
+    from mmdet.structures.bbox import HorizontalBoxes
+    from mmdet.structures.mask import BitmapMasks
+
+    height, width = size
+    scale = torch.tensor([width, height], dtype=torch.float32)
+    corner = 0.5 * torch.rand(BOXES, 2, generator=generator)
+    extent = 0.1 + 0.4 * torch.rand(BOXES, 2, generator=generator)
+    boxes = torch.cat([corner * scale, (corner + extent) * scale], dim=1)
+    results = dict(
+        gt_bboxes=HorizontalBoxes(boxes),
+        gt_bboxes_labels=torch.zeros(BOXES, dtype=torch.int64).numpy(),  # every model has a class 0
+        gt_ignore_flags=torch.zeros(BOXES, dtype=torch.bool).numpy(),
+        img_id=0,
+        img_path='noise',
+        ori_shape=(height, width),
+        img_shape=(height, width),
+        scale_factor=(1.0, 1.0),
+        flip=False,
+        flip_direction=None,
+    )
+    if masks:
+        rows, columns = torch.arange(height)[:, None], torch.arange(width)
+        inside = [(columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2) for x1, y1, x2, y2 in boxes]
+        results['gt_masks'] = BitmapMasks(torch.stack(inside).to(torch.uint8).numpy(), height, width)
+    return PackDetInputs()(results)['data_samples']

@@ -1,0 +1,88 @@
+"""The demo's first task: handwritten digits, with all labels and with a tenth of them."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import torch
+from demo_steps import ROOT, TEACHER, Result, Task, last_checkpoint
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mmsskd.distill.summary import short
+from mmsskd.visualization.history import read_history
+from mmsskd.visualization.plots import feature_maps, mimic_curves, timeline
+from mmsskd.visualization.report import Report
+
+LEAST_GAP = 3.0  # 597 test images
+
+
+def features_of(results: list[Result]):
+    """Six test digits, and the features that teacher and student give them at each stage, the student's adapted."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        import mmpretrain.datasets  # noqa: F401  it prints that an optional package is not there
+    cfg = Config.fromfile(ROOT / 'configs' / TASK.arms[2][1])
+    weights = {result.name: str(last_checkpoint(result.work_dir)) for result in results}
+    model = dict(cfg.model, data_preprocessor=cfg.data_preprocessor, teacher_checkpoint=weights[TEACHER])
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        distiller = MODELS.build(model).eval()
+        dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    checkpoint = CheckpointLoader.load_checkpoint(weights['stage by stage'], map_location='cpu')
+    distiller.load_state_dict(checkpoint['state_dict'])
+    images = torch.stack([dataset[i]['inputs'] for i in range(6)])
+    features = distiller.compare(
+        distiller.data_preprocessor(dict(inputs=images), False)['inputs'], list(distiller.stages)
+    )
+    teacher, student = [pair[1][0] for pair in features.values()], [pair[0][0] for pair in features.values()]
+    return images, {'teacher': teacher, 'student': student}, list(features)
+
+
+def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> None:
+    run = results[2]
+    history = read_history(run.work_dir, last_checkpoint(run.work_dir).name)
+    few = read_history(results[4].work_dir, last_checkpoint(results[4].work_dir).name)
+    report = Report('Stage by stage: handwritten digits')
+    report.text(
+        f'A teacher ({short(results[0].parameters)} parameters) is trained on 1,200 handwritten digits. Then a student '
+        f'({short(run.parameters)} parameters) is trained plainly, and another stage by stage: one stage after the other follows '
+        'the feature map of the teacher while all before it stays frozen, without a single label; then the head alone learns '
+        'from the labels. All students take the same number of iterations. With 120 labels the plain student has only those 120 '
+        'images; stage by stage the backbone still learns from all images, and only the head needs the labels.'
+    )
+    report.table(TASK.columns, rows)
+    report.text(
+        f'597 test images, one seed, last epoch. Gap closed: (student - plain) / (teacher - plain), where teacher and plain '
+        f'student are at least {LEAST_GAP:.0f} points apart; otherwise the gap itself. Seconds are those of the whole command.'
+    )
+    report.heading('Each stage learns in its turn')
+    report.figure(
+        mimic_curves(history), 'On the test images, at the end of each epoch of the phase that trains the stage.'
+    )
+    report.heading('Phases')
+    report.figure(timeline(history.phases), 'Stage by stage with all labels.')
+    report.figure(timeline(few.phases), 'Stage by stage with 120 labels: the head takes more, but shorter, epochs.')
+    report.heading('What teacher and student see')
+    report.figure(
+        feature_maps(*features_of(results)),
+        'Mean over channels of the feature of each stage for six test digits, one colour scale for each pair; the student after '
+        'its adapter, which brings its channels to the number that the teacher has.',
+    )
+    report.write(path)
+
+
+TASK = Task(
+    arms=[
+        (TEACHER, 'plain/digits_r14x2.py', None),
+        ('plain student', 'plain/digits_r8.py', None),
+        ('stage by stage', 'sskd/digits_r14x2_r8.py', 'plain student'),
+        ('plain student, 120 labels', 'plain/digits_r8_few_labels.py', None),
+        ('stage by stage, 120 labels', 'sskd/digits_r14x2_r8_few_labels.py', 'plain student, 120 labels'),
+    ],
+    metric='accuracy/top1',
+    label='accuracy, %',
+    scale=1.0,
+    least_gap=LEAST_GAP,
+    forward=lambda model: model(torch.zeros(1, 1, 8, 8), mode='tensor'),
+    write_report=write_report,
+)
