@@ -2,35 +2,55 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
+from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ConfigError, candidates
+from .phases import Phase
 
 MOST_FILES = 200_000  # looked for; of a larger set, every n-th
 
 
-def check_data(datasets: dict[str, Dataset], student: nn.Module, logger: MMLogger) -> None:
-    """Check each data set against the files on disk, its own annotations and the head of the student.
-
-    Args:
-        datasets: By the config key that holds them, such as ``train_dataloader``.
-        student: Its heads say for how many classes they are made (``num_classes``).
-        logger: Takes warnings.
+def check_data(runner: Runner, phases: Sequence[Phase], loaders: Sequence[DataLoader], student: nn.Module) -> None:
+    """Check the data set of each phase, and that of validation, against the files on disk, its annotations and the heads.
 
     Raises:
         ConfigError: Images are missing, a class is not in the annotation file, annotations name a category that the file does not
-            define, or the head has fewer classes than the data set.
+            define, or a head is made for another number of classes.
     """
+    datasets = {
+        f'train_dataloader of phase {i} ({phase.name})'
+        if phase.train_dataloader
+        else 'train_dataloader': loader.dataset
+        for i, (phase, loader) in enumerate(zip(phases, loaders), 1)
+    }
+    if runner._val_dataloader is not None:
+        datasets['val_dataloader'] = runner.val_loop.dataloader.dataset
+    looked_at = set()
     for key, outer in datasets.items():
         for dataset in _plain_datasets(outer):
+            if id(dataset) in looked_at:
+                continue
+            looked_at.add(id(dataset))
             _check_files(dataset, key)
-            _check_categories(dataset, key, logger)
-            _check_classes(dataset, student, key, logger)
+            _check_categories(dataset, key, runner.logger)
+            _check_classes(dataset, student, key, runner.logger)
+
+
+def teacher_knows_classes(runner: Runner, distiller: nn.Module) -> bool:
+    """Whether the teacher can be measured on the validation set; one of other classes only gives its features, which is said."""
+    classes = _classes_of(runner.val_loop.dataloader.dataset)
+    other = [count for count in _head_classes(distiller.teacher).values() if classes and count != len(classes)]
+    if other:
+        runner.logger.warning(
+            f'the teacher is made for {other[0]} classes, the validation set has {len(classes)}: it is not evaluated'
+        )
+    return not other
 
 
 def _plain_datasets(dataset) -> Iterable[Dataset]:
@@ -100,8 +120,8 @@ def _check_categories(dataset, key: str, logger: MMLogger) -> None:
 
 def _check_classes(dataset, student: nn.Module, key: str, logger: MMLogger) -> None:
     """The head must have a place for each class of the data set, and in detection no others: COCO's metric would not know them."""
-    classes = classes_of(dataset)
-    for path, count in head_classes(student).items() if classes else ():
+    classes = _classes_of(dataset)
+    for path, count in _head_classes(student).items() if classes else ():
         if count == len(classes):
             continue
         message = (
@@ -113,12 +133,12 @@ def _check_classes(dataset, student: nn.Module, key: str, logger: MMLogger) -> N
         logger.warning(message)
 
 
-def classes_of(dataset) -> list:
+def _classes_of(dataset) -> list:
     """Names of the classes of a data set, empty where it says none."""
     return list(getattr(dataset, 'metainfo', {}).get('classes') or ())
 
 
-def head_classes(model: nn.Module) -> dict[str, int]:
+def _head_classes(model: nn.Module) -> dict[str, int]:
     """For how many classes each head is made, by its path; an RPN, which has one class whatever the data, is left out."""
     return {
         path: module.num_classes

@@ -12,7 +12,7 @@ from ..errors import ConfigError, NonFiniteLossError
 from ..registry import HOOKS
 from .batches import PhaseBatches, build_loaders, reseed_samplers, seed_everything
 from .checks import check_run, check_strategy
-from .data_checks import check_data, classes_of, head_classes
+from .data_checks import check_data, teacher_knows_classes
 from .distiller import StagewiseDistiller
 from .export import export_student, save_checkpoint
 from .phases import HEAD, Phase, parse_phases
@@ -103,7 +103,7 @@ class StageScheduleHook(Hook):
         )
         check_run(runner, self.phases, self.by_epoch, self.distiller)
         self.loaders = build_loaders(runner, self.phases)
-        self._check_data(runner)
+        check_data(runner, self.phases, self.loaders, self.distiller.student)
         rehearse(
             runner, self.distiller, self.phases, self.loaders, list(map(self._iterations, range(len(self.phases))))
         )
@@ -121,17 +121,6 @@ class StageScheduleHook(Hook):
             runner.logger.warning(
                 'no phase trains the head: this run only transfers, the head of the student stays as it was'
             )
-
-    def _check_data(self, runner: Runner) -> None:
-        datasets = {
-            f'train_dataloader of phase {i + 1} ({phase.name})'
-            if phase.train_dataloader
-            else 'train_dataloader': loader.dataset
-            for i, (phase, loader) in enumerate(zip(self.phases, self.loaders))
-        }
-        if runner._val_dataloader is not None:
-            datasets['val_dataloader'] = runner.val_loop.dataloader.dataset
-        check_data(datasets, self.distiller.student, runner.logger)
 
     def _iterations(self, index: int) -> int:
         phase = self.phases[index]
@@ -181,7 +170,11 @@ class StageScheduleHook(Hook):
         self._enter(runner, self._at(self._now(runner)), keep_optimisation=self.index is not None)
         restore_gradients(self.distiller, self.pending)
         hub = runner.message_hub
-        if self.evaluate_teacher and runner._val_dataloader is not None and self._teacher_knows_classes(runner):
+        if (
+            self.evaluate_teacher
+            and runner._val_dataloader is not None
+            and teacher_knows_classes(runner, self.distiller)
+        ):
             if 'teacher_metrics' not in hub.runtime_info:  # a resumed run has them from its checkpoint
                 metrics = evaluate_teacher(runner, self.distiller)
                 hub.update_info('teacher_metrics', metrics)
@@ -189,16 +182,6 @@ class StageScheduleHook(Hook):
             runner.logger.info(f'teacher on the validation set: {_show(hub.get_info("teacher_metrics"))}')
         if not self.resumed_inside:
             self._begin(runner)
-
-    def _teacher_knows_classes(self, runner: Runner) -> bool:
-        """A teacher of other classes gives its features, but no predictions that can be measured."""
-        classes = classes_of(runner.val_loop.dataloader.dataset)
-        other = [count for count in head_classes(self.distiller.teacher).values() if classes and count != len(classes)]
-        if other:
-            runner.logger.warning(
-                f'the teacher is made for {other[0]} classes, the validation set has {len(classes)}: it is not evaluated'
-            )
-        return not other
 
     def before_train_epoch(self, runner: Runner) -> None:
         if self.by_epoch:
