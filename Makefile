@@ -8,7 +8,8 @@ TASK ?= classification
 .PHONY: demo test lint env help
 
 help:
-	@echo 'make demo   train teacher, plain student and stage-by-stage student on handwritten digits (under 5 minutes)'
+	@echo 'make demo   train teacher, plain student and stage-by-stage student on handwritten digits (under 5 minutes);'
+	@echo '            TASK=detection: a Faster R-CNN on photos (under 15 minutes), TASK=all: both'
 	@echo 'make test   run the test suite'
 	@echo 'make lint   ruff: format and lint'
 	@echo 'make env    only make the environment in $(MMSSKD_VENV)'

@@ -10,9 +10,9 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from ..errors import ConfigError, NonFiniteLossError
 from ..registry import HOOKS
+from ..utils.data_checks import check_data, teacher_knows_classes
 from .batches import PhaseBatches, build_loaders, reseed_samplers, seed_everything
 from .checks import check_run, check_strategy
-from .data_checks import check_data, teacher_knows_classes
 from .distiller import StagewiseDistiller
 from .export import export_student, save_checkpoint
 from .phases import HEAD, Phase, parse_phases

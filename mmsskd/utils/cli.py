@@ -35,14 +35,21 @@ def plain_errors():
     try:
         yield progress
     except KeyboardInterrupt:
-        print('interrupted; the same command with --resume goes on from the latest checkpoint', file=sys.stderr)
+        resume = '; the same command with --resume goes on from the latest checkpoint' if progress.training else ''
+        print(f'interrupted{resume}', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         ours = isinstance(error, (ConfigError, NonFiniteLossError))
         if os.environ.get('MMSSKD_TRACEBACK') or (progress.training and not ours):
             raise
-        print(f'error: {error if ours else _explain(error)}', file=sys.stderr)
+        print(f'error: {_of_worker(str(error)) if ours else _explain(error)}', file=sys.stderr)
         sys.exit(1)
+
+
+def _of_worker(message: str) -> str:
+    """The message itself where a worker of a data loader raised it: torch puts the worker's traceback before it."""
+    found = re.search(r'^Caught \w+Error in DataLoader worker.*\n[\w.]*Error: (.*)', message, re.DOTALL)
+    return found[1].strip() if found else message
 
 
 def _explain(error: Exception) -> str:
