@@ -13,6 +13,7 @@ from mmsskd.distill.export import is_stagewise, plain_config
 from mmsskd.distill.model_cfg import load_strictly
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config, start_processes
+from mmsskd.utils.data_checks import other_classes
 
 
 def parse_args():
@@ -32,7 +33,11 @@ def evaluate(cfg, checkpoint: str, key: str, out: str | None = None) -> dict:
         cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=out)]
     cfg.load_from, cfg.resume = None, False
     runner = Runner.from_cfg(cfg)
-    load_strictly(getattr(runner.model, 'module', runner.model), checkpoint, key)
+    model = getattr(runner.model, 'module', runner.model)
+    load_strictly(model, checkpoint, key)
+    reason = other_classes(model, runner.test_loop.dataloader.dataset)
+    if reason is not None:
+        raise ConfigError(f'{checkpoint} cannot be measured on the test set: {reason}')
     return runner.test()
 
 

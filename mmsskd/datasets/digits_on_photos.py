@@ -24,8 +24,8 @@ CREDITS = (
     'both CC BY 2.0, https://creativecommons.org/licenses/by/2.0/; changed: cropped, scaled, digits pasted on them'
 )
 CROP = (100, 213)  # side of the square cut from a photo, in its pixels; the right third holds no larger one
-SIDES = (0.12, 0.45)  # side of a digit's 8x8 square, as a share of the image's side
-DIGITS = 6  # most digits in an image
+SIDES = (0.18, 0.5)  # side of a digit's 8x8 square, as a share of the image's side
+DIGITS = 5  # most digits in an image
 ANGLE = 15.0  # most rotation, degrees
 INK_FROM, INK_TO = 0.3, 0.7  # value of a digit (0 paper, 1 ink) where the ink begins, and where it covers wholly
 ALPHA = (0.8, 1.0)  # opacity of the ink
@@ -109,7 +109,7 @@ def load_sources(side: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
 def draw_scene(
     rng: np.random.Generator, photos: list[np.ndarray], digits: np.ndarray, labels: np.ndarray, size: int
 ) -> tuple[np.ndarray, list[int], list[np.ndarray]]:
-    """One image with 1 to 6 digits, from sources as ``load_sources`` returns them.
+    """One image with 1 to 5 digits, from sources as ``load_sources`` returns them.
 
     Returns:
         The image, uint8 (size, size, 3), red first; the label of each digit, 0 to 9, the lowest digit first; for each digit its
@@ -120,7 +120,7 @@ def draw_scene(
     found, pixels = [], []  # labels, and numbers of pixels before other digits cover them
     for _ in range(rng.integers(1, DIGITS, endpoint=True)):
         pick = rng.integers(len(digits))
-        side = size * np.exp(rng.uniform(*np.log(SIDES)))  # as many between 20 and 40 pixels as between 40 and 80
+        side = size * np.exp(rng.uniform(*np.log(SIDES)))  # evenly in its logarithm: as many small ones as large ones
         coverage = _glyph(digits[pick], side, rng.uniform(-ANGLE, ANGLE))
         mask = coverage > 0.5
         for _ in range(TRIES):

@@ -10,7 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from ..errors import ConfigError, NonFiniteLossError
 from ..registry import HOOKS
-from ..utils.data_checks import check_data, teacher_knows_classes
+from ..utils.data_checks import check_data
 from .batches import PhaseBatches, build_loaders, reseed_samplers, seed_everything
 from .checks import check_run, check_strategy
 from .distiller import StagewiseDistiller
@@ -19,7 +19,7 @@ from .phases import HEAD, Phase, parse_phases
 from .recipe import build_optimisation, forget_last_phase, unwrap, wrap_anew
 from .rehearsal import rehearse
 from .resume import begin_epoch_anew, check_resumable, check_same_schedule, restore_gradients, schedule_state
-from .validation import average_buffers, evaluate_teacher, validate_features
+from .validation import average_buffers, measure_teacher, show, validate_features
 
 
 @HOOKS.register_module()
@@ -169,17 +169,8 @@ class StageScheduleHook(Hook):
         self._clock = time.time(), runner.iter
         self._enter(runner, self._at(self._now(runner)), keep_optimisation=self.index is not None)
         restore_gradients(self.distiller, self.pending)
-        hub = runner.message_hub
-        if (
-            self.evaluate_teacher
-            and runner._val_dataloader is not None
-            and teacher_knows_classes(runner, self.distiller)
-        ):
-            if 'teacher_metrics' not in hub.runtime_info:  # a resumed run has them from its checkpoint
-                metrics = evaluate_teacher(runner, self.distiller)
-                hub.update_info('teacher_metrics', metrics)
-                runner.visualizer.add_scalars({f'teacher/{key}': value for key, value in metrics.items()}, step=0)
-            runner.logger.info(f'teacher on the validation set: {_show(hub.get_info("teacher_metrics"))}')
+        if self.evaluate_teacher and runner._val_dataloader is not None:
+            measure_teacher(runner, self.distiller)
         if not self.resumed_inside:
             self._begin(runner)
 
@@ -253,7 +244,7 @@ class StageScheduleHook(Hook):
             for key, value in values.items():
                 runner.message_hub.update_scalar(key, value)
             runner.visualizer.add_scalars(values, step=done)
-            runner.logger.info(f'{self.position} validation  {_show(values)}')
+            runner.logger.info(f'{self.position} validation  {show(values)}')
         if done == phase.end and done != self.phases[-1].end and self.save_phase_ends and is_main_process():
             meta = dict(epoch=runner.epoch + self.by_epoch, iter=runner.iter + (not self.by_epoch))
             save_checkpoint(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
@@ -262,7 +253,7 @@ class StageScheduleHook(Hook):
         teacher = runner.message_hub.runtime_info.get('teacher_metrics')
         if teacher and metrics and self.index is not None:
             student = {key: metrics[key] for key in teacher if key in metrics}
-            runner.logger.info(f'{self.position} student: {_show(student)} | teacher: {_show(teacher)}')
+            runner.logger.info(f'{self.position} student: {show(student)} | teacher: {show(teacher)}')
 
     def _stop(self, runner: Runner, values: str) -> None:
         phase, iteration = self.phases[self.index], runner.iter + 1
@@ -301,7 +292,3 @@ class StageScheduleHook(Hook):
             return ''
         seconds = int((time.time() - start) / done * (runner.max_iters - runner.iter))
         return f' (whole schedule: eta {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d})'
-
-
-def _show(metrics: dict) -> str:
-    return '  '.join(f'{key}: {value:.4f}' for key, value in metrics.items())

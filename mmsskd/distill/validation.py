@@ -4,6 +4,7 @@ import torch
 from mmengine.dist import all_reduce_params
 from mmengine.runner import Runner
 
+from ..utils.data_checks import other_classes
 from .distiller import StagewiseDistiller
 from .mimic_loss import AgreementMeter
 from .phases import Phase
@@ -28,6 +29,24 @@ def validate_features(runner: Runner, distiller: StagewiseDistiller, stages: tup
         error, cosine = meter.compute(over_ranks=True)
         values |= {f'val/relative_error_{name}': error.item(), f'val/cosine_{name}': cosine.item()}
     return values
+
+
+def measure_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
+    """Evaluate the teacher once, log it and keep it for the comparisons to come; a resumed run has it from its checkpoint."""
+    hub, reason = runner.message_hub, other_classes(distiller.teacher, runner.val_loop.dataloader.dataset)
+    if reason is not None:  # its features serve all the same
+        runner.logger.warning(f'the teacher is not evaluated: {reason}')
+        return
+    if 'teacher_metrics' not in hub.runtime_info:
+        metrics = evaluate_teacher(runner, distiller)
+        hub.update_info('teacher_metrics', metrics)
+        runner.visualizer.add_scalars({f'teacher/{key}': value for key, value in metrics.items()}, step=0)
+    runner.logger.info(f'teacher on the validation set: {show(hub.get_info("teacher_metrics"))}')
+
+
+def show(metrics: dict) -> str:
+    """Metrics on one line."""
+    return '  '.join(f'{key}: {value:.4f}' for key, value in metrics.items())
 
 
 @torch.no_grad()

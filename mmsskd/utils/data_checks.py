@@ -42,15 +42,11 @@ def check_data(runner: Runner, phases: Sequence[Phase], loaders: Sequence[DataLo
             _check_classes(dataset, student, key, runner.logger)
 
 
-def teacher_knows_classes(runner: Runner, distiller: nn.Module) -> bool:
-    """Whether the teacher can be measured on the validation set; one of other classes only gives its features, which is said."""
-    classes = _classes_of(runner.val_loop.dataloader.dataset)
-    other = [count for count in _head_classes(distiller.teacher).values() if classes and count != len(classes)]
-    if other:
-        runner.logger.warning(
-            f'the teacher is made for {other[0]} classes, the validation set has {len(classes)}: it is not evaluated'
-        )
-    return not other
+def other_classes(model: nn.Module, dataset: Dataset) -> str | None:
+    """Why ``model`` cannot be measured on ``dataset``: its heads are made for another number of classes. None where it can."""
+    classes = _classes_of(dataset)
+    other = [count for count in _head_classes(model).values() if classes and count != len(classes)]
+    return f'it is made for {other[0]} classes, the data set has {len(classes)}' if other else None
 
 
 def _plain_datasets(dataset) -> Iterable[Dataset]:

@@ -74,7 +74,7 @@ def test_some_of_the_classes_of_the_file_with_a_teacher_of_all(own, detection_te
     (log,) = (tmp_path / 'run').glob('*/*.log')
     text = log.read_text()
     assert 'also has annotations of 8 classes that the config does not name, left out: 0, 1, 2, 4, 5' in text
-    assert 'the teacher is made for 10 classes, the validation set has 2: it is not evaluated' in text
+    assert 'the teacher is not evaluated: it is made for 10 classes, the data set has 2' in text
     assert 'teacher_metrics' not in runner.message_hub.runtime_info
 
 
