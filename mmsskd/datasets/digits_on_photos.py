@@ -24,7 +24,7 @@ CREDITS = (
     'both CC BY 2.0, https://creativecommons.org/licenses/by/2.0/; changed: cropped, scaled, digits pasted on them'
 )
 CROP = (100, 213)  # side of the square cut from a photo, in its pixels; the right third holds no larger one
-SIDES = (0.18, 0.5)  # side of a digit's 8x8 square, as a share of the image's side
+SIDES = (0.22, 0.55)  # side of a digit's 8x8 square, as a share of the image's side
 DIGITS = 5  # most digits in an image
 ANGLE = 15.0  # most rotation, degrees
 INK_FROM, INK_TO = 0.3, 0.7  # value of a digit (0 paper, 1 ink) where the ink begins, and where it covers wholly

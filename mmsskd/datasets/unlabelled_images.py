@@ -85,7 +85,7 @@ class UnlabelledImages(BaseDataset):
             with Image.open(path) as image:
                 image.draft('L', (image.width // 8, image.height // 8))  # a JPEG: all its data, an eighth of the pixels
                 image.load()
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             message = f'the image {path!r} is corrupt ({error})'
             if self.corrupt == 'stop':
                 raise ConfigError(f"{message}; mend or remove it, or set corrupt='skip' in its dataset") from error

@@ -1,10 +1,10 @@
 """Data sets are looked at before training: classes that the head lacks, undefined categories, files that are not there."""
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 
 from mmengine.dataset import BaseDataset
+from mmengine.fileio import load
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch import nn
@@ -70,10 +70,8 @@ def _check_files(dataset, key: str) -> None:
     step = -(-len(dataset) // MOST_FILES)
     paths = [BaseDataset.get_data_info(dataset, i).get('img_path') for i in range(0, len(dataset), step)]
     paths = [path for path in paths if isinstance(path, str) and '://' not in path]
-    there = {
-        folder: set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        for folder in set(map(os.path.dirname, paths))
-    }
+    folders = set(map(os.path.dirname, paths))
+    there = {folder: set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set() for folder in folders}
     missing = [path for path in paths if os.path.basename(path) not in there[os.path.dirname(path)]]
     if missing:
         some = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
@@ -91,8 +89,7 @@ def _check_categories(dataset, key: str, logger: MMLogger) -> None:
     unknown = sorted(id_ for id_, images in dataset.cat_img_map.items() if images and id_ not in dataset.cat_ids)
     if len(dataset.cat_ids) == len(classes) and not unknown:
         return
-    with open(dataset.ann_file) as file:
-        defined = {category['id']: category['name'] for category in json.load(file)['categories']}
+    defined = {category['id']: category['name'] for category in load(dataset.ann_file)['categories']}
     absent = [name for name in classes if name not in defined.values()]
     if absent:
         raise ConfigError(
@@ -117,7 +114,9 @@ def _check_categories(dataset, key: str, logger: MMLogger) -> None:
 def _check_classes(dataset, student: nn.Module, key: str, logger: MMLogger) -> None:
     """The head must have a place for each class of the data set, and in detection no others: COCO's metric would not know them."""
     classes = _classes_of(dataset)
-    for path, count in _head_classes(student).items() if classes else ():
+    if not classes or getattr(dataset, 'return_classes', False):  # the latter: classes are words for a text encoder
+        return
+    for path, count in _head_classes(student).items():
         if count == len(classes):
             continue
         message = (
@@ -135,9 +134,11 @@ def _classes_of(dataset) -> list:
 
 
 def _head_classes(model: nn.Module) -> dict[str, int]:
-    """For how many classes each head is made, by its path; an RPN, which has one class whatever the data, is left out."""
+    """For how many classes each head is made, by its path, without RPNs and semantic branches, which have their own."""
     return {
         path: module.num_classes
         for path, module in model.named_modules()
-        if isinstance(getattr(module, 'num_classes', None), int) and 'head' in path and 'rpn' not in path
+        if isinstance(getattr(module, 'num_classes', None), int)
+        and 'head' in path
+        and not ('rpn' in path or 'semantic' in path)
     }
