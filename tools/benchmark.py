@@ -1,10 +1,12 @@
 #!/usr/bin/env python
-"""Step time and peak memory of each stage of a pair of ResNets (and of the neck, where it is a stage), in one run, three ways:
+"""Step time and peak memory of each stage of a pair of ResNets (and of the neck, where it is a stage), in one run, four ways:
 
   mmsskd  this package, `StagewiseDistiller.train_step`;
   bare    a PyTorch loop written by hand that does the same work: what mmsskd costs is the ratio mmsskd / bare;
   full    the whole teacher and the whole student every step, as frameworks do that compare recorded features after a full
-          forward: what cutting the forward at the tap saves is the ratio full / mmsskd.
+          forward: what cutting the forward at the tap saves is the ratio full / mmsskd;
+  unfrozen  as full, and the gradient runs through the whole student, only the optimiser knows what trains: so runs a
+          framework that has no stages to freeze.
 
 With --head also the head phase, two ways: mmsskd, and
 
@@ -40,6 +42,7 @@ from benchmark_steps import (
     package_step,
     random_distiller,
     stock_step,
+    unfrozen_step,
 )
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
@@ -52,9 +55,9 @@ from mmsskd.distill.phases import parse_phases, stage_by_stage
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
 
-TRANSFER = {'mmsskd': package_step, 'bare': bare_step, 'full': full_step}
+TRANSFER = {'mmsskd': package_step, 'bare': bare_step, 'full': full_step, 'unfrozen': unfrozen_step}
 HEAD = {'mmsskd': package_step, 'stock': stock_step}
-TRANSFER_RATIOS = (('mmsskd', 'bare'), ('full', 'mmsskd'))
+TRANSFER_RATIOS = (('mmsskd', 'bare'), ('full', 'mmsskd'), ('unfrozen', 'mmsskd'))
 HEAD_RATIOS = (('mmsskd', 'stock'),)
 DETECTION = dict(shape=(3, 320, 480), batch_size=1)  # in place of the defaults of classification
 

@@ -83,12 +83,30 @@ def full_step(distiller, phase):
     return step, distiller
 
 
+def unfrozen_step(distiller, phase):
+    """As :func:`full_step`, and the gradient runs through the whole student: only the optimiser knows what trains.
+
+    So runs a framework that has a student and a teacher but no notion of stages, mmrazor for one, when it is given an optimiser
+    over the stage's parameters.
+    """
+    step, model = full_step(distiller, phase)
+    frozen = [parameter for parameter in distiller.student.parameters() if not parameter.requires_grad]
+
+    def unfrozen(batch):
+        for parameter in frozen:
+            parameter.requires_grad = True
+        losses = step(batch)
+        for parameter in frozen:
+            parameter.requires_grad, parameter.grad = False, None
+        return losses
+
+    return unfrozen, model
+
+
 def stock_step(distiller, phase):
     """The head trained without mmsskd: a plain copy of the student, backbone (and neck, where it is a stage) frozen by hand."""
     model = copy.deepcopy(distiller.student)
-    model.requires_grad_(
-        True
-    )  # what set_phase froze is not taken over, so that the comparison of weights means something
+    model.requires_grad_(True)  # what set_phase froze is not taken over, so the comparison of weights means something
     model.train()
     for part in {'backbone', *(stage.tap.split('.')[0] for stage in distiller.stages.values())}:
         getattr(model, part).eval()  # not chained: the train() of mmdet's backbones returns nothing

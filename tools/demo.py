@@ -35,9 +35,7 @@ def main():
         pages.append(args.out / f'{name}.html')
         print(f'=== {name}')
         run(importlib.import_module(f'demo_{name}').TASK, args.out, args.cfg_options, pages[-1])
-    print(
-        f'\n{" and ".join(map(str, pages))}: the same in pictures in pictures ({time.time() - start:.0f} seconds in all)'
-    )
+    print(f'\n{" and ".join(map(str, pages))}: the same in pictures ({time.time() - start:.0f} seconds in all)')
 
 
 if __name__ == '__main__':

@@ -69,7 +69,7 @@ def test_benchmark_of_a_detection_pair_has_the_neck_and_the_head(tmp_path):
     rows = {row['stage']: row for row in json.loads(out.read_text())}
     assert list(rows) == ['layer1', 'layer2', 'layer3', 'layer4', 'neck', 'head']
     for name, row in rows.items():
-        schemes = ['mmsskd', 'stock'] if name == 'head' else ['mmsskd', 'bare', 'full']
+        schemes = ['mmsskd', 'stock'] if name == 'head' else ['mmsskd', 'bare', 'full', 'unfrozen']
         for kind in ('seconds', 'memory'):
             assert list(row[kind]) == schemes and min(row[kind].values()) > 0
     first = rows['layer1']['memory']

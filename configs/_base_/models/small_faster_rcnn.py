@@ -37,7 +37,7 @@ model = dict(
             roi_feat_size=7,
             num_classes=10,
             bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2]),
-            reg_class_agnostic=False,
+            reg_class_agnostic=True,  # a digit's box does not depend on which it is
             loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
             loss_bbox=dict(type='L1Loss', loss_weight=1.0),
         ),
@@ -67,7 +67,7 @@ model = dict(
                 match_low_quality=False,
                 ignore_iof_thr=-1,
             ),
-            sampler=dict(type='RandomSampler', num=48, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
+            sampler=dict(type='RandomSampler', num=48, pos_fraction=0.4, neg_pos_ub=-1, add_gt_as_proposals=True),
             pos_weight=-1,
             debug=False,
         ),
