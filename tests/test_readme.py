@@ -29,7 +29,7 @@ def test_files_and_tools_that_it_names_exist():
 
 def test_options_that_it_names_are_those_of_the_tools(monkeypatch, capsys):
     rows = re.findall(r'^\| `(tools/\w+\.py)[^|]*\|(.*)\|$', README, re.M)
-    assert len(rows) == 5
+    assert len(rows) == 6
     for tool, options in rows:
         monkeypatch.setattr('sys.argv', [tool, '--help'])
         with pytest.raises(SystemExit, match='0'):
