@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.distill.export import is_stagewise, plain_config
 from mmsskd.distill.model_cfg import load_strictly
+from mmsskd.distill.validation import show
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config, start_processes
 from mmsskd.utils.data_checks import other_classes
@@ -26,8 +27,8 @@ def parse_args():
     return parser.parse_args()
 
 
-def evaluate(cfg, checkpoint: str, key: str, out: str | None = None) -> dict:
-    """Metrics of the plain model of ``cfg`` with the weights at ``checkpoint``."""
+def evaluate(cfg, checkpoint: str, key: str, out: str | None = None) -> dict | str:
+    """Metrics of the plain model of ``cfg`` with the weights at ``checkpoint``; of a teacher of other classes, that it is one."""
     if out:
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
         cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=out)]
@@ -36,9 +37,9 @@ def evaluate(cfg, checkpoint: str, key: str, out: str | None = None) -> dict:
     model = getattr(runner.model, 'module', runner.model)
     load_strictly(model, checkpoint, key)
     reason = other_classes(model, runner.test_loop.dataloader.dataset)
-    if reason is not None:
+    if reason is not None and key != 'model.teacher_checkpoint':
         raise ConfigError(f'{checkpoint} cannot be measured on the test set: {reason}')
-    return runner.test()
+    return runner.test() if reason is None else reason
 
 
 def main():
@@ -62,7 +63,8 @@ def main():
     results['student'] = evaluate(plain, args.checkpoint, 'checkpoint', args.out)
     if is_main_process():
         for name, metrics in results.items():
-            print(f'{name}: ' + '  '.join(f'{key}: {value:.4f}' for key, value in metrics.items()))
+            shown = f'not measured, {metrics}' if isinstance(metrics, str) else show(metrics)
+            print(f'{name}: {shown}')
 
 
 if __name__ == '__main__':

@@ -72,7 +72,7 @@ def main(progress):
     except ConfigError:
         raise
     except Exception as error:
-        problem = None if progress.training else find_data_error(cfg)
+        problem = None if progress.training else find_data_error(cfg, error)
         if problem is None:
             raise
         raise ConfigError(problem) from error

@@ -18,7 +18,8 @@ class UnlabelledImages(BaseDataset):
     """All images in a folder and the folders below it, in the order of their paths.
 
     An item has ``img_path``, ``img_id``, ``width``, ``height`` (pixels, as the file's header says) and no instances, so the
-    pipeline of a labelled detection set, ``LoadAnnotations`` included, and its ``AspectRatioBatchSampler`` take it as it is.
+    pipeline of a labelled detection set, ``LoadAnnotations`` included, and its ``AspectRatioBatchSampler`` take it as it is. A
+    transform that drops images without boxes must be told not to: ``RandomCrop(allow_negative_crop=True)``.
 
     Each file is decoded once to the end before its first use: OpenCV gives half an image for a truncated JPEG, and says nothing
     that a training run would notice.
@@ -64,7 +65,7 @@ class UnlabelledImages(BaseDataset):
         try:
             with Image.open(info['img_path']) as image:
                 info['width'], info['height'] = image.size
-        except OSError:  # named where it is decoded; a sampler that groups by shape gets a square
+        except (OSError, Image.DecompressionBombError):  # named where it is decoded; who groups by shape gets a square
             info['width'] = info['height'] = 1
         return info
 
@@ -76,7 +77,13 @@ class UnlabelledImages(BaseDataset):
             if self.test_mode:  # nothing may stand for it in an evaluation
                 raise ConfigError(f'{path!r} cannot be decoded')
             return None  # mmengine then takes another image
-        return super().prepare_data(idx)
+        item = super().prepare_data(idx)
+        if item is None:
+            raise ConfigError(
+                f'UnlabelledImages: its pipeline gives nothing for {path!r}, which has no boxes: set allow_negative_crop=True in '
+                'RandomCrop, and keep what has no annotations in others that filter by them'
+            )
+        return item
 
     def _is_whole(self, path: str) -> bool:
         from PIL import Image

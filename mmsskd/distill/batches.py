@@ -60,6 +60,9 @@ class PhaseBatches:
 
     def __next__(self):
         self.hook.advance(self.runner)
+        needed = {id(loader) for loader in self.hook.loaders[self.hook.index :]}
+        for key in [key for key in self.iterators if key not in needed]:
+            del self.iterators[key]  # ends workers that no later phase needs
         seed_everything(self.runner.seed, self.runner.iter)
         return next(self._iterator(self.hook.index))
 

@@ -216,6 +216,16 @@ class StagewiseDistiller(BaseModel):
         finally:
             self._predictor = 'student'
 
+    @property
+    def detector(self) -> nn.Module:
+        """The student, under the name by which hooks of mmdet look for a model inside a wrapper."""
+        return self.student
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the student the epoch, where it wants to know (mmdet's ``SetEpochInfoHook``)."""
+        if hasattr(self.student, 'set_epoch'):
+            self.student.set_epoch(epoch)
+
     # -- weights -----------------------------------------------------------------------------------------------------
 
     def init_weights(self) -> None:

@@ -12,6 +12,13 @@ from ..version import __version__
 from .model_cfg import read_checkpoint, resolve_model_cfg
 from .teacher import without_init
 
+# top-level keys that MMEngine and the tools of its packages read
+MEANINGFUL = (
+    'model', 'data_preprocessor', 'tta_model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator',
+    'test_evaluator', 'train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'param_scheduler', 'default_hooks', 'custom_hooks',
+    'visualizer', 'log_processor', 'custom_imports',
+)  # fmt: skip
+
 
 def is_stagewise(cfg: Config) -> bool:
     """Whether ``cfg`` is the config of a stage-by-stage run."""
@@ -41,6 +48,8 @@ def plain_config(cfg: Config, which: str = 'student') -> Config:
     if plain.get('custom_hooks'):
         plain['custom_hooks'] = [hook for hook in plain['custom_hooks'] if not is_schedule_hook(hook)]
     plain['load_from'], plain['resume'] = None, False
+    for key in [key for key, value in plain.items() if key not in MEANINGFUL and _mentions_mmsskd(value)]:
+        plain.pop(key)  # a name that the config used within itself
     if _mentions_mmsskd(plain):
         imports = dict(plain.get('custom_imports') or dict(imports=[], allow_failed_imports=False))
         imports['imports'] = [*imports['imports'], 'mmsskd']

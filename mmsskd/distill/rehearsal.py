@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from mmengine.runner import Runner
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from ..errors import ConfigError
 from .distiller import StagewiseDistiller
@@ -37,6 +38,8 @@ def rehearse(
     batches: dict[DataLoader, dict | None] = {}
     preprocessor = copy.deepcopy(distiller.data_preprocessor)  # its batch augments may remember sizes
     runner.message_hub.update_info('iter', runner.iter)  # some of them look at it
+    distiller.set_epoch(runner.epoch)
+    state = {name: value.clone() for name, value in distiller.student.state_dict().items()}
     with _random_states_kept(), torch.no_grad():
         for number, (phase, loader, count) in enumerate(zip(phases, loaders, iterations), 1):
             where = f'phase {number} of {len(phases)} ({phase.name})'
@@ -45,7 +48,8 @@ def rehearse(
                     f'{where}: its loader gives no batch: {len(loader.dataset)} images, batch_size {loader.batch_size}'
                 )
             distiller.set_phase(phase)
-            distiller.eval()
+            _train_without_statistics(distiller)
+            _warn_of_late_ends(runner, phase, count, where)
             runner.train_loop.dataloader = loader
             check_optimizer(phase.optim_wrapper, f'{where}: optim_wrapper')
             try:
@@ -67,7 +71,27 @@ def rehearse(
                     f'{where}: its losses cannot be computed on the first {IMAGES} images of its loader: {_say(error)}'
                 ) from error
     runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader = held
+    for name, value in distiller.student.state_dict().items():
+        value.copy_(state[name])
     distiller.train()
+
+
+def _train_without_statistics(distiller: StagewiseDistiller) -> None:
+    """Training mode, in which some models return other things to their own loss, but no layer that counts or draws."""
+    distiller.train()
+    for module in distiller.modules():
+        if isinstance(module, (_BatchNorm, _InstanceNorm)) or 'Drop' in type(module).__name__:
+            module.training = False
+
+
+def _warn_of_late_ends(runner: Runner, phase: Phase, iterations: int, where: str) -> None:
+    """A warm-up that counts iterations may be longer than the phase on a small data set."""
+    for scheduler in phase.param_scheduler or ():
+        if not scheduler.get('by_epoch', True) and scheduler.get('end', 0) > iterations:
+            runner.logger.warning(
+                f'{where}: {scheduler["type"]} ends at iteration {scheduler["end"]}, but the phase has only {iterations}; '
+                'set a smaller end in its param_scheduler'
+            )
 
 
 @contextmanager
@@ -96,7 +120,23 @@ def _first_images(loader: DataLoader) -> dict | None:
     dataset = loader.dataset
     if not hasattr(dataset, '__getitem__') or not hasattr(dataset, '__len__'):
         return None
-    return loader.collate_fn([dataset[i] for i in range(min(IMAGES, len(dataset)))])
+    count, pipeline = min(IMAGES, len(dataset)), getattr(dataset, 'pipeline', None)
+    # in a worker where the run has workers: what a data set opens on first use must not be shared with them; else with a copy of
+    # the pipeline, whose transforms may keep images
+    if not loader.num_workers and pipeline is not None:
+        dataset.pipeline = copy.deepcopy(pipeline)
+    try:
+        few = DataLoader(
+            Subset(dataset, range(count)),
+            batch_size=count,
+            num_workers=min(loader.num_workers, 1),
+            collate_fn=loader.collate_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+        )
+        return next(iter(few))
+    finally:
+        if not loader.num_workers and pipeline is not None:
+            dataset.pipeline = pipeline
 
 
 @contextmanager

@@ -236,8 +236,8 @@ class StageScheduleHook(Hook):
     def _close_step(self, runner: Runner, done: int) -> None:
         """After an epoch or iteration: equal buffers on all ranks, validation of what is mimicked, the phase's checkpoint."""
         phase = self.phases[self.index]
-        due = self.by_epoch or done % runner.train_loop.val_interval == 0 or done == phase.end
-        if runner.distributed and due:
+        due = done % runner.train_loop.val_interval == 0 or done == phase.end
+        if runner.distributed and (due or self.by_epoch):
             average_buffers(self.distiller, phase)
         if due and phase.mimic and runner._val_dataloader is not None:
             values = validate_features(runner, self.distiller, phase.mimic)
@@ -280,9 +280,17 @@ class StageScheduleHook(Hook):
         for hook in runner.hooks:  # an EMA puts its averaged weights in their place, as it does in every checkpoint
             hook.before_save_checkpoint(runner, checkpoint)
         if is_main_process():
-            dataset_meta = getattr(runner.train_loop.dataloader.dataset, 'metainfo', None)
+            dataset_meta = self._dataset_meta(runner)
             weights, config = export_student(checkpoint['state_dict'], runner.cfg, runner.work_dir, dataset_meta)
             runner.logger.info(f'the plain student is in {weights}, its config in {config}')
+
+    def _dataset_meta(self, runner: Runner) -> dict | None:
+        """Names of the classes, from the first data set that has them: the last phase's may be without annotations."""
+        datasets = [loader.dataset for loader in reversed(self.loaders)]
+        if runner._val_dataloader is not None:
+            datasets.append(runner.val_loop.dataloader.dataset)
+        metas = [getattr(dataset, 'metainfo', None) for dataset in datasets]
+        return next((meta for meta in metas if meta and meta.get('classes')), metas[0])
 
     def _eta(self, runner: Runner) -> str:
         """Time left for all phases, from the mean over this run, validation included."""

@@ -43,10 +43,10 @@ def check_data(runner: Runner, phases: Sequence[Phase], loaders: Sequence[DataLo
 
 
 def other_classes(model: nn.Module, dataset: Dataset) -> str | None:
-    """Why ``model`` cannot be measured on ``dataset``: its heads are made for another number of classes. None where it can."""
+    """Why ``model`` cannot be measured on ``dataset``: a head is made for another number of classes. None where it can."""
     classes = _classes_of(dataset)
-    other = [count for count in _head_classes(model).values() if classes and count != len(classes)]
-    return f'it is made for {other[0]} classes, the data set has {len(classes)}' if other else None
+    wrong = next((f'{path} for {count}' for path, count, refused in _unequal(model, dataset) if refused), None)
+    return None if wrong is None else f'{wrong} classes, the data set has {len(classes)}'
 
 
 def _plain_datasets(dataset) -> Iterable[Dataset]:
@@ -62,8 +62,7 @@ def _plain_datasets(dataset) -> Iterable[Dataset]:
 
 def _check_files(dataset, key: str) -> None:
     """Every image on a local disk must be there. Folders are listed once: a look at each file takes minutes on a network disk."""
-    backend = getattr(dataset, 'backend_args', None) or {}
-    if not isinstance(dataset, BaseDataset) or not len(dataset) or backend.get('backend', 'local') != 'local':
+    if not isinstance(dataset, BaseDataset) or not len(dataset) or not _reads_local_files(dataset):
         return
     if 'img_path' not in BaseDataset.get_data_info(dataset, 0):
         return
@@ -71,14 +70,35 @@ def _check_files(dataset, key: str) -> None:
     paths = [BaseDataset.get_data_info(dataset, i).get('img_path') for i in range(0, len(dataset), step)]
     paths = [path for path in paths if isinstance(path, str) and '://' not in path]
     folders = set(map(os.path.dirname, paths))
-    there = {folder: set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set() for folder in folders}
-    missing = [path for path in paths if os.path.basename(path) not in there[os.path.dirname(path)]]
+    there = {folder: _listing(folder) for folder in folders}
+    missing = [
+        path
+        for path in paths
+        if there[os.path.dirname(path)] is not None and os.path.basename(path) not in there[os.path.dirname(path)]
+    ]
     if missing:
         some = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
         raise ConfigError(
             f'{key}: {len(missing)} of {len(paths)} images are not there: {some}. Set data_root and data_prefix so that with the '
             f'file names of the annotation file they give paths from {os.getcwd()}.'
         )
+
+
+def _reads_local_files(dataset) -> bool:
+    """Whether images are read by OpenMMLab's own loading transform from a local disk; another may find them elsewhere."""
+    first = next(iter(getattr(getattr(dataset, 'pipeline', None), 'transforms', ())), None)
+    backend = getattr(first, 'backend_args', None) or {}
+    return type(first).__name__ == 'LoadImageFromFile' and backend.get('backend', 'local') == 'local'
+
+
+def _listing(folder: str) -> set[str] | None:
+    """Names in a folder, empty where it is missing, None where it may not be listed."""
+    try:
+        return set(os.listdir(folder or '.'))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError:
+        return None
 
 
 def _check_categories(dataset, key: str, logger: MMLogger) -> None:
@@ -89,13 +109,20 @@ def _check_categories(dataset, key: str, logger: MMLogger) -> None:
     unknown = sorted(id_ for id_, images in dataset.cat_img_map.items() if images and id_ not in dataset.cat_ids)
     if len(dataset.cat_ids) == len(classes) and not unknown:
         return
-    defined = {category['id']: category['name'] for category in load(dataset.ann_file)['categories']}
+    content = load(dataset.ann_file, backend_args=getattr(dataset, 'backend_args', None))
+    defined = {category['id']: category['name'] for category in content['categories']}
     absent = [name for name in classes if name not in defined.values()]
     if absent:
         raise ConfigError(
             f'{key}: {len(absent)} of {len(classes)} classes are not in {dataset.ann_file!r}: {", ".join(map(repr, absent[:5]))}; '
             f'{candidates(absent[0], list(defined.values()))}. Set dataset.metainfo=dict(classes=(...)) to names of the file, and '
             'num_classes in the heads to their number.'
+        )
+    twice = sorted({name for name in classes if list(defined.values()).count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f'{key}: {dataset.ann_file!r} defines {twice} more than once, so labels would not be those of the classes; give each '
+            'category a name of its own, or merge them.'
         )
     undefined = [id_ for id_ in unknown if id_ not in defined]
     if undefined:
@@ -112,20 +139,30 @@ def _check_categories(dataset, key: str, logger: MMLogger) -> None:
 
 
 def _check_classes(dataset, student: nn.Module, key: str, logger: MMLogger) -> None:
-    """The head must have a place for each class of the data set, and in detection no others: COCO's metric would not know them."""
     classes = _classes_of(dataset)
-    if not classes or getattr(dataset, 'return_classes', False):  # the latter: classes are words for a text encoder
-        return
-    for path, count in _head_classes(student).items():
-        if count == len(classes):
-            continue
+    for path, count, refused in _unequal(student, dataset):
         message = (
             f'{key}: {len(classes)} classes ({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""}), but '
             f'model.student.{path} is made for {count}. Set its num_classes, or dataset.metainfo=dict(classes=(...)).'
         )
-        if count < len(classes) or hasattr(dataset, 'cat_ids'):
+        if refused:
             raise ConfigError(message)
         logger.warning(message)
+
+
+def _unequal(model: nn.Module, dataset) -> list[tuple[str, int, bool]]:
+    """Path and number of classes of each head made for another number than the data set has, and whether that cannot work.
+
+    A head must have a place for each class, and in detection no others: COCO's metric stops at a class that it does not know.
+    """
+    classes, things = _classes_of(dataset), getattr(dataset, 'metainfo', {}).get('thing_classes') or ()
+    if not classes or getattr(dataset, 'return_classes', False):  # the latter: classes are words for a text encoder
+        return []
+    return [
+        (path, count, count < len(classes) or hasattr(dataset, 'cat_ids'))
+        for path, count in _head_classes(model).items()
+        if count not in (len(classes), len(things))  # of a panoptic model, some heads are for things alone
+    ]
 
 
 def _classes_of(dataset) -> list:
@@ -139,6 +176,7 @@ def _head_classes(model: nn.Module) -> dict[str, int]:
         path: module.num_classes
         for path, module in model.named_modules()
         if isinstance(getattr(module, 'num_classes', None), int)
+        and not getattr(module, 'class_agnostic', False)
         and 'head' in path
         and not ('rpn' in path or 'semantic' in path)
     }

@@ -11,8 +11,8 @@ EMPTY = (
 )  # what MMEngine says of a set without images
 
 
-def find_data_error(cfg: Config) -> str | None:
-    """Build each data set of a config by itself; a message about the first that fails, None where all can be built."""
+def find_data_error(cfg: Config, caught: Exception) -> str | None:
+    """A message about the data set, built by itself, that fails as ``caught`` says; None where none does."""
     for key, loader in _loaders(cfg):
         dataset = loader.get('dataset') if isinstance(loader, dict) else None
         if not isinstance(dataset, dict):
@@ -21,16 +21,26 @@ def find_data_error(cfg: Config) -> str | None:
             with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
                 DATASETS.build(copy.deepcopy(dataset))
         except Exception as error:
+            if (type(error), str(error)) != (type(caught), str(caught)):
+                continue
             source = ', '.join(f'{name}={dataset[name]!r}' for name in ('data_root', 'ann_file') if dataset.get(name))
             reason = f'{type(error).__name__}: {error}'
             if any(words in str(error) for words in EMPTY):
-                reason = 'no image is left: the annotation file names none, or filter_cfg leaves all of them out'
+                reason = (
+                    'no image is left: the annotation file names none, none of its categories is among the classes '
+                    '(dataset.metainfo=dict(classes=(...)); without it, those of COCO), or filter_cfg leaves all out'
+                )
             return f'{key}.dataset cannot be built from {source or "its config"}: {reason}'
+    for key in ('val_evaluator', 'test_evaluator'):
+        evaluator = cfg.get(key)
+        path = evaluator.get('ann_file') if isinstance(evaluator, dict) else None
+        if isinstance(caught, FileNotFoundError) and path and path in str(caught):
+            return f'{key}.ann_file: no file {path!r}; it is not that of the data set, name it too'
     return None
 
 
 def _loaders(cfg: Config):
-    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+    for key in ('train_dataloader', 'val_dataloader'):
         yield key, cfg.get(key)
     for name, hook in (cfg.get('default_hooks') or {}).items():
         if not isinstance(hook, dict):

@@ -74,7 +74,7 @@ def test_some_of_the_classes_of_the_file_with_a_teacher_of_all(own, detection_te
     (log,) = (tmp_path / 'run').glob('*/*.log')
     text = log.read_text()
     assert 'also has annotations of 8 classes that the config does not name, left out: 0, 1, 2, 4, 5' in text
-    assert 'the teacher is not evaluated: it is made for 10 classes, the data set has 2' in text
+    assert 'the teacher is not evaluated: roi_head.bbox_head for 10 classes, the data set has 2' in text
     assert 'teacher_metrics' not in runner.message_hub.runtime_info
 
 
@@ -147,3 +147,19 @@ def test_teacher_of_another_number_of_classes(own, tmp_path):
         r'(?s)other shape \(2\): roi_head.bbox_head.fc_cls.weight \(81, 32\) \(model: \(11, 32\)\).*number of classes'
     )
     refused(message, own, teacher, tmp_path)
+
+
+def test_category_defined_twice(own, detection_teacher, tmp_path):
+    """As some exporters write it; mmdet would number eleven classes."""
+    edit(own, lambda content: content['categories'].append(dict(id=99, name='7')))
+    refused(r"train.json' defines \['7'\] more than once", own, detection_teacher, tmp_path)
+
+
+def test_warm_up_longer_than_its_phase(own, detection_teacher, tmp_path):
+    cfg = detection_cfg(tmp_path / 'run', own, detection_teacher)
+    warm_up = dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=500)
+    cfg.default_hooks.stage_schedule.head.param_scheduler = [warm_up]
+    cfg.default_hooks.stage_schedule.phases = [dict(train='head')]
+    train(cfg)
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    assert 'LinearLR ends at iteration 500, but the phase has only 3' in log.read_text()

@@ -7,7 +7,7 @@ import cv2
 import pytest
 import torch
 from detection import STAGES, detection_cfg, detector, save_detector
-from helpers import ROOT, python, train, weights
+from helpers import ROOT, python, same, train, weights
 from mmdet.models import FasterRCNN
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
@@ -118,6 +118,28 @@ def test_a_student_that_resizes_inside_its_loss_is_refused(photos, detection_tea
     assert after == 2 * before
 
 
+class TrainingModeFasterRCNN(FasterRCNN):
+    """Its loss works in training mode only, as those of DETRs and RepPoints; it counts the forwards of its loss."""
+
+    def loss(self, batch_inputs, batch_data_samples):
+        assert self.training, 'called in eval mode'
+        return super().loss(batch_inputs, batch_data_samples)
+
+
+def test_the_rehearsal_is_in_training_mode_and_leaves_no_trace(photos, detection_teacher, tmp_path):
+    """All phases are rehearsed, but only layer1 trains: weights and statistics of the rest stay as they began, to the bit."""
+    MODELS.register_module(module=TrainingModeFasterRCNN, force=True)
+    student = dict(detector(width=4), type='TrainingModeFasterRCNN', _scope_='mmdet')
+    start = save_detector(detector(width=4), tmp_path / 'start.pth', seed=5)
+    cfg = detection_cfg(tmp_path / 'run', photos, detection_teacher, student=student)
+    cfg.model.student_checkpoint = start
+    runner = train(cfg)
+    assert runner.iter == 18 and runner.model.detector is runner.model.student
+    before, after = weights(start), weights(tmp_path / 'run/phase1_layer1.pth')
+    later = [name for name in before if name.startswith(('backbone.layer2', 'neck', 'rpn_head', 'roi_head'))]
+    assert any('running_mean' in name for name in later) and same(before, after, later)
+
+
 def test_upsampling_of_features_is_not_taken_for_resizing():
     """An FPN upsamples; so may a backbone, behind its first layer."""
     model = build_model(ConfigDict(detector()))
@@ -194,6 +216,12 @@ def test_the_run_that_a_corrupt_image_stops_has_lost_nothing(photos, folder, det
     message = result.stderr[result.stderr.index('error: ') :]
     assert message.startswith(f"error: the image '{folder}/cut.jpg' is corrupt") and message.count('\n') == 1
     assert weights(tmp_path / 'run/phase1_layer1.pth')
+
+
+def test_a_pipeline_that_drops_images_without_boxes_is_named(folder):
+    dataset = UnlabelledImages(str(folder), pipeline=[lambda item: None])
+    with pytest.raises(ConfigError, match=r'which has no boxes: set allow_negative_crop=True'):
+        dataset[0]
 
 
 def test_a_missing_or_empty_folder(tmp_path):

@@ -76,6 +76,13 @@ def test_ten_lines_in_a_foreign_folder(project, name, block):
         11,
         1024,
     )  # the classes of the config and the background
+    options = ['--work-dir', 'test', '--teacher', '--cfg-options', 'model.teacher_checkpoint=teacher.pth']
+    options += ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
+    options += ['test_dataloader.dataset.pipeline.1.scale=(96,96)', 'model.stages=[layer4,neck]']
+    result = python(ROOT / 'tools/test.py', f'mine/{name}.py', f'{name}/epoch_3.pth', *options, cwd=project)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert 'teacher: not measured, roi_head.bbox_head for 80 classes, the data set has 10' in result.stdout
+    assert 'student: ' in result.stdout
     cfg = Config.fromfile(project / name / 'student.py')
     assert 'mmsskd' not in cfg.pretty_text
     assert cfg.train_dataloader.dataset.metainfo.classes == cfg.val_dataloader.dataset.metainfo.classes

@@ -88,6 +88,7 @@ def test_pair(path, photos, tmp_path):
     if 'digits' not in path.stem:
         assert len(runner.model.adapters) == adapted.get(path.stem, 0)
     plain = plain_config(runner.cfg)
+    assert 'mmsskd' not in plain.pretty_text
     load_strictly(build_model(plain.model), str(tmp_path / 'work/student.pth'), 'student.pth')
     assert not [name for name in weights(tmp_path / 'work/student.pth') if name.startswith(('adapters', 'teacher'))]
 
