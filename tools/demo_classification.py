@@ -57,7 +57,7 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
     )
     report.heading('Each stage learns in its turn')
     report.figure(
-        mimic_curves(history), 'On the test images, at the end of each epoch of the phase that trains the stage.'
+        mimic_curves(history), 'On the test images, at each validation within the phase that trains the stage.'
     )
     report.heading('Phases')
     report.figure(timeline(history.phases), 'Stage by stage with all labels.')
