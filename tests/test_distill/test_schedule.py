@@ -340,3 +340,24 @@ def test_optimiser_constructors_see_the_names_of_the_student(tmp_path, teacher_p
     assert named['student.backbone.layer1.0.conv1.weight'] == pytest.approx(0.01)
     assert named['adapters.layer1.levels.0.weight'] == 0
     assert 'adapters' not in dict(runner.model.student.named_children())
+
+
+def test_features_are_validated_at_val_interval_and_at_the_end_of_a_phase(tmp_path, teacher_path):
+    hook = dict(phases=[dict(train='layer1', epochs=3), dict(train='layer2', epochs=1)])
+    cfg = run_cfg(tmp_path, teacher_path, hook=hook)
+    cfg.train_cfg.val_interval = 2
+    train(cfg)
+    (path,) = tmp_path.glob('*/vis_data/scalars.json')
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    steps = [
+        (stage, r['step']) for r in records for stage in ('layer1', 'layer2') if f'val/relative_error_{stage}' in r
+    ]
+    assert steps == [('layer1', 2), ('layer1', 3), ('layer2', 4)]
+
+
+def test_an_iteration_based_run_lets_go_of_loaders_that_no_later_phase_needs(tmp_path, teacher_path):
+    """Their workers and their copies of the data set end with them."""
+    other = loader(infinite=True, batch_size=16)
+    hook = dict(phases=[dict(train='layer1', train_dataloader=other), dict(train='layer2')])
+    runner = train(run_cfg(tmp_path, teacher_path, iters=2, hook=hook))
+    assert list(runner.train_loop.dataloader_iterator.iterators) == [id(runner.train_loop.dataloader)]
