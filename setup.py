@@ -42,6 +42,7 @@ def parse_requirements(name):
 link_mim_folder()
 runtime, mim = parse_requirements('runtime'), parse_requirements('mminstall')
 optional, tests = parse_requirements('optional'), parse_requirements('tests')
+faces, onnx = parse_requirements('faces'), parse_requirements('onnx')
 
 setup(
     name='mmsskd',
@@ -50,7 +51,7 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    keywords='knowledge distillation, computer vision, object detection, image classification',
+    keywords='knowledge distillation, computer vision, object detection, image classification, face recognition',
     classifiers=[
         'Development Status :: 4 - Beta',
         'Programming Language :: Python :: 3.10',
@@ -67,8 +68,10 @@ setup(
     extras_require={
         'mim': mim,
         'optional': optional,
+        'faces': faces,
+        'onnx': onnx,
         'tests': tests,
-        'all': mim + optional + tests,
+        'all': mim + optional + faces + onnx + tests,
     },
     zip_safe=False,
 )

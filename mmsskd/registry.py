@@ -7,6 +7,8 @@ from mmengine.registry import Registry
 MODELS = Registry('model', parent=root.MODELS, scope='mmsskd', locations=['mmsskd.distill', 'mmsskd.models'])
 HOOKS = Registry('hook', parent=root.HOOKS, scope='mmsskd', locations=['mmsskd.distill'])
 DATASETS = Registry('dataset', parent=root.DATASETS, scope='mmsskd', locations=['mmsskd.datasets'])
+TRANSFORMS = Registry('transform', parent=root.TRANSFORMS, scope='mmsskd', locations=['mmsskd.datasets.transforms'])
+METRICS = Registry('metric', parent=root.METRICS, scope='mmsskd', locations=['mmsskd.evaluation.metrics'])
 
 # Nothing of ours is in these. A config that is inherited as `mmsskd::...` looks for its samplers, optimisers and schedulers here
 # first, and without a registry of our scope MMEngine warns at each.

@@ -76,7 +76,7 @@ def full_step(distiller, phase):
             distiller.teacher(**data, mode='loss')
         with capture(distiller.student, [own.tap]) as outputs:
             distiller.student(**data, mode='loss')
-        loss = distiller.mimic_loss(adapter(own.feature(outputs)), theirs.feature(target))
+        loss = distiller.mimic_loss_of(stage)(adapter(own.feature(outputs)), theirs.feature(target))
         wrapper.update_params(loss)
         return {'loss': loss}
 

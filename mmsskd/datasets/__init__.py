@@ -2,6 +2,7 @@
 
 from .cifar_files import CIFARFiles
 from .digits import Digits
+from .face_record_dataset import FaceRecordDataset
 from .unlabelled_images import UnlabelledImages
 
-__all__ = ['CIFARFiles', 'Digits', 'UnlabelledImages']
+__all__ = ['CIFARFiles', 'Digits', 'FaceRecordDataset', 'UnlabelledImages']

@@ -1,7 +1,6 @@
 """Images of one's own in the Python format of CIFAR."""
 
 import math
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,14 +9,9 @@ from mmpretrain.datasets import BaseDataset
 
 from ..errors import ConfigError, candidates
 from ..registry import DATASETS
+from ..utils.safe_pickle import load_data
 
 LABEL_KEYS = ('labels', 'fine_labels', 'coarse_labels')
-# what an array is made of; a pickle that names anything else could run code
-ALLOWED = {
-    ('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode'),
-    *((f'numpy.{core}.{module}', name) for core in ('core', '_core')
-      for module, name in (('multiarray', '_reconstruct'), ('multiarray', 'scalar'), ('numeric', '_frombuffer'))),
-}  # fmt: skip
 
 
 @DATASETS.register_module()
@@ -65,7 +59,7 @@ class CIFARFiles(BaseDataset):
             raise ConfigError(f'CIFARFiles: no file {str(path)!r} in {Path.cwd()}; {candidates(name, near)}')
         try:
             with path.open('rb') as file:
-                content = _ArraysOnly(file, encoding='latin1').load()
+                content = load_data(file, encoding='latin1')
         except Exception as error:
             raise ConfigError(f'CIFARFiles: cannot read {str(path)!r} as a pickled dict of arrays ({error})') from error
         data = content.get('data') if isinstance(content, dict) else None
@@ -99,12 +93,3 @@ class CIFARFiles(BaseDataset):
             allowed = f'0 to {most - 1}' if most else 'whole numbers from 0'
             raise ConfigError(f'CIFARFiles: {str(path)!r}: {keys[0]} must be {allowed}, found {wrong[0]!r}')
         return [int(label) for label in labels]
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that makes arrays, lists, dicts, strings and numbers, and nothing else."""
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f'it names {module}.{name}, which is no array')
-        return super().find_class(module, name)

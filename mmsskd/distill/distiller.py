@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, candidates
 from ..registry import MODELS
 from .adapter import match_size
 from .host import host_trains
@@ -44,6 +44,7 @@ class StagewiseDistiller(BaseModel):
             the backbone's resolution stages.
         teacher_stages: The same for the teacher, where its names differ. None: ``stages``.
         mimic_loss: Config of the loss of a transfer phase.
+        mimic_losses: Configs of the losses of single stages, by their names, in place of ``mimic_loss``.
         resize: Allow features of different height and width: the larger is average-pooled onto the smaller.
         input_shape: (channels, height, width) of an image, for the forward that finds the stages.
         data_preprocessor: Replaces the student's own; MMEngine passes the config's top-level one.
@@ -61,6 +62,7 @@ class StagewiseDistiller(BaseModel):
         stages: Sequence[str] | None = None,
         teacher_stages: Sequence[str] | None = None,
         mimic_loss: dict | None = None,
+        mimic_losses: dict[str, dict] | None = None,
         resize: bool = False,
         input_shape: Sequence[int] = (3, 224, 224),
         data_preprocessor: dict | None = None,
@@ -75,11 +77,11 @@ class StagewiseDistiller(BaseModel):
         self.student = student_model
         self.student_checkpoint = student_checkpoint
         self.__dict__['teacher'] = teacher_model  # past nn.Module's registration
-        self.mimic_loss = ROOT_MODELS.build(mimic_loss or dict(type='mmsskd.FeatureMimicLoss'))
         self.resize = resize
         self.stages, self.teacher_stages, adapters = pair_stages(
             self.student, teacher_model, stages, teacher_stages, input_shape, resize
         )
+        self.mimic_losses = _build_losses(list(self.stages), mimic_loss, mimic_losses)
         self.adapters = nn.ModuleDict({_key(name): adapter for name, adapter in adapters.items()})
         self._trainable = host_trains(self.student, self.stages.values())
         self.phase: Phase | None = None
@@ -140,6 +142,10 @@ class StagewiseDistiller(BaseModel):
         """What brings the student's feature of ``stage`` to the teacher's channels; None where they are equal."""
         return self.adapters[_key(stage)] if _key(stage) in self.adapters else None  # noqa: SIM401  ModuleDict has no get
 
+    def mimic_loss_of(self, stage: str) -> nn.Module:
+        """The loss by which ``stage`` follows the teacher."""
+        return self.mimic_losses[_key(stage)]
+
     # -- what is computed --------------------------------------------------------------------------------------------
 
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
@@ -171,7 +177,7 @@ class StagewiseDistiller(BaseModel):
             student = features_at(self.student, inputs, taps)
         for name in phase.mimic:
             own, theirs = self._comparable(name, self.stages[name].feature(student), teacher[name])
-            losses[f'loss_mimic_{name}'] = self.mimic_loss(own, theirs)
+            losses[f'loss_mimic_{name}'] = self.mimic_loss_of(name)(own, theirs)
             meter = AgreementMeter()
             meter.update(own, theirs)
             losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = meter.compute()
@@ -270,6 +276,16 @@ class StagewiseDistiller(BaseModel):
         memo[id(self)] = clone
         clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return clone
+
+
+def _build_losses(stages: Sequence[str], common: dict | None, single: dict | None) -> nn.ModuleDict:
+    """The loss of each stage, by the stage's key."""
+    for name in single or ():
+        if name not in stages:
+            raise ConfigError(f'model.mimic_losses: there is no stage {name!r}; {candidates(name, stages)}')
+    common = ROOT_MODELS.build(common or dict(type='mmsskd.FeatureMimicLoss'))
+    single = {name: ROOT_MODELS.build(cfg) for name, cfg in (single or {}).items()}
+    return nn.ModuleDict({_key(name): single.get(name, common) for name in stages})
 
 
 def _key(stage: str) -> str:

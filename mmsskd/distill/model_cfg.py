@@ -155,6 +155,8 @@ def load_strictly(model: nn.Module, path: str, key: str) -> None:
     state = {name.removeprefix('module.'): value for name, value in state.items()}
     # not part of a model: old preprocessors kept their constants, a stage-by-stage run keeps its adapters
     state = {name: value for name, value in state.items() if not name.startswith(('data_preprocessor.', 'adapters.'))}
+    if hasattr(model, 'adopt_state_dict'):  # a model that knows its weights under the names of another framework too
+        state = model.adopt_state_dict(state)
     problems = misfits(state, model.state_dict())
     if problems:
         raise ConfigError(

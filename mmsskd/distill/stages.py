@@ -54,7 +54,8 @@ def find_stages(
     Args:
         model: Has ``backbone`` and ``extract_feat``; is left as it was found, buffers and random state included.
         names: Module paths in the order in which they run, ``layer1`` meaning ``backbone.layer1``. None: the resolution stages
-            of the backbone, see :func:`resolution_stages`.
+            of the backbone, see :func:`resolution_stages`, and what a model names in ``extra_stages``, such as a neck that
+            belongs to what is transferred.
         inputs: A batch that the model accepts, for instance (1, 3, 224, 224).
         key: The config key that holds ``names``, for messages.
         must_own: Every parameter of the backbone must belong to a stage. Not so for a teacher: nothing of it trains.
@@ -78,7 +79,7 @@ def find_stages(
             for parameter in requires_grad:
                 parameter.requires_grad_(parameter.is_floating_point())
             trace = watch(model, inputs)
-            names = resolution_stages(model, trace) if names is None else names
+            names = [*resolution_stages(model, trace), *getattr(model, 'extra_stages', ())] if names is None else names
             taps = _order_taps(model, names, trace, key)
             _check_image_size(model, feature_tensors(trace.outputs[taps[0]]))
             stages = _assign(model, names, taps, trace, key, must_own)

@@ -44,9 +44,8 @@ def check_data(runner: Runner, phases: Sequence[Phase], loaders: Sequence[DataLo
 
 def other_classes(model: nn.Module, dataset: Dataset) -> str | None:
     """Why ``model`` cannot be measured on ``dataset``: a head is made for another number of classes. None where it can."""
-    classes = _classes_of(dataset)
     wrong = next((f'{path} for {count}' for path, count, refused in _unequal(model, dataset) if refused), None)
-    return None if wrong is None else f'{wrong} classes, the data set has {len(classes)}'
+    return None if wrong is None else f'{wrong} classes, the data set has {_count_classes(dataset)}'
 
 
 def _plain_datasets(dataset) -> Iterable[Dataset]:
@@ -140,10 +139,11 @@ def _check_categories(dataset, key: str, logger: MMLogger) -> None:
 
 def _check_classes(dataset, student: nn.Module, key: str, logger: MMLogger) -> None:
     classes = _classes_of(dataset)
+    names = f' ({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""})' if classes else ''
     for path, count, refused in _unequal(student, dataset):
         message = (
-            f'{key}: {len(classes)} classes ({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""}), but '
-            f'model.student.{path} is made for {count}. Set its num_classes, or dataset.metainfo=dict(classes=(...)).'
+            f'{key}: {_count_classes(dataset)} classes{names}, but model.student.{path} is made for {count}. Set its num_classes'
+            f'{", or dataset.metainfo=dict(classes=(...))" if classes else ""}.'
         )
         if refused:
             raise ConfigError(message)
@@ -155,19 +155,24 @@ def _unequal(model: nn.Module, dataset) -> list[tuple[str, int, bool]]:
 
     A head must have a place for each class, and in detection no others: COCO's metric stops at a class that it does not know.
     """
-    classes, things = _classes_of(dataset), getattr(dataset, 'metainfo', {}).get('thing_classes') or ()
+    classes, things = _count_classes(dataset), getattr(dataset, 'metainfo', {}).get('thing_classes') or ()
     if not classes or getattr(dataset, 'return_classes', False):  # the latter: classes are words for a text encoder
         return []
     return [
-        (path, count, count < len(classes) or hasattr(dataset, 'cat_ids'))
+        (path, count, count < classes or hasattr(dataset, 'cat_ids'))
         for path, count in _head_classes(model).items()
-        if count not in (len(classes), len(things))  # of a panoptic model, some heads are for things alone
+        if count not in (classes, len(things))  # of a panoptic model, some heads are for things alone
     ]
 
 
 def _classes_of(dataset) -> list:
     """Names of the classes of a data set, empty where it says none."""
     return list(getattr(dataset, 'metainfo', {}).get('classes') or ())
+
+
+def _count_classes(dataset) -> int:
+    """Number of classes of a data set, 0 where it says none; one of many thousand people has a number but no names."""
+    return len(_classes_of(dataset)) or getattr(dataset, 'num_classes', 0)
 
 
 def _head_classes(model: nn.Module) -> dict[str, int]:

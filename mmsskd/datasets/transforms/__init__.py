@@ -1,0 +1,5 @@
+"""Transforms that mmcv and mmpretrain do not have."""
+
+from .align_face import AlignFace
+
+__all__ = ['AlignFace']

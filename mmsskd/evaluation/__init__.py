@@ -1,0 +1,1 @@
+"""Evaluation of face embeddings. Nothing here imports torch but ``metrics``, which plugs it into MMEngine."""

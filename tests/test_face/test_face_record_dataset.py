@@ -1,0 +1,289 @@
+"""Faces of RecordIO as a data set: which records count, labels, their cache, workers, and what MMEngine does with data sets."""
+
+import copy
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+from mmengine.dataset import ConcatDataset
+from mmengine.registry import DATASETS, DefaultScope
+from mmengine.runner import Runner
+from record_helpers import insightface, jpeg, write_rec
+from torch.utils.data import DataLoader, Subset
+
+from mmsskd.datasets import FaceRecordDataset
+from mmsskd.datasets.record_labels import load_labels, scan_labels
+from mmsskd.datasets.recordio import MAGIC_BYTES, RecordReader, pack
+from mmsskd.errors import ConfigError
+
+LABELS = [0, 0, 1, 2, 2, 2]
+
+
+def grey(item) -> int:
+    return int(item['img'].mean().round())
+
+
+def contents(dataset) -> list[tuple[int, int]]:
+    return [(grey(item), item['gt_label']) for item in dataset]
+
+
+EXPECTED = [(10 * key, label) for key, label in enumerate(LABELS, 1)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_rec(tmp_path / 'train.rec', insightface(LABELS))
+    (tmp_path / 'property').write_text('3,16,16\n')
+    return tmp_path
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """The warnings of the data set."""
+    messages = []
+    monkeypatch.setattr('mmsskd.datasets.face_record_dataset.print_log', lambda message, **_: messages.append(message))
+    return messages
+
+
+def test_images_are_blue_first_and_their_person_is_the_first_label(folder, said):
+    red = np.zeros((16, 12, 3), np.uint8)
+    red[..., 2] = 255
+    import cv2
+
+    write_rec(folder / 'red.rec', {0: pack((3, 1), cv2.imencode('.png', red)[1].tobytes()), 1: pack(1, jpeg(9))})
+    item = FaceRecordDataset(str(folder), 'red.rec')[0]
+    assert item['img'].dtype == np.uint8 and item['img'][0, 0].tolist() == [0, 0, 255]
+    assert item['img'].shape == (16, 12, 3) and item['img_shape'] == item['ori_shape'] == (16, 12)
+    assert item['gt_label'] == 3 and type(item['gt_label']) is int and item['sample_idx'] == 0
+
+
+def test_header_and_identities_are_left_out(folder, said):
+    dataset = FaceRecordDataset(str(folder))
+    assert contents(dataset) == EXPECTED and len(dataset) == 6 and dataset.num_classes == 3 and not said
+    assert dataset[-1]['sample_idx'] == 5 and dataset.get_cat_ids(3) == [2]
+    assert dataset.get_gt_labels().tolist() == LABELS
+    assert 'Number of people: \t3' in repr(dataset) and 'train.rec' in repr(dataset)
+
+
+@pytest.mark.parametrize('count', [(2, 3), (1e9, 1e9), (17_091_657.0, 17_451_889.0), (float('nan'), -1)])
+def test_a_header_that_lies_about_the_count_changes_nothing(folder, count, said):
+    """Beyond 2**24 an honest header cannot tell the truth: its float32 holds 17,091,656."""
+    write_rec(folder / 'train.rec', insightface(LABELS, count))
+    assert contents(FaceRecordDataset(str(folder))) == EXPECTED
+
+
+@pytest.mark.parametrize('first', [(0, 1), 0, (0,), (0, 5, 6)])
+def test_an_image_at_key_0_is_an_image_whatever_its_flag(tmp_path, first, said):
+    """As im2rec and InsightFace's RecBuilder write: no header, images from key 0, with one label or a list."""
+    write_rec(tmp_path / 'train.rec', {0: pack(first, jpeg(50)), 1: pack(1, jpeg(60)), 2: pack((1, 1), jpeg(70))})
+    assert contents(FaceRecordDataset(str(tmp_path))) == [(50, 0), (60, 1), (70, 1)]
+
+
+def test_shuffled_records_keep_their_labels(tmp_path, said):
+    payloads = insightface(LABELS)
+    write_rec(tmp_path / 'train.rec', {key: payloads[key] for key in (4, 9, 2, 6, 0, 1)})
+    assert contents(FaceRecordDataset(str(tmp_path))) == [(40, 2), (20, 0), (60, 2), (10, 0)]
+
+
+def test_an_image_that_holds_the_magic_number_is_put_together(tmp_path, said):
+    """Also where the header itself is cut: an id may be the magic number."""
+    tail = jpeg(80) + b'\0' * (-len(jpeg(80)) % 4) + MAGIC_BYTES + b'end'  # decoders ignore what follows the image
+    awkward = struct.pack('<IfQQ2f', 2, 0, int.from_bytes(MAGIC_BYTES * 2, 'little'), 0, 4, 1) + tail
+    write_rec(tmp_path / 'train.rec', {7: awkward, 8: pack(5, tail), 9: pack(6, jpeg(90))})
+    reader = RecordReader(tmp_path / 'train.rec')
+    assert scan_labels(reader)[0].tolist() == [4, 5, 6] and reader.read(0) == awkward
+    assert contents(FaceRecordDataset(str(tmp_path))) == [(80, 4), (80, 5), (90, 6)]
+
+
+def test_labels_are_scanned_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr('mmsskd.datasets.record_labels.BLOCK', 7)
+    labels = [number // 3 for number in range(50)]
+    labels, has_image = scan_labels(RecordReader(write_rec(tmp_path / 'a.rec', insightface(labels))))
+    assert labels[:50].tolist() == [number // 3 for number in range(50)]
+    assert has_image.tolist() == [True] * 50 + [False] * 18
+
+
+def test_labels_are_kept_until_the_file_changes(folder, monkeypatch, said):
+    assert contents(FaceRecordDataset(str(folder))) == EXPECTED
+    cache = folder / 'train.rec.labels.npy'
+    assert np.load(cache).dtype == np.int32 and not list(folder.glob('*.part'))
+
+    def refuse(_):
+        raise AssertionError('scanned again')
+
+    with monkeypatch.context() as patch:
+        patch.setattr('mmsskd.datasets.record_labels.scan_labels', refuse)
+        assert contents(FaceRecordDataset(str(folder))) == EXPECTED
+        kept = cache.read_bytes()
+        for damaged in (b'', kept[:90], b'junk' * 50, pickle.dumps([1]), kept[:-4]):
+            cache.write_bytes(damaged)
+            with pytest.raises(AssertionError, match='scanned again'):
+                FaceRecordDataset(str(folder))
+        cache.write_bytes(kept)
+        os.utime(folder / 'train.rec', ns=(1, 1))
+        with pytest.raises(AssertionError, match='scanned again'):
+            FaceRecordDataset(str(folder))
+    FaceRecordDataset(str(folder))  # mends the cache
+    lines = (folder / 'train.idx').read_text().splitlines()
+    (folder / 'train.idx').write_text('\n'.join(reversed(lines)))  # the same file in another order
+    assert contents(FaceRecordDataset(str(folder))) == EXPECTED[::-1]
+
+
+def test_a_folder_that_cannot_be_written_to_serves_without_the_cache(folder, monkeypatch, said):
+    def refuse(*_):
+        raise PermissionError('read-only')
+
+    monkeypatch.setattr('mmsskd.datasets.record_labels.os.replace', refuse)
+    assert contents(FaceRecordDataset(str(folder))) == EXPECTED
+    assert len(said) == 1 and 'cannot be kept for later runs, each will read the whole file (read-only)' in said[0]
+    assert sorted(os.listdir(folder)) == ['property', 'train.idx', 'train.rec']
+
+
+@pytest.mark.parametrize('label', [-1, float('nan'), float('inf'), 0.5, 2**24])
+def test_labels_that_are_no_numbers_of_people_are_refused(tmp_path, label):
+    write_rec(tmp_path / 'train.rec', {1: pack(0, jpeg(10)), 5: pack((label, 1), jpeg(20)), 6: pack((-1, -1))})
+    with pytest.raises(ConfigError, match=r'key 5 at byte \d+: labels must be .* 0 to 16777215.*\(1 of 2 images'):
+        FaceRecordDataset(str(tmp_path))
+    assert not list(tmp_path.glob('*.npy'))
+
+
+@pytest.mark.parametrize(
+    ('payload', 'message'),
+    [
+        (struct.pack('<IfQQ', 9, 0, 0, 0) + b'1234', 'key 5 at byte .*9 labels take 60 bytes, but the record holds 28'),
+        (b'short', 'key 5 at byte .*0 labels take 24 bytes, but the record holds 5'),
+    ],
+)
+def test_damaged_payloads_are_named_before_training(tmp_path, payload, message):
+    write_rec(tmp_path / 'train.rec', {1: pack(0, jpeg(10)), 5: payload})
+    with pytest.raises(ConfigError, match=message):
+        FaceRecordDataset(str(tmp_path))
+
+
+def test_damage_before_the_last_record_is_named_before_training(folder):
+    content = bytearray((folder / 'train.rec').read_bytes())
+    place = int((folder / 'train.idx').read_text().splitlines()[3].split('\t')[1])
+    content[place : place + 4] = b'junk'
+    (folder / 'train.rec').write_bytes(content)
+    with pytest.raises(ConfigError, match=f'key 4 at byte {place}: no record begins there'):
+        FaceRecordDataset(str(folder))
+
+
+def test_bytes_that_are_no_image_are_named_with_key_and_offset(tmp_path, said):
+    write_rec(tmp_path / 'train.rec', {1: pack(0, jpeg(10)), 5: pack(1, b'\xff\xd8 no image')})
+    dataset = FaceRecordDataset(str(tmp_path))
+    assert grey(dataset[0]) == 10
+    with pytest.raises(
+        ConfigError, match=r'key 5 at byte \d+: no image that OpenCV can decode, but 11 bytes.*ff d8 20'
+    ):
+        dataset[1]
+
+
+def test_files_without_images_and_missing_files(tmp_path):
+    write_rec(tmp_path / 'train.rec', {0: pack((1, 2)), 1: pack((0, 0))})
+    with pytest.raises(ConfigError, match='none of its 2 records holds an image'):
+        FaceRecordDataset(str(tmp_path))
+    with pytest.raises(ConfigError, match=r'no file .*val.rec.*Candidates: train.rec'):
+        FaceRecordDataset(str(tmp_path), 'val.rec')
+
+
+@pytest.mark.parametrize('content', ['4,16,16\n', '2,16,16\n6\n', '', 'no numbers'])
+def test_a_property_file_of_another_set_is_warned_of(folder, said, content):
+    (folder / 'property').write_text(content)
+    assert FaceRecordDataset(str(folder)).num_classes == 3
+    assert len(said) == 1 and 'the largest label of the images gives 3' in said[0]
+
+
+@pytest.mark.parametrize(
+    ('indices', 'expected'), [(2, [0, 1]), (-2, [4, 5]), ([5, 0, 0], [5, 0, 0]), (range(1, 4), [1, 2, 3]), (0, [])]
+)
+def test_indices_and_subsets(folder, said, indices, expected):
+    expected = [EXPECTED[place] for place in expected]
+    dataset = FaceRecordDataset(str(folder), indices=indices)
+    assert contents(dataset) == expected and len(dataset) == len(expected)
+    assert dataset.num_classes == 3  # of all images, whatever part is used
+    if indices:
+        whole = FaceRecordDataset(str(folder))
+        assert contents(whole.get_subset(indices)) == expected and len(whole) == 6
+        whole.get_subset_(indices)
+        assert contents(whole) == expected
+
+
+def test_indices_beyond_the_images_are_an_error(folder, said):
+    with pytest.raises(ConfigError, match=r'indices: .*holds 6 images: index 6 is out of bounds'):
+        FaceRecordDataset(str(folder), indices=[0, 6])
+
+
+def test_a_part_shares_its_arrays(folder, said):
+    dataset = FaceRecordDataset(str(folder))
+    other = copy.deepcopy(dataset)
+    assert other.data_list.reader.offsets is dataset.data_list.reader.offsets
+    assert dataset.data_list.places.itemsize + dataset.data_list.labels.itemsize == 8
+
+
+@pytest.mark.parametrize('method', ['fork', 'spawn'])
+def test_workers_read_what_the_main_process_reads(folder, said, method):
+    """Two workers, started after the main process has read from the file."""
+    dataset = FaceRecordDataset(str(folder), lazy_init=method == 'fork')
+    assert grey(dataset[0]) == 10
+    few = Subset(dataset, [5, 1, 3, 0])
+    loader = DataLoader(few, 1, num_workers=2, multiprocessing_context=method, collate_fn=list)
+    assert [(grey(item), item['gt_label']) for batch in loader for item in batch] == [EXPECTED[i] for i in (5, 1, 3, 0)]
+    assert contents(dataset) == EXPECTED
+
+
+def test_a_loader_of_mmengine_takes_it(folder):
+    pipeline = [dict(type='mmsskd.AlignFace', size=16), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
+    dataset = dict(type='mmsskd.FaceRecordDataset', data_root=str(folder), pipeline=pipeline)
+    cfg = dict(batch_size=4, num_workers=0, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=True))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        loader = Runner.build_dataloader(cfg, seed=0)
+        batches = list(loader)
+    assert [len(batch['inputs']) for batch in batches] == [4, 2] and tuple(batches[0]['inputs'][0].shape) == (3, 16, 16)
+    labels = [int(sample.gt_label) for batch in batches for sample in batch['data_samples']]
+    assert sorted(labels) == LABELS and batches[0]['data_samples'][0].img_shape == (16, 16)
+
+
+def test_it_is_concatenated_and_its_pipeline_can_be_swapped(folder, said):
+    dataset = FaceRecordDataset(str(folder), test_mode=True)
+    both = ConcatDataset([dataset, FaceRecordDataset(str(folder), indices=1, lazy_init=True)])
+    assert len(both) == 7 and grey(both[6]) == 10
+    dataset.pipeline = lambda item: item['gt_label']
+    assert dataset[5] == 2
+
+
+def test_a_pipeline_that_loads_files_is_refused(folder):
+    with (
+        DefaultScope.overwrite_default_scope('mmpretrain'),
+        pytest.raises(ConfigError, match='take LoadImageFromFile out of its pipeline'),
+    ):
+        DATASETS.build(
+            dict(type='mmsskd.FaceRecordDataset', data_root=str(folder), pipeline=[dict(type='LoadImageFromFile')])
+        )
+
+
+def test_a_head_for_fewer_people_is_noticed_before_training(folder, said):
+    from types import SimpleNamespace
+
+    from torch import nn
+
+    from mmsskd.utils.data_checks import check_data, other_classes
+
+    model = nn.Module()
+    model.head = nn.Module()
+    model.head.num_classes = 2
+    dataset = FaceRecordDataset(str(folder))
+    assert other_classes(model, dataset) == 'head for 2 classes, the data set has 3'
+    runner = SimpleNamespace(_val_dataloader=None, logger=None)
+    phase = SimpleNamespace(train_dataloader=None)
+    with pytest.raises(ConfigError, match='3 classes, but model.student.head is made for 2'):
+        check_data(runner, [phase], [SimpleNamespace(dataset=dataset)], model)
+
+
+def test_the_cache_serves_the_labels_that_a_scan_finds(folder):
+    reader = RecordReader(folder / 'train.rec')
+    scanned, unwritten = load_labels(reader)
+    cached, _ = load_labels(reader)
+    assert scanned.tolist() == cached.tolist() == [*LABELS, -1, -1, -1, -1] and not unwritten

@@ -1,0 +1,239 @@
+"""RecordIO: bytes as the format says, every way in which a file can be damaged, processes that share a reader."""
+
+import multiprocessing
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+from record_helpers import insightface, jpeg, raw_record, write_rec
+
+from mmsskd.datasets.recordio import MAGIC, RecordReader, RecordWriter, pack, unpack
+from mmsskd.errors import ConfigError
+
+M = struct.pack('<I', MAGIC)
+AWKWARD = [
+    b'', b'a', b'abcd', M, M + M, M + b'abcd' + M, b'ab' + M + b'cdef', b'abcd' + M + b'e', b'abcd' + M, b'abcd' + M[:3],
+    M * 5 + b'xyz', bytes(range(256)) * 300,
+]  # fmt: skip
+
+
+def read_all(reader):
+    return [reader.read(place) for place in range(len(reader))]
+
+
+def test_any_payload_comes_back(tmp_path):
+    reader = RecordReader(write_rec(tmp_path / 'a.rec', dict(enumerate(AWKWARD))))
+    assert read_all(reader) == AWKWARD and reader.keys.tolist() == list(range(len(AWKWARD)))
+    assert os.path.getsize(tmp_path / 'a.rec') % 4 == 0 and (reader.offsets % 4 == 0).all()
+
+
+def test_the_bytes_are_those_of_the_format(tmp_path):
+    """Cut at the magic number where it is at a multiple of 4, and only there; only the last part is padded."""
+    write_rec(tmp_path / 'a.rec', {3: b'abcd' + M + b'efgh' + M + b'i', 9: b'ab' + M, 5: b'xyz'})
+    parts = [
+        raw_record(b'abcd', 1),
+        raw_record(b'efgh', 2),
+        raw_record(b'i', 3),
+        raw_record(b'ab' + M),
+        raw_record(b'xyz'),
+    ]
+    assert (tmp_path / 'a.rec').read_bytes() == b''.join(parts)
+    assert (tmp_path / 'a.rec').read_bytes()[:4] == b'\x0a\x23\xd7\xce'
+    assert (tmp_path / 'a.idx').read_text() == f'3\t0\n9\t{12 + 12 + 12}\n5\t{36 + 16}\n'
+
+
+@pytest.mark.parametrize('labels', [7, (7, 1), (7,), (0.5, 1, 2)])
+def test_labels_and_image_come_back(labels):
+    found, image = unpack(pack(labels, b'image', key=4))
+    assert image == b'image' and found.dtype == np.float32
+    assert found.tolist() == list(labels if isinstance(labels, tuple) else [labels])
+
+
+def test_header_is_24_bytes_and_names_the_key():
+    assert pack(7, b'x', 9) == struct.pack('<IfQQ', 0, 7, 9, 0) + b'x'
+    assert pack((7, 1), b'x', 9) == struct.pack('<IfQQff', 2, 0, 9, 0, 7, 1) + b'x'
+    with pytest.raises(ConfigError, match='5 labels take 44 bytes, but the record holds 28'):
+        unpack(struct.pack('<IfQQf', 5, 0, 0, 0, 1))
+
+
+def test_an_index_in_any_order_with_gaps_and_crlf_is_read(tmp_path):
+    path = write_rec(tmp_path / 'a.rec', {0: b'first', 1: b'second', 2: b'third'})
+    (tmp_path / 'a.idx').write_bytes(b'900\t32\r\n7\t0\r\n40\t16')  # the last line without its end
+    reader = RecordReader(path)
+    assert reader.keys.tolist() == [900, 7, 40] and read_all(reader) == [b'third', b'first', b'second']
+
+
+def test_an_index_of_many_blocks_is_whole(tmp_path, monkeypatch):
+    payloads = {key: b'%d' % key for key in range(500)}
+    path = write_rec(tmp_path / 'a.rec', payloads)
+    for size in (1, 7, 64, 4096):
+        monkeypatch.setattr('mmsskd.datasets.record_index.BLOCK', size)
+        reader = RecordReader(path)
+        assert reader.keys.tolist() == list(payloads) and read_all(reader) == list(payloads.values())
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('0\t0\n1 12\n', r"line 2: expected key<TAB>offset, two whole numbers, found '1 12'"),
+        ('0\t0\n\n1\t12\n', r"line 2: .* found ''"),
+        ('0\t0\n1\t-12\n', 'line 2'),
+        ('0\t0\n1\t1e3\n', 'line 2'),
+        ('0\t0\n1\t12\t5\n', 'line 2'),
+        ('0\t0\n1\t99999999999999999999\n', 'line 2'),
+        ('<html>not found</html>', 'line 1'),
+        ('', 'is empty'),
+        ('4\t0\n4\t12\n', 'names the key 4 2 times'),
+        ('0\t0\n8\t4096\n9\t8192\n', r'key 9 at byte 8192: the file ends at byte 24, so 2 of the 3 records'),
+        (
+            '0\t0\n1\t4\n',
+            r'key 1 at byte 4: no record begins there: at byte 4 is 0x00000003, not the magic number 0xced7230a',
+        ),
+        ('0\t0\n1\t999999999999999999\n', 'the file ends at byte 24, so 1 of the 2'),
+    ],
+)
+def test_a_wrong_index_is_named(tmp_path, text, message):
+    path = write_rec(tmp_path / 'a.rec', {0: b'one', 1: b'two'})
+    (tmp_path / 'a.idx').write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        RecordReader(path)
+
+
+def test_every_truncation_is_found(tmp_path):
+    """With the index and without; of the last record's padding alone nothing is missed."""
+    path = write_rec(tmp_path / 'a.rec', {10: b'one', 11: M.join([b'abcd', b'efgh', b'ij'])})
+    content, index = path.read_bytes(), (tmp_path / 'a.idx').read_text()
+    for length in range(1, len(content) - 2):
+        path.write_bytes(content[:length])
+        (tmp_path / 'a.idx').write_text(index)
+        with pytest.raises(ConfigError, match=r'key 11 at byte 12.* ends at byte \d+'):
+            RecordReader(path)
+        (tmp_path / 'a.idx').unlink()
+        if length not in (11, 12):  # which is a whole file of one record
+            with pytest.raises(ConfigError, match=r'record number \d at byte \d+ is cut off'):
+                RecordReader(path)
+    path.write_bytes(content[:-2])
+    (tmp_path / 'a.idx').write_text(index)
+    assert RecordReader(path).read(1).endswith(b'ij')
+
+
+def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path):
+    path = write_rec(tmp_path / 'a.rec', {10: b'one', 11: b'two', 12: b'abcd' + M + b'efgh', 13: b'end'})
+    content = bytearray(path.read_bytes())
+    content[12:16] = b'junk'
+    content[24 + 12 + 7] = 0x20  # the second part now begins another record
+    path.write_bytes(content)
+    reader = RecordReader(path)
+    assert reader.read(0) == b'one'
+    with pytest.raises(ConfigError, match='key 11 at byte 12: no record begins there: at byte 12 is 0x6b6e756a'):
+        reader.read(1)
+    with pytest.raises(ConfigError, match='key 12 at byte 24: at byte 36 is a part of kind 1, where 2 or 3 must be'):
+        reader.read(2)
+    (tmp_path / 'a.idx').unlink()
+    with pytest.raises(ConfigError, match='record number 1 at byte 12: no record begins there'):
+        RecordReader(path)
+
+
+def test_a_file_cut_off_while_it_is_open_is_named(tmp_path):
+    path = write_rec(tmp_path / 'a.rec', {0: bytes(100), 1: bytes(40_000)})
+    reader = RecordReader(path)
+    os.truncate(path, 30_000)
+    with pytest.raises(ConfigError, match='key 1 at byte 108 is cut off: 40000 bytes .* ends at byte 30000'):
+        reader.read(1)
+
+
+def test_a_missing_index_is_made_and_kept(tmp_path):
+    payloads = insightface([0, 0, 1])
+    payloads[2] = pack((0, 1), b'abcd' + M + b'efgh', 2)
+    path = write_rec(tmp_path / 'a.rec', payloads)
+    before = (tmp_path / 'a.idx').read_bytes()
+    (tmp_path / 'a.idx').unlink()
+    with pytest.warns(UserWarning, match='has no index: made one of 6 records'):
+        reader = RecordReader(path)
+    assert reader.keys.tolist() == [1, 2, 3, 0, 4, 5]  # from the images' headers
+    assert (tmp_path / 'a.idx').read_bytes() == before and read_all(reader) == list(payloads.values())
+    assert sorted(os.listdir(tmp_path)) == ['a.idx', 'a.rec']
+
+
+def test_records_that_do_not_tell_their_keys_are_numbered(tmp_path):
+    path = write_rec(tmp_path / 'a.rec', {5: b'short', 6: pack(0, b'x', 3), 7: pack(0, b'y', 3)})
+    (tmp_path / 'a.idx').unlink()
+    with pytest.warns(UserWarning):
+        assert RecordReader(path).keys.tolist() == [0, 1, 2]
+
+
+def test_where_the_index_cannot_be_kept_it_is_used_all_the_same(tmp_path, monkeypatch):
+    path = write_rec(tmp_path / 'a.rec', {0: b'one'})
+    (tmp_path / 'a.idx').unlink()
+
+    def refuse(*_):
+        raise PermissionError('read-only')
+
+    monkeypatch.setattr('mmsskd.datasets.recordio.write_idx', refuse)
+    with pytest.warns(UserWarning, match=r'cannot be kept for later runs \(read-only\)'):
+        assert read_all(RecordReader(path)) == [b'one']
+
+
+def test_missing_and_foreign_files(tmp_path):
+    write_rec(tmp_path / 'train.rec', {0: b'one'})
+    with pytest.raises(ConfigError, match=r"no file .*trian.rec.*did you mean 'train.rec'"):
+        RecordReader(tmp_path / 'trian.rec')
+    with pytest.raises(ConfigError, match=r'no file .*other.idx'):
+        RecordReader(tmp_path / 'train.rec', tmp_path / 'other.idx')
+    (tmp_path / 'b.rec').write_bytes(jpeg(1))
+    with pytest.raises(ConfigError, match='record number 0 at byte 0: no record begins there'):
+        RecordReader(tmp_path / 'b.rec')
+    (tmp_path / 'c.rec').touch()
+    with pytest.raises(ConfigError, match=r'c.rec. is empty'):
+        RecordReader(tmp_path / 'c.rec')
+
+
+def test_nothing_half_written_stays(tmp_path, monkeypatch):
+    path = write_rec(tmp_path / 'a.rec', {0: b'old'})
+    with pytest.raises(KeyError), RecordWriter(path) as writer:
+        writer.write(0, b'new')
+        raise KeyError
+    with pytest.raises(ConfigError, match='key of its own'), RecordWriter(path) as writer:
+        writer.write(0, b'new')
+        writer.write(0, b'newer')
+    with monkeypatch.context() as patch:
+        patch.setattr('mmsskd.datasets.recordio.MOST', 5)
+        with pytest.raises(ConfigError, match='key 8: .* at most 5 bytes, found 6'), RecordWriter(path) as writer:
+            writer.write(8, b'longer')
+    assert sorted(os.listdir(tmp_path)) == ['a.idx', 'a.rec'] and read_all(RecordReader(path)) == [b'old']
+
+
+def _child(reader, places, queue):
+    queue.put([reader.read(place) for place in places])
+
+
+@pytest.mark.parametrize('method', ['fork', 'spawn'])
+def test_processes_share_a_reader(tmp_path, method):
+    """Two children read while the parent does, each in another order, from a reader that has read before."""
+    payloads = [bytes([key % 256]) * (key % 97) for key in range(2000)]
+    reader = RecordReader(write_rec(tmp_path / 'a.rec', dict(enumerate(payloads))))
+    assert reader.read(5) == payloads[5]
+    context = multiprocessing.get_context(method)
+    orders = [range(2000), range(1999, -1, -1)]
+    queues = [context.Queue() for _ in orders]
+    children = [context.Process(target=_child, args=(reader, order, queue)) for order, queue in zip(orders, queues)]
+    for child in children:
+        child.start()
+    assert read_all(reader) == payloads
+    for order, queue, child in zip(orders, queues, children):
+        assert queue.get(timeout=60) == [payloads[place] for place in order]
+        child.join()
+
+
+def test_a_pickled_reader_carries_no_open_file(tmp_path):
+    reader = RecordReader(write_rec(tmp_path / 'a.rec', {0: b'one', 1: b'two'}))
+    open_before = len(os.listdir('/proc/self/fd'))
+    reader.read(0)
+    copy = pickle.loads(pickle.dumps(reader))
+    assert len(os.listdir('/proc/self/fd')) == open_before + 1 and copy.read(1) == b'two'
+    copy.close()
+    assert copy.read(0) == b'one'
+    with pytest.raises(ValueError, match='read-only'):
+        reader.offsets[0] = 1

@@ -1,0 +1,167 @@
+#!/usr/bin/env python
+"""How fast faces are read and aligned, as a markdown table; everything is made up on the spot in a temporary folder.
+
+  open    the index of a large .rec, in a process of its own: seconds, and by how much the process grows at its peak. The .rec is
+          a file with holes, of which only the last record is there;
+  read    FaceRecordDataset without a pipeline, in order and at random, against cv2.imdecode of the same JPEGs held in memory.
+          Both take turns in blocks of images; the file is in the system's cache;
+  align   similarity() on a batch and face by face against scikit-image's SimilarityTransform, if that is installed.
+
+Single-threaded; the medians of the rounds."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmsskd.datasets import FaceRecordDataset
+from mmsskd.datasets.alignment import ARC112, similarity
+from mmsskd.datasets.record_index import write_idx
+from mmsskd.datasets.recordio import RecordWriter, pack
+from mmsskd.utils.cli import plain_errors
+
+RECORD = 4_700  # bytes of a record on average, about those of MS1MV2
+BLOCK = 500  # images between turns
+OPEN = """
+import json, re, sys, time
+from mmsskd.datasets.recordio import RecordReader
+def megabytes(field):
+    return int(re.search(field + r':\\s+(\\d+) kB', open('/proc/self/status').read())[1]) / 1024
+open('/proc/self/clear_refs', 'w').write('5')  # the peak begins anew, without that of the imports
+before, start = megabytes('VmRSS'), time.perf_counter()
+reader = RecordReader(sys.argv[1])
+print(json.dumps([time.perf_counter() - start, megabytes('VmHWM') - before]))
+"""
+
+
+def open_index(folder: Path, records: int, rounds: int) -> list[tuple]:
+    payload = pack((7, 1), b'\0' * (RECORD - 40))
+    with RecordWriter(folder / 'large.rec') as writer:
+        writer.write(0, payload)
+    content = (folder / 'large.rec').read_bytes()
+    offsets = np.arange(records) * len(content)
+    with open(folder / 'large.rec', 'r+b') as file:
+        file.seek(offsets[-1])
+        file.write(content)
+    write_idx(folder / 'large.idx', np.arange(records), offsets)
+    measured = []
+    for _ in range(rounds):
+        command = [sys.executable, '-c', OPEN, str(folder / 'large.rec')]
+        output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+        measured.append(json.loads(output.splitlines()[-1]))  # others print when they are imported
+    seconds, megabytes = (statistics.median(numbers) for numbers in zip(*measured))
+    name = f'open an index of {records:,} records'
+    return [(name, f'{seconds:.2f} s', '<= 3 s'), (f'{name}, growth', f'{megabytes:.0f} MB', '<= 150 MB')]
+
+
+def read_images(folder: Path, count: int, rounds: int) -> list[tuple]:
+    rng = np.random.default_rng(0)
+    images = []
+    for _ in range(count):  # as smooth as a face, so that a JPEG has 4 to 5 KB
+        image = cv2.resize(rng.integers(0, 256, (24, 24, 3), np.uint8), (112, 112), interpolation=cv2.INTER_CUBIC)
+        noise = rng.normal(0, 4, image.shape)
+        images.append(cv2.imencode('.jpg', np.clip(image + noise, 0, 255).astype(np.uint8))[1].tobytes())
+    with RecordWriter(folder / 'train.rec') as writer:
+        for key, image in enumerate(images, 1):
+            writer.write(key, pack((key % 100, 1), image, key))
+    dataset = FaceRecordDataset(str(folder))
+    rows = [
+        ('JPEGs of 112x112', f'{count:,}, {np.mean([len(image) for image in images]) / 1024:.1f} KB on average', '')
+    ]
+    for name, order in (('in order', np.arange(count)), ('at random', rng.permutation(count))):
+        bare, ours, ratios = [], [], []
+        for turn in range(rounds + 1):
+            seconds = [0.0, 0.0]
+            for start in range(0, count, BLOCK):
+                places = order[start : start + BLOCK].tolist()
+                for which in (0, 1) if start // BLOCK % 2 else (1, 0):
+                    begin = time.perf_counter()
+                    if which:
+                        for place in places:
+                            dataset[place]
+                    else:
+                        for place in places:
+                            cv2.imdecode(np.frombuffer(images[place], np.uint8), cv2.IMREAD_COLOR)
+                    seconds[which] += time.perf_counter() - begin
+            if turn:  # the first warms up
+                bare.append(count / seconds[0])
+                ours.append(count / seconds[1])
+                ratios.append(seconds[0] / seconds[1])
+        rows.append((f'bare cv2.imdecode {name}', f'{statistics.median(bare):,.0f} images/s', ''))
+        rows.append((f'read and decode {name}', f'{statistics.median(ours):,.0f} images/s', ''))
+        rows.append((f'read and decode {name}, of the bare rate', f'{statistics.median(ratios):.3f}', '>= 0.9'))
+    return rows
+
+
+def align(count: int, rounds: int) -> list[tuple]:
+    try:
+        from skimage.transform import SimilarityTransform
+    except ImportError:
+        return [('alignment', 'scikit-image is not installed', '')]
+    rng = np.random.default_rng(0)
+    faces = ARC112 * rng.uniform(0.3, 6, (count, 1, 1)) + rng.uniform(0, 900, (count, 1, 2))
+    faces += rng.normal(0, 3, faces.shape)
+
+    def reference():
+        transforms = []
+        for face in faces:
+            transform = SimilarityTransform()
+            transform.estimate(face, ARC112)
+            transforms.append(transform.params[:2])
+        return np.stack(transforms)
+
+    ways = dict(
+        reference=reference,
+        singly=lambda: np.stack([similarity(face, ARC112) for face in faces]),
+        batch=lambda: similarity(faces, ARC112),
+    )
+    found = {name: way() for name, way in ways.items()}
+    seconds = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            begin = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - begin)
+    each = {name: statistics.median(times) / count * 1e6 for name, times in seconds.items()}
+    difference = max(np.abs(found[name] - found['reference']).max() for name in ('singly', 'batch'))
+    return [
+        ("alignment: scikit-image's", f'{each["reference"]:.1f} us/face', ''),
+        ('alignment: similarity(), a batch', f'{each["batch"]:.2f} us/face', ''),
+        ('alignment: similarity(), face by face', f'{each["singly"]:.1f} us/face', ''),
+        ('alignment: times scikit-image, a batch', f'{each["reference"] / each["batch"]:.1f}', '>= 3'),
+        ('alignment: times scikit-image, face by face', f'{each["reference"] / each["singly"]:.1f}', '>= 3'),
+        ('alignment: largest difference', f'{difference:.1e}', '<= 1e-6'),
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--records', type=int, default=5_822_653, help='in the large index; default %(default)s')
+    parser.add_argument('--images', type=int, default=20_000, help='to read; default %(default)s')
+    parser.add_argument('--faces', type=int, default=2_000, help='to align; default %(default)s')
+    parser.add_argument('--rounds', type=int, default=5, help='default %(default)s')
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = open_index(Path(folder), args.records, args.rounds)
+        rows += read_images(Path(folder), args.images, args.rounds)
+    rows += align(args.faces, args.rounds)
+    print(
+        f'{os.cpu_count()} cores, Python {sys.version.split()[0]}, numpy {np.__version__}, OpenCV {cv2.__version__}\n'
+    )
+    print('| what | measured | goal |\n|---|---|---|')
+    for row in rows:
+        print(f'| {" | ".join(row)} |')
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()

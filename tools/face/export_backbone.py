@@ -1,0 +1,29 @@
+#!/usr/bin/env python
+"""Write backbone and embedding of a face model as a plain torch state dict with the names of InsightFace's arcface_torch.
+
+The classifier stays behind. arcface_torch's get_model loads the file strictly, and so does a FaceRecognizer with head=None."""
+
+import argparse
+
+import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.models.face_export import normalisation, read_recognizer, save_arcface
+from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'config', help='config of a face model, such as an exported student.py, or of a stage-by-stage run'
+    )
+    parser.add_argument('checkpoint', help='checkpoint file: of the run, or the exported student.pth')
+    parser.add_argument('out', metavar='OUT.pth', help='file to write')
+    add_common_arguments(parser)
+    args = parser.parse_args()
+    model = read_recognizer(read_config(args), args.checkpoint)
+    save_arcface(model, args.out)
+    print(f'wrote {args.out}: {type(model.backbone).__name__}, images {normalisation(model)}')
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()

@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Write an IJB-A-shaped evaluation set from a folder that has one sub-folder of images for each person.
+
+The set has NIST's exact layout and the peculiarities of the original, so whatever reads IJB-A reads it. Nothing of NIST's is in it.
+The same images, options and seed give the same set.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmsskd.evaluation.protocols.ijba_writer import write_ijba_shaped
+from mmsskd.utils.cli import plain_errors
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', help='of the people: six or more, each a sub-folder with four images or more')
+    parser.add_argument('out_dir', help='folder to write')
+    parser.add_argument('--splits', type=int, default=10, help='default %(default)s')
+    parser.add_argument('--seed', type=int, default=0, help='other seeds give other sets; default %(default)s')
+    parser.add_argument(
+        '--test-share', type=float, default=2 / 3, help='of the people, in each split; default two thirds'
+    )
+    parser.add_argument(
+        '--impostors', type=int, default=10000, help='most impostor pairs in a split; default %(default)s'
+    )
+    parser.add_argument(
+        '--missing', type=int, default=0, metavar='N', help='remove N image files, as if they were lost'
+    )
+    args = parser.parse_args()
+    with plain_errors():
+        written = write_ijba_shaped(**vars(args))
+        info = json.loads((Path(args.out_dir) / 'info.json').read_text())
+        print(f'{args.out_dir}: ' + ('written' if written else 'already there, nothing to do'))
+        for split, counts in info['counts'].items():
+            print(f'{split:8}' + ', '.join(f'{count} {name}' for name, count in counts.items()))
+        few = info['too_few_images']
+        print(f'{info["people"]} people; left out for having fewer than four images: {", ".join(few) or "none"}')
+        if info['removed']:
+            print(f'removed: {", ".join(info["removed"])}')
