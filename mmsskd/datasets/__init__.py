@@ -2,7 +2,8 @@
 
 from .cifar_files import CIFARFiles
 from .digits import Digits
+from .face_evaluation import FaceEvaluation
 from .face_record_dataset import FaceRecordDataset
 from .unlabelled_images import UnlabelledImages
 
-__all__ = ['CIFARFiles', 'Digits', 'FaceRecordDataset', 'UnlabelledImages']
+__all__ = ['CIFARFiles', 'Digits', 'FaceEvaluation', 'FaceRecordDataset', 'UnlabelledImages']

@@ -92,7 +92,7 @@ class FaceEvaluation(Dataset):
             raise ConfigError(f'{where}: {error}') from error
         missing = missing_files(protocol)
         if len(missing):
-            some = ', '.join(protocol.faces.files[missing[:3]]) + (', ...' if len(missing) > 3 else '')
+            some = ', '.join(protocol.faces.files[missing[:3]].tolist()) + (', ...' if len(missing) > 3 else '')
             message = f'{where}: {len(missing)} of {len(protocol.faces)} images are not below {protocol.root!r}: {some}'
             if self.strict:
                 raise ConfigError(f'{message}. Complete them, or set strict=False to count them as failures to enrol.')

@@ -93,7 +93,7 @@ class FaceRecordDataset(BaseDataset):
         image = records.decode(idx)
         shape = image.shape[:2]
         label = int(records.labels[idx])
-        return dict(img=image, img_shape=shape, ori_shape=shape, gt_label=label, sample_idx=idx % len(records))
+        return dict(img=image, img_shape=shape, ori_shape=shape, gt_label=label, sample_idx=idx if idx >= 0 else len(records) + idx)
 
     def get_cat_ids(self, idx: int) -> list[int]:
         return [int(self.get_gt_labels()[idx])]
@@ -148,9 +148,9 @@ class _Records(Sequence):
         return self
 
     def decode(self, index: int) -> np.ndarray:
-        place = int(self.places[index])
-        _, data = self.reader.read_image(place)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        place = self.places[index]
+        data = self.reader.read_image(place)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if len(data) else None
         if image is None:
             found = f'{len(data)} bytes that begin with {data[:8].hex(" ")}'
             raise ConfigError(f'{self.reader.where(place)}: no image that OpenCV can decode, but {found}')

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from .record_index import HEAD, IMAGE_HEADER, MAGIC, MOST, beside
-from .recordio import RecordReader
+from .recordio import RecordReader, unpack
 
 VERSION = 1  # of the cache; raise it with its content
 NO_IMAGE = -1
@@ -79,8 +79,8 @@ def scan_labels(reader: RecordReader) -> tuple[np.ndarray, np.ndarray]:
         for place in (
             np.flatnonzero(~whole | (behind < 0)) + start
         ):  # of several parts, or damaged, which reading it says
-            found, image = reader.read_image(place)
-            labels[place], has_image[place] = found[0], bool(image)
+            has_image[place] = len(reader.read_image(place)) > 0
+            labels[place] = unpack(reader.read(place))[0][0]
     return labels, has_image
 
 

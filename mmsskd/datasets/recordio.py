@@ -81,10 +81,30 @@ class RecordReader:
         """
         if self._file is None:
             self._file = open(self.path, 'rb', buffering=0)  # noqa: SIM115  stays open
-        handle = self._file.fileno()
-        offset, expected, parts = int(self.offsets[place]), (0, 1), []
+        offset = self.offsets[place]
+        block = os.pread(self._file.fileno(), AT_ONCE, offset)
+        if len(block) >= HEAD.size:
+            magic, word = HEAD.unpack_from(block)
+            if magic == MAGIC and word <= len(block) - HEAD.size:  # nearly all: a whole record, whose kind is 0, and small
+                return memoryview(block)[HEAD.size : HEAD.size + word]
+        return self._join(block, int(offset), place)
+
+    def read_image(self, place: int) -> memoryview:
+        """The bytes of the image at ``place``, empty in records that stand for no image.
+
+        Raises:
+            ConfigError: There is no whole record, or it is too short for its labels.
+        """
+        payload = self.read(place)
+        try:
+            return memoryview(payload)[image_start(payload) :]
+        except ConfigError as error:
+            raise ConfigError(f'{self.where(place)}: {error}') from error
+
+    def _join(self, block: bytes, offset: int, place: int) -> bytes:
+        """The payload of a record of any size and number of parts, whose bytes at ``offset`` begin with ``block``."""
+        handle, expected, parts = self._file.fileno(), (0, 1), []
         while True:
-            block = os.pread(handle, AT_ONCE, offset)
             kind, length = self._head(block, offset, place)
             end = HEAD.size + length
             if kind not in expected:
@@ -93,25 +113,11 @@ class RecordReader:
             if len(block) < end:
                 block += os.pread(handle, end - len(block), offset + len(block))
                 self._check_end(offset, length, offset + len(block), place)
-            part = memoryview(block)[HEAD.size : end]  # a copy takes as long as a read
-            if kind == 0:
-                return part
-            parts.append(part)
-            if kind == 3:
+            parts.append(block[HEAD.size : end])
+            if kind in (0, 3):
                 return MAGIC_BYTES.join(parts)
             expected, offset = (2, 3), offset + end
-
-    def read_image(self, place: int) -> tuple[np.ndarray, bytes | memoryview]:
-        """Labels and image of the record at ``place``, as ``unpack`` returns them.
-
-        Raises:
-            ConfigError: There is no whole record, or it is too short for its labels.
-        """
-        payload = self.read(place)
-        try:
-            return unpack(payload)
-        except ConfigError as error:
-            raise ConfigError(f'{self.where(place)}: {error}') from error
+            block = os.pread(handle, AT_ONCE, offset)
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""
@@ -233,15 +239,25 @@ def pack(labels: float | tuple[float, ...], image: bytes = b'', key: int = 0) ->
     return IMAGE_HEADER.pack(0, labels, key, 0) + image
 
 
-def unpack(payload: bytes | memoryview) -> tuple[np.ndarray, bytes | memoryview]:
+def unpack(payload: bytes | memoryview) -> tuple[np.ndarray, bytes]:
     """Labels, float32 of shape (number of labels,), and the bytes of the image, empty in records that stand for no image.
 
     Raises:
         ConfigError: The payload is too short for its header and labels.
     """
+    start = image_start(payload)
+    count = (start - IMAGE_HEADER.size) // 4
+    return np.frombuffer(payload, '<f4', count or 1, IMAGE_HEADER.size if count else 4), bytes(payload[start:])
+
+
+def image_start(payload: bytes | memoryview) -> int:
+    """Where in a payload the image begins, behind the header and its labels.
+
+    Raises:
+        ConfigError: The payload is too short for them.
+    """
     flag = IMAGE_HEADER.unpack_from(payload)[0] if len(payload) >= IMAGE_HEADER.size else 0
     start = IMAGE_HEADER.size + 4 * flag
     if len(payload) < start:
         raise ConfigError(f'the header and {flag} labels take {start} bytes, but the record holds {len(payload)}')
-    labels = np.frombuffer(payload, '<f4', flag or 1, IMAGE_HEADER.size if flag else 4)
-    return labels, payload[start:]
+    return start

@@ -35,6 +35,7 @@ def stage_table(
     image = torch.zeros(1, *input_shape)
     sizes = {name: parameter.numel() for name, parameter in student.named_parameters()}
     student.eval()
+    teacher.eval()
     rows = []
     for name, stage in own.items():
         for parameter_name, parameter in student.named_parameters():

@@ -27,6 +27,8 @@ class FaceEmbedNeck(BaseModule):
         init_cfg: As in MMEngine.
     """
 
+    constant_parameters = ('features.weight',)  # frozen by design, not by somebody's config
+
     def __init__(
         self,
         in_channels: int = 512,

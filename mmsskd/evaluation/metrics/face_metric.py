@@ -15,7 +15,7 @@ from ...registry import METRICS
 from ..embeddings import write_embeddings
 from ..evaluate import evaluate_pairs, evaluate_templates, flat_metrics
 from ..nist_output import write_nist_output
-from ..pooling import EvaluationOptions
+from ..options import EvaluationOptions
 from ..protocol import PairProtocol
 from ..tables import format_report
 
@@ -35,7 +35,7 @@ class FaceMetric(BaseMetric):
     count twice, and any number of ranks gives the same embeddings to the same evaluation.
 
     Args:
-        options: Fields of :class:`~mmsskd.evaluation.pooling.EvaluationOptions`: ``roc_rule``, ``fars``, ``tpir_rank``, ...
+        options: Fields of :class:`~mmsskd.evaluation.options.EvaluationOptions`: ``roc_rule``, ``fars``, ``tpir_rank``, ...
         out_dir: Folder for the files. None: that of the log.
         embeddings: Also write ``<set>.npz``, which ``tools/face/eval_embeddings.py`` reads.
         nist_output: Also write NIST's ``.matches`` and ``.candidate_lists`` into ``<out_dir>/<set>``.

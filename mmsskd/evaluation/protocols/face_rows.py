@@ -88,7 +88,7 @@ class FaceRows:
         names, people = (list(np.asarray(ids(name)).tolist()) for name in ('TEMPLATE_ID', 'SUBJECT_ID'))
         files = table.text(self._file)
         boxes = _group(table, BOX)
-        tags = _tags(table, boxes)
+        tags = _tags(table, boxes, 'SIGHTING_ID' in required)
         media = table.text('MEDIA_ID') if 'MEDIA_ID' in table else [_medium(file) for file in files]
         people, media = _codes(people, self._subjects), _codes(media, self._media)
         points = _group(table, POINTS)
@@ -169,11 +169,11 @@ def _group(table: Columns, names: Sequence[str]) -> np.ndarray:
     return table.group(names) if any(there) else np.full((len(table), len(names)), np.nan)
 
 
-def _tags(table: Columns, boxes: np.ndarray) -> list:
+def _tags(table: Columns, boxes: np.ndarray, filled: bool) -> list:
     """What tells the faces of one file apart: the SIGHTING_ID, as text; without such a column the box."""
     if 'SIGHTING_ID' not in table:
         return [None if box[0] != box[0] else tuple(box) for box in boxes.tolist()]
-    column = table.optional_text('SIGHTING_ID')
+    column = table.text('SIGHTING_ID') if filled else table.optional_text('SIGHTING_ID')
     return [tag.removesuffix('.0') for tag in column]
 
 
