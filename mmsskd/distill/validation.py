@@ -55,12 +55,16 @@ def evaluate_teacher(runner: Runner, distiller: StagewiseDistiller) -> dict[str,
     loop = runner.val_loop
     runner.model.eval()
     device = next(distiller.parameters()).device.type
-    with distiller.predicting_with_teacher():
-        for data in loop.dataloader:
-            with torch.autocast(device, enabled=loop.fp16):
-                outputs = runner.model.val_step(data)
-            loop.evaluator.process(data_samples=outputs, data_batch=data)
-    metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+    runner.message_hub.update_info('measured', 'teacher')  # for metrics that write files
+    try:
+        with distiller.predicting_with_teacher():
+            for data in loop.dataloader:
+                with torch.autocast(device, enabled=loop.fp16):
+                    outputs = runner.model.val_step(data)
+                loop.evaluator.process(data_samples=outputs, data_batch=data)
+        metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+    finally:
+        runner.message_hub.pop_info('measured')
     return {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
 
 

@@ -71,7 +71,7 @@ class FaceFeatures:
             if len(unknown):
                 raise ConfigError(
                     f'detector_weights: {len(unknown)} of {len(faces)} faces have no detector score, the first: '
-                    f'{faces.keys[unknown[0]]!r}. Give scores with the landmarks or as detector_scores in the .npz, or switch '
+                    f'{str(faces.keys[unknown[0]])!r}. Give scores with the landmarks or as detector_scores in the .npz, or switch '
                     'detector_weights off'
                 )
             weights[usable] *= faces.scores[usable]

@@ -28,8 +28,8 @@ class FaceMetric(BaseMetric):
     rank-k and TPIR at FPIR of the 1:N lists. What they mean, to the last detail: :mod:`mmsskd.evaluation`.
 
     The log gets short names (``ijba/tar@far=1e-3``), and a table for each evaluation with k, N, threshold, realised FAR, pooling
-    and the counts of failures. The same, split by split, goes into ``<out_dir>/<set>.json``; during training the number of the
-    iteration is in the file's name, and the teacher, which is measured before it begins, has the 0.
+    and the counts of failures. The same, split by split, goes into ``<out_dir>/<set>.json``; during training the number of
+    iterations is in the file's name, or ``teacher``, which is measured before they begin.
 
     Each rank keeps what it embedded, by the number of the face: samples that a distributed sampler adds to fill a batch do not
     count twice, and any number of ranks gives the same embeddings to the same evaluation.
@@ -44,6 +44,8 @@ class FaceMetric(BaseMetric):
     Raises:
         ConfigError: No such option, or a data set of another kind.
     """
+
+    default_prefix = ''  # the names of the sets are prefixes enough
 
     def __init__(
         self,
@@ -126,8 +128,9 @@ class FaceMetric(BaseMetric):
         folder = self.out_dir or _folder_of(logger)
         if folder is None:
             return
-        iteration = MessageHub.get_current_instance().runtime_info.get('iter')
-        stem = os.path.join(folder, name if iteration is None else f'{name}_iter_{iteration}')
+        run = MessageHub.get_current_instance().runtime_info
+        when = run['measured'] if 'measured' in run else f'iter_{run["iter"] + 1}' if 'iter' in run else None
+        stem = os.path.join(folder, name if when is None else f'{name}_{when}')
         Path(folder).mkdir(parents=True, exist_ok=True)
         Path(f'{stem}.json.part').write_text(json.dumps(report, indent=1, allow_nan=False), encoding='utf-8')
         os.replace(f'{stem}.json.part', f'{stem}.json')
