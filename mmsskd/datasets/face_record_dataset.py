@@ -92,7 +92,7 @@ class FaceRecordDataset(BaseDataset):
         records = self.data_list
         image = records.decode(idx)
         shape = image.shape[:2]
-        label = int(records.labels[idx])
+        label = records.labels.item(idx)
         return dict(img=image, img_shape=shape, ori_shape=shape, gt_label=label, sample_idx=idx if idx >= 0 else len(records) + idx)
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -148,10 +148,10 @@ class _Records(Sequence):
         return self
 
     def decode(self, index: int) -> np.ndarray:
-        place = self.places[index]
+        place = self.places.item(index)
         data = self.reader.read_image(place)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if len(data) else None
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
         if image is None:
-            found = f'{len(data)} bytes that begin with {data[:8].hex(" ")}'
+            found = f'{len(data)} bytes that begin with {data[:8].tobytes().hex(" ")}'
             raise ConfigError(f'{self.reader.where(place)}: no image that OpenCV can decode, but {found}')
         return image

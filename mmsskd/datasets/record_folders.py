@@ -84,7 +84,7 @@ def records_to_folder(rec: str | Path, out_dir: str | Path) -> tuple[int, int]:
         for label in np.unique(labels[places]):
             (folder / f'{label:0{digits}}').mkdir()
         for place in places:
-            image = bytes(reader.read_image(place))
+            image = reader.read_image(place).tobytes()
             suffix = next((suffix for begin, suffix in ENCODED.items() if image.startswith(begin)), None)
             if suffix is None:
                 raise ConfigError(f'{reader.where(place)}: neither JPEG nor PNG, but {image[:8].hex(" ")} ...')

@@ -8,6 +8,7 @@ encoded image. The index is described in :mod:`~mmsskd.datasets.record_index`.
 """
 
 import os
+import struct
 import warnings
 from array import array
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..errors import ConfigError, candidates
 from .record_index import HEAD, IMAGE_HEADER, MAGIC, MAGIC_BYTES, MOST, beside, read_idx, scan_records, write_idx
 
 AT_ONCE = 16 << 10  # bytes read at first: a record of a 112x112 JPEG fits, so it costs one call
+IMAGE_START = struct.Struct('<III')  # magic, length, flag
 
 
 class RecordReader:
@@ -73,33 +75,39 @@ class RecordReader:
         """How a message names the record at ``place``: file, key and offset."""
         return f'{self.path!r}, record of key {self.keys[place]} at byte {self.offsets[place]}'
 
-    def read(self, place: int) -> bytes | memoryview:
+    def read(self, place: int) -> bytes:
         """The payload of the record at ``place`` in the index, its parts joined.
 
         Raises:
             ConfigError: There is no whole record.
         """
-        if self._file is None:
-            self._file = open(self.path, 'rb', buffering=0)  # noqa: SIM115  stays open
-        offset = self.offsets[place]
-        block = os.pread(self._file.fileno(), AT_ONCE, offset)
-        if len(block) >= HEAD.size:
-            magic, word = HEAD.unpack_from(block)
-            if magic == MAGIC and word <= len(block) - HEAD.size:  # nearly all: a whole record, whose kind is 0, and small
-                return memoryview(block)[HEAD.size : HEAD.size + word]
-        return self._join(block, int(offset), place)
+        return self._join(self._begin(place), int(self.offsets[place]), place)
 
-    def read_image(self, place: int) -> memoryview:
-        """The bytes of the image at ``place``, empty in records that stand for no image.
+    def read_image(self, place: int) -> np.ndarray:
+        """The bytes of the image at ``place``, uint8 of shape (bytes,), none in records that stand for no image.
 
         Raises:
             ConfigError: There is no whole record, or it is too short for its labels.
         """
-        payload = self.read(place)
+        block = self._begin(place)
+        if len(block) >= IMAGE_HEADER.size:  # nearly always all of it; every call counts beside decoding
+            magic, length, flag = IMAGE_START.unpack_from(block)
+            start = HEAD.size + IMAGE_HEADER.size + 4 * flag
+            if magic == MAGIC and start <= HEAD.size + length <= len(block):  # so its kind is 0
+                return np.frombuffer(block, np.uint8, HEAD.size + length - start, start)
+        payload = self._join(block, int(self.offsets[place]), place)
         try:
-            return memoryview(payload)[image_start(payload) :]
+            return np.frombuffer(payload, np.uint8, offset=image_start(payload))
         except ConfigError as error:
             raise ConfigError(f'{self.where(place)}: {error}') from error
+
+    def _begin(self, place: int) -> bytes:
+        """The first bytes of a record, all where it is no longer than others."""
+        if self._file is None:
+            self._file = open(self.path, 'rb', buffering=0)  # noqa: SIM115  stays open
+        offset, following = self.offsets.item(place), place + 1
+        length = self.offsets.item(following) - offset if following < len(self.offsets) else AT_ONCE
+        return os.pread(self._file.fileno(), length if HEAD.size < length < AT_ONCE else AT_ONCE, offset)
 
     def _join(self, block: bytes, offset: int, place: int) -> bytes:
         """The payload of a record of any size and number of parts, whose bytes at ``offset`` begin with ``block``."""

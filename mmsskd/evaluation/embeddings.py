@@ -128,7 +128,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             names = list(file.files)
             arrays = {name: file[name] for name in ARRAYS if name in names}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ConfigError(f'cannot read {where} as an .npz of plain arrays without pickle ({error})') from error
     for name in ('keys', 'features'):
         if name not in arrays:

@@ -40,7 +40,8 @@ def evaluate_templates(
         ``kind`` ``'templates'``, ``name``; ``options``: those that numbers depend on, ``flip`` saying whether it was done;
         ``crop_hash``: equal for equal lists of keys, boxes and landmarks; ``faces``: ``count``, ``failed``, ``failed_keys`` (the
         first ten); ``splits``: a list of dicts with ``name``, ``verification`` and ``identification`` (a list of one for each
-        gallery); ``summary``: by the name of a number ``mean``, ``std`` (None for a single split), ``over`` (how many splits);
+        gallery); ``summary``: by the name of a number ``mean``, ``std`` (None for a single split), ``over`` (how many splits), and for
+        rates the lowest and the highest ``k``, ``n`` (impostors, or probes without mate), ``threshold`` and ``realised`` rate;
         ``curves``: ``roc``, ``cmc``, ``dir``, means over splits at equal rates, for plots; ``warnings``.
 
     Raises:
@@ -177,26 +178,43 @@ def _identify(
 def _summary(splits: Sequence[dict]) -> dict:
     """Mean and deviation over splits of each number; of a split with several galleries, the mean over these counts."""
     values: dict[str, list] = {}
+    points: dict[str, list] = {}
     for split in splits:
         if 'verification' in split:
             for point in split['verification']['points']:
-                values.setdefault(f'tar@far={far_label(point["far"])}', []).append(point['tar'])
+                name = f'tar@far={far_label(point["far"])}'
+                values.setdefault(name, []).append(point['tar'])
+                points.setdefault(name, []).append((point, point['impostors'], point['realised_far']))
             values.setdefault('auc', []).append(split['verification']['auc'])
         galleries = split.get('identification', [])
         if galleries:
             for k in galleries[0]['ranks']:
                 values.setdefault(f'rank-{k}', []).append(_mean([one['ranks'][k] for one in galleries]))
-            for number, point in enumerate(galleries[0]['points']):
-                mean = _mean([one['points'][number]['tpir'] for one in galleries])
-                values.setdefault(f'tpir@fpir={point["fpir"]:g}', []).append(mean)
+            for same in zip(*(one['points'] for one in galleries)):
+                name = f'tpir@fpir={same[0]["fpir"]:g}'
+                values.setdefault(name, []).append(_mean([point['tpir'] for point in same]))
+                found = [(point, point['non_mated'], point['realised_fpir']) for point in same]
+                points.setdefault(name, []).extend(found)
     return {
         name: dict(
             mean=_mean(each),
             std=float(np.std(each)) if len(each) > 1 and None not in each else None,
             over=len(each),
         )
+        | (_basis(points[name]) if name in points else {})
         for name, each in values.items()
     }
+
+
+def _basis(points: Sequence[tuple[dict, int, float | None]]) -> dict:
+    """What a rate rests on: lowest and highest of k, N, threshold and realised rate over the lists; None where one has none."""
+    columns = dict(
+        k=[point['k'] for point, _, _ in points],
+        n=[count for _, count, _ in points],
+        threshold=[point['threshold'] for point, _, _ in points],
+        realised=[realised for _, _, realised in points],
+    )
+    return {name: None if None in column else [min(column), max(column)] for name, column in columns.items()}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -43,9 +43,9 @@ def write_nist_output(
     """Write ``split<N>.matches`` and ``split<N>.candidate_lists`` of each split, as NIST's IJB-A harness does.
 
     Fields are separated by blanks, the first line names them. Sizes are those of a float32 feature, 0 for a template without a
-    usable face; RETCODE is 1 and the score -inf where either template has none, else 0. Candidates of a search are the
-    best ``candidates`` of the gallery, ranks from 0, equal scores in the gallery's order. Searches of several galleries are named, for instance
-    ``G1.candidate_lists``; a protocol without splits gives its own name to its files.
+    usable face; RETCODE is 1 and the score -inf where either template has none, else 0. Candidates of a search are the best
+    ``candidates`` of the gallery, ranks from 0, equal scores in the gallery's order. Searches of several galleries are named,
+    for instance ``G1.candidate_lists``; a protocol without splits gives its own name to its files.
 
     Args:
         folder: Made if missing.

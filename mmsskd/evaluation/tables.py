@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .evaluate import far_label
 
+BASIS = ('k', 'N', 'threshold', 'realised rate')
 FEW = 10  # false accepts below which a rate is marked as resting on few
 
 
@@ -48,6 +49,15 @@ def compare_reports(reports: Mapping[str, dict]) -> str:
         lines.append(f'In percent, mean ± std over {over} {"folds" if first["kind"] == "pairs" else "splits"}.')
     if len({report['crop_hash'] for report in reports.values()}) > 1:
         lines.append('**The models were not measured on the same faces, boxes and landmarks: compare with care.**')
+    rates = [
+        [model, name, _with_deviation(value), *_basis(value)]
+        for model, report in reports.items()
+        for name, value in report['summary'].items()
+        if 'k' in value
+    ]
+    if rates:
+        lines.append(_table(['model', 'rate', '%', *BASIS], rates))
+        lines.append(f'\\* k below {FEW}: the number rests on fewer than {FEW} false accepts.')
     options = {model: _options(report) for model, report in reports.items()}
     if len(set(options.values())) == 1:
         lines.append(f'All: {options[next(iter(options))]}.')
@@ -84,15 +94,28 @@ def _some(faces: dict) -> str:
 
 
 def _summary_table(summary: Mapping[str, dict]) -> str:
-    over = sorted({value['over'] for value in summary.values()})
-    several = bool(over) and over[-1] > 1
+    over = max((value['over'] for value in summary.values()), default=1)
     rows = []
     for name, value in summary.items():
-        row = [name, _percent(value['mean'])]
-        if several:
-            row.append('' if value['std'] is None else _percent(value['std']))
-        rows.append(row)
-    return _table(['%', 'mean', f'std over {over[-1]} splits'] if several else ['%', 'value'], rows)
+        deviation = [] if over == 1 else ['' if value['std'] is None else _percent(value['std'])]
+        rows.append([name, _percent(value['mean']), *deviation, *_basis(value)])
+    head = ['%', 'value'] if over == 1 else ['%', 'mean', f'std over {over} splits']
+    return _table([*head, *BASIS], rows)
+
+
+def _basis(value: dict) -> list[str]:
+    """Cells that say what a rate rests on, from the lowest to the highest over lists; empty for other numbers."""
+    if 'k' not in value:
+        return ['', '', '', '']
+    k = _range(value['k'], str) + ('*' if value['mean'] is not None and value['k'][0] < FEW else '')
+    resolved = value['mean'] is not None
+    threshold = _range(value['threshold'], _score) if resolved else ''
+    return [k, _range(value['n'], str), threshold, _range(value['realised'], '{:.3g}'.format) if resolved else '']
+
+
+def _range(limits: Sequence[float] | None, text: Callable[[float], str]) -> str:
+    low, high = (text(limit) for limit in limits or (None, None))
+    return low if low == high else f'{low} to {high}'
 
 
 def _accuracy_table(accuracy: dict) -> str:

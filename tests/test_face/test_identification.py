@@ -69,9 +69,13 @@ def test_rank_and_tpir_are_those_of_loops():
                     assert point['tpir'] is None and not point['resolvable']
                     continue
                 _, threshold = slow_tar(mate, alarm, point['fpir'])
-                hits = sum(s > threshold and (limit is None or r <= limit) for s, r in zip(mate.tolist(), rank.tolist()))
+                hits = sum(
+                    s > threshold and (limit is None or r <= limit) for s, r in zip(mate.tolist(), rank.tolist())
+                )
                 assert point['tpir'] == hits / count
-                assert point['realised_fpir'] == sum(s > threshold for s in alarm.tolist()) / len(alarm) <= point['fpir']
+                assert (
+                    point['realised_fpir'] == sum(s > threshold for s in alarm.tolist()) / len(alarm) <= point['fpir']
+                )
 
 
 def test_insightface_rule_is_one_probe_stricter():
@@ -159,10 +163,14 @@ def test_order_of_templates_and_blocks_does_not_matter():
     for count in (400, 900):
         order = rng.permutation(count)
         if count == 400:
-            moved = search(templates_of(gallery.subjects[order]), probes, (left[0][order], left[1][order]), right, MEMORY)
+            moved = search(
+                templates_of(gallery.subjects[order]), probes, (left[0][order], left[1][order]), right, MEMORY
+            )
             assert all(map(np.array_equal, moved, (mate, rank, alarm)))
         else:
-            moved = search(gallery, templates_of(probes.subjects[order]), left, (right[0][order], right[1][order]), MEMORY)
+            moved = search(
+                gallery, templates_of(probes.subjects[order]), left, (right[0][order], right[1][order]), MEMORY
+            )
             assert all(np.array_equal(np.sort(one), np.sort(other)) for one, other in zip(moved, (mate, rank, alarm)))
 
 
@@ -182,4 +190,4 @@ def test_identity_is_found_always(rule):
     protocol, features = identity_protocol()
     report = evaluate_templates(protocol, features, options=EvaluationOptions(roc_rule=rule, fpirs=(0.1, 0.5)))
     for name in ('rank-1', 'rank-5', 'rank-10', 'tpir@fpir=0.1', 'tpir@fpir=0.5', 'tar@far=1e-1', 'auc'):
-        assert report['summary'][name] == dict(mean=1, std=0, over=2), name
+        assert report['summary'][name].items() >= dict(mean=1, std=0, over=2).items(), name

@@ -156,8 +156,14 @@ def test_a_template_of_two_thousand_frames_beside_many_small_ones():
         (dict(features=np.zeros((3, 4), np.float32)), r'features: found float32 of shape \(3, 4\); needed: .*\(5, D\)'),
         (dict(features=np.zeros((5, 4), int)), 'features: found int64'),
         (dict(mirrored=np.zeros((5, 3), np.float32)), r'features_flip: found shape \(5, 3\), features have \(5, 4\)'),
-        (dict(options=EvaluationOptions(max_failures=1)), r'2 of 5 faces have no usable feature .*img/1\.jpg.*max_failures'),
-        (dict(options=EvaluationOptions(detector_weights=True)), "1 of 5 faces have no detector score, the first: 'img/4.jpg'"),
+        (
+            dict(options=EvaluationOptions(max_failures=1)),
+            r'2 of 5 faces have no usable feature .*img/1\.jpg.*max_failures',
+        ),
+        (
+            dict(options=EvaluationOptions(detector_weights=True)),
+            "1 of 5 faces have no detector score, the first: 'img/4.jpg'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(change, message):

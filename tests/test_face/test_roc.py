@@ -132,7 +132,9 @@ def test_order_scale_and_equal_copies_do_not_matter():
         assert auc(np.tile(genuine, 3), np.tile(impostor, 3)) == pytest.approx(auc(genuine, impostor), abs=1e-15)
         if len(impostor) >= 10:
             # k of three copies is at least three times k, which accepts what is accepted once
-            assert tar_at_far(np.tile(genuine, 3), np.tile(impostor, 3), 0.1).tar >= tar_at_far(genuine, impostor, 0.1).tar
+            assert (
+                tar_at_far(np.tile(genuine, 3), np.tile(impostor, 3), 0.1).tar >= tar_at_far(genuine, impostor, 0.1).tar
+            )
 
 
 def test_auc_counts_ties_half():
@@ -157,4 +159,11 @@ def test_curve_is_the_exact_rule_at_few_points():
 
 
 def test_labels_of_rates():
-    assert [far_label(far) for far in (1e-3, 0.1, 2.5e-4, 1e-6, 0, 0.05)] == ['1e-3', '1e-1', '2.5e-4', '1e-6', '0', '5e-2']
+    assert [far_label(far) for far in (1e-3, 0.1, 2.5e-4, 1e-6, 0, 0.05)] == [
+        '1e-3',
+        '1e-1',
+        '2.5e-4',
+        '1e-6',
+        '0',
+        '5e-2',
+    ]
