@@ -2,7 +2,8 @@
 """Watch knowledge move from a teacher into a smaller student, stage by stage, on real images that need no download.
 
 `make demo` runs this: trainings with tools/train.py on the configs that the task names, then a table, and a page of pictures in
-work_dirs/demo. Tasks: classification (handwritten digits), detection (handwritten digits on photos), all.
+work_dirs/demo. Tasks: classification (handwritten digits), detection (handwritten digits on photos),
+face (the ORL faces), all.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from mmengine.logging import MMLogger
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.utils.cli import plain_errors
 
-TASKS = ('classification', 'detection')
+TASKS = ('classification', 'detection', 'face')
 
 
 def main():

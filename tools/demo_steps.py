@@ -31,6 +31,7 @@ class Task:
         forward: Runs a model on one image, to count its operations.
         write_report: Writes the page, from its path, the results and the rows of the table.
         prepare: Makes the data where it is missing.
+        show: Prints what there is beside the table.
     """
 
     arms: list[tuple[str, str, str | None]]
@@ -41,6 +42,7 @@ class Task:
     forward: Callable[[nn.Module], object]
     write_report: Callable[[Path, list['Result'], list[list[str]]], None]
     prepare: Callable[[], None] = lambda: None
+    show: Callable[[list['Result']], None] = lambda results: None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -67,6 +69,7 @@ def run(task: Task, out: Path, options: Sequence[str], report: Path) -> None:
     print()
     print_table(task.columns, rows)
     print(f'(gap closed: not quoted where teacher and plain student are less than {task.least_gap:.0f} points apart)')
+    task.show(results)
     task.write_report(report, results, rows)
 
 

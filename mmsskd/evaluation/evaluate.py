@@ -40,9 +40,9 @@ def evaluate_templates(
         ``kind`` ``'templates'``, ``name``; ``options``: those that numbers depend on, ``flip`` saying whether it was done;
         ``crop_hash``: equal for equal lists of keys, boxes and landmarks; ``faces``: ``count``, ``failed``, ``failed_keys`` (the
         first ten); ``splits``: a list of dicts with ``name``, ``verification`` and ``identification`` (a list of one for each
-        gallery); ``summary``: by the name of a number ``mean``, ``std`` (None for a single split), ``over`` (how many splits), and for
-        rates the lowest and the highest ``k``, ``n`` (impostors, or probes without mate), ``threshold`` and ``realised`` rate;
-        ``curves``: ``roc``, ``cmc``, ``dir``, means over splits at equal rates, for plots; ``warnings``.
+        gallery); ``summary``: by the name of a number ``mean``, ``std`` (None for a single split), ``over`` (how many splits),
+        and for rates the lowest and the highest ``k``, ``n`` (impostors, or probes without mate), ``threshold`` and ``realised``
+        rate; ``curves``: ``roc``, ``cmc``, ``dir``, means over splits at equal rates, for plots; ``warnings``.
 
     Raises:
         ConfigError: Features that do not fit the protocol, missing detector scores, or more failures than allowed.

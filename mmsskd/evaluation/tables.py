@@ -57,7 +57,8 @@ def compare_reports(reports: Mapping[str, dict]) -> str:
     ]
     if rates:
         lines.append(_table(['model', 'rate', '%', *BASIS], rates))
-        lines.append(f'\\* k below {FEW}: the number rests on fewer than {FEW} false accepts.')
+        if any('*' in row[3] for row in rates):
+            lines.append(f'\\* k below {FEW}: the number rests on fewer than {FEW} false accepts.')
     options = {model: _options(report) for model, report in reports.items()}
     if len(set(options.values())) == 1:
         lines.append(f'All: {options[next(iter(options))]}.')

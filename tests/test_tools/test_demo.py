@@ -8,11 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from face import write_people
 from helpers import ROOT, python
 from mmengine.config import Config
 
 from mmsskd.datasets.digits_on_photos import write_digits_on_photos
 from mmsskd.errors import ConfigError
+from mmsskd.evaluation.protocols.ijba_writer import write_ijba_shaped
 from mmsskd.visualization.history import History, read_history
 from mmsskd.visualization.plots import detections, feature_maps, mimic_curves, timeline
 from mmsskd.visualization.report import Report
@@ -21,6 +23,7 @@ sys.path.insert(0, str(ROOT / 'tools'))  # the demo's modules, as when it is sta
 
 import demo_classification
 import demo_detection
+import demo_face
 import demo_steps
 
 
@@ -93,6 +96,21 @@ def test_detection(tmp_path):
     for (name, config, _), cell in zip(arms, page.cells[1::6]):
         run = out / config.rpartition('/')[2].removesuffix('.py')
         assert 100 * read_history(run).last('coco/bbox_mAP') == pytest.approx(float(cell), abs=0.05), name
+
+
+def test_face(tmp_path):
+    """On patterns in place of faces, which it finds in place of those that it would write."""
+    write_people(tmp_path / 'data/orl_faces/train', 20, 3, shape=(112, 92))
+    write_ijba_shaped(write_people(tmp_path / 'people', 14, 6, first=20, shape=(112, 92)), tmp_path / 'data/orl_ijba')
+    out, arms = tmp_path / 'out', short_arms(demo_face.TASK, tmp_path)
+    printed = run_demo('face', arms, out, tmp_path)
+    assert 'phase 5/6 neck begins: trains neck, mimics neck' in printed and 'writing' not in printed
+    assert '| stage by stage |' in printed, 'the numbers of IJB-A, a row for each network'
+    page = Page((out / 'face.html').read_text())
+    assert page.tags.count('svg') == 5
+    for (name, config, _), cell in zip(arms, page.cells[1::6]):
+        run = out / config.rpartition('/')[2].removesuffix('.py')
+        assert 100 * read_history(run).last('orl/tar@far=1e-2') == pytest.approx(float(cell), abs=0.005), name
 
 
 def result(name, score):
@@ -177,6 +195,12 @@ def test_demo_configs_take_equal_totals():
 
     assert iterations('sskd/digits_r14x2_r8') == iterations('plain/digits_r8') == 48 * 19
     assert iterations('sskd/digits_r14x2_r8_few_labels') == iterations('plain/digits_r8_few_labels')
+
+
+def test_face_demo_takes_equal_epochs():
+    plain = Config.fromfile(ROOT / 'configs/plain/face_orl_r18_student.py')
+    schedule = Config.fromfile(ROOT / 'configs/sskd/face_orl_r18_r18.py').default_hooks.stage_schedule
+    assert 5 * schedule.transfer.epochs + schedule.head.epochs == plain.train_cfg.max_epochs
 
 
 def test_detection_demo_takes_equal_epochs():

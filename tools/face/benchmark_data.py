@@ -29,7 +29,7 @@ from mmsskd.datasets.recordio import RecordWriter, pack
 from mmsskd.utils.cli import plain_errors
 
 RECORD = 4_700  # bytes of a record on average, about those of MS1MV2
-BLOCK = 500  # images between turns
+BLOCK = 100  # images between turns
 OPEN = """
 import json, re, sys, time
 from mmsskd.datasets.recordio import RecordReader
