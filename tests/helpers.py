@@ -130,6 +130,11 @@ def is_detection(path: Path) -> bool:
     return Config.fromfile(path).get('default_scope') == 'mmdet'
 
 
+def is_face(path: Path) -> bool:
+    """Whether a config of ours is for faces."""
+    return path.name.startswith('face_')
+
+
 def weights(path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=False)['state_dict']
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import ROOT, is_detection, train
+from helpers import ROOT, is_detection, is_face, train
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, MODELS
 
@@ -17,9 +17,9 @@ from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
 from mmsskd.distill.teacher import without_init
 
 ALL = sorted((ROOT / 'configs/sskd').glob('*.py'))
-# detectors have their own test of the same things: test_detection/test_pairs.py
-SSKD = [path for path in ALL if not is_detection(path)]
-PLAIN = [path for path in sorted((ROOT / 'configs/plain').glob('*.py')) if not is_detection(path)]
+# detectors and faces have tests of their own of the same things: test_detection/test_pairs.py, test_face/test_face_configs.py
+SSKD = [path for path in ALL if not is_detection(path) and not is_face(path)]
+PLAIN = [path for path in sorted((ROOT / 'configs/plain').glob('*.py')) if not is_detection(path) and not is_face(path)]
 
 
 @DATASETS.register_module()

@@ -93,7 +93,13 @@ class FaceRecordDataset(BaseDataset):
         image = records.decode(idx)
         shape = image.shape[:2]
         label = records.labels.item(idx)
-        return dict(img=image, img_shape=shape, ori_shape=shape, gt_label=label, sample_idx=idx if idx >= 0 else len(records) + idx)
+        return dict(
+            img=image,
+            img_shape=shape,
+            ori_shape=shape,
+            gt_label=label,
+            sample_idx=idx if idx >= 0 else len(records) + idx,
+        )
 
     def get_cat_ids(self, idx: int) -> list[int]:
         return [int(self.get_gt_labels()[idx])]

@@ -103,14 +103,12 @@ def _insightface_threshold(genuine: np.ndarray, impostor: np.ndarray, far: float
     keep = np.ones(len(values), bool)
     if len(values) > 2:
         keep[1:-1] = (np.diff(true, 2) != 0) | (np.diff(false, 2) != 0)
-    if values[-1] == -np.inf:
-        keep[-1] = False  # a point that accepts failures to enrol
     kept = np.flatnonzero(keep)
     rates = np.concatenate(([0.0], false[kept] / len(impostor)))
     nearest = len(rates) - 1 - int(np.argmin(np.abs(rates[::-1] - far)))  # of equals the last, whose TAR is the largest
     if nearest == 0:
         return values[0]
-    # "not below the value" is "above the next value below it"
+    # "not below the value" is "above the next value below it"; below the last there is -inf, which no failure is above
     below = kept[nearest - 1] + 1
     return values[below] if below < len(values) else values.dtype.type(-np.inf)
 

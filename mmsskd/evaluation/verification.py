@@ -34,7 +34,7 @@ def score_blocks(left: np.ndarray, right: np.ndarray, memory: int) -> Iterator[t
         wide = left[begin : begin + rows].astype(np.float64)
         block = np.empty((len(wide), len(right)), np.float32)
         for first in range(0, len(right), columns):
-            block[:, first : first + columns] = wide @ right[first : first + columns].T.astype(np.float64)
+            block[:, first : first + columns] = wide @ right[first : first + columns].T
         yield begin, block
 
 

@@ -14,7 +14,7 @@ from mmsskd.evaluation.nist_output import write_nist_output
 from mmsskd.evaluation.options import EvaluationOptions
 from mmsskd.evaluation.protocol import Identification, Split, TemplateProtocol, Verification
 from mmsskd.evaluation.tables import compare_reports, format_report
-from mmsskd.evaluation.verification import pair_scores
+from mmsskd.evaluation.verification import pair_scores, score_blocks
 from mmsskd.visualization.face_plots import write_face_plots
 
 
@@ -130,12 +130,14 @@ def test_a_mean_over_splits_of_which_one_is_not_resolvable_is_not():
     report = evaluate_templates(replace(protocol, splits=(first, few)), features, options=EvaluationOptions(fars=0.1))
     assert [split['verification']['points'][0]['resolvable'] for split in report['splits']] == [True, False]
     assert report['splits'][1]['verification']['points'][0]['tar'] is None
-    found = report['summary']['tar@far=1e-1']
-    assert (found['mean'], found['std'], found['over'], found['k'], found['realised']) == (None, None, 2, [0, 12], None)
+    found, k = report['summary']['tar@far=1e-1'], report['splits'][0]['verification']['points'][0]['k']
+    assert (found['mean'], found['std'], found['over'], found['realised']) == (None, None, 2, None)
+    impostors = int((~first.verification.genuine).sum())
+    assert k == impostors // 10 and (found['k'], found['n']) == ([0, k], [5, impostors])
     assert 'tar@far=1e-1' not in flat_metrics(report) and 'auc' in flat_metrics(report)
     text = format_report(report)
     assert (
-        '| tar@far=1e-1 | not resolvable |  | 0 to 12 | 5 to 128 |  |  |' in text
+        f'| tar@far=1e-1 | not resolvable |  | 0 to {k} | 5 to {impostors} |  |  |' in text
         and 'Not resolvable: N = 5 resolves no rate below 0.2.' in text
     )
     none = replace(first, verification=replace(first.verification, genuine=np.ones(150, bool)))
@@ -208,6 +210,8 @@ def test_pairs_score_alike_by_matrix_and_by_row(monkeypatch):
     for found in scores:
         assert found.dtype == np.float32 and np.array_equal(found, expected.astype(np.float32))
     assert len(pair_scores(features, valid, pairs[:0], 2**20)) == 0
+    (_, block), *_ = score_blocks(features, features, 2**20)
+    assert block.dtype == np.float32 and len(np.unique(block[4:9, 4:9])) == 1
 
 
 def test_report_names_its_options_and_crops():
@@ -222,6 +226,7 @@ def test_report_names_its_options_and_crops():
     points = np.zeros_like(faces.landmarks)
     changed = [replace(faces, boxes=boxes), replace(faces, landmarks=points), replace(faces, keys=faces.keys[::-1])]
     assert len({crop_hash(other) for other in (faces, *changed)}) == 4
+    assert crop_hash(replace(faces, landmarks=-points)) == crop_hash(replace(faces, landmarks=points))  # -0 is 0
     assert crop_hash(replace(faces, boxes=faces.boxes.astype(np.float64), landmarks=-faces.landmarks)) == crop_hash(
         faces
     )

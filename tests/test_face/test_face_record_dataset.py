@@ -171,6 +171,14 @@ def test_damage_before_the_last_record_is_named_before_training(folder):
         FaceRecordDataset(str(folder))
 
 
+def test_an_index_that_points_into_a_record_is_named_before_training(tmp_path):
+    write_rec(tmp_path / 'train.rec', {1: pack(0, MAGIC_BYTES + bytes(60)), 2: pack(1, jpeg(20))})
+    last = (tmp_path / 'train.idx').read_text().splitlines()[1]
+    (tmp_path / 'train.idx').write_text(f'1\t32\n{last}\n')
+    with pytest.raises(ConfigError, match='key 1 at byte 32: at byte 32 is a part of kind 3, where 0 or 1 must be'):
+        FaceRecordDataset(str(tmp_path))
+
+
 def test_bytes_that_are_no_image_are_named_with_key_and_offset(tmp_path, said):
     write_rec(tmp_path / 'train.rec', {1: pack(0, jpeg(10)), 5: pack(1, b'\xff\xd8 no image')})
     dataset = FaceRecordDataset(str(tmp_path))

@@ -96,6 +96,15 @@ def test_folder_to_records_and_back(people, tmp_path, monkeypatch, capsys):
         assert again.with_suffix(suffix).read_bytes() == prefix.with_suffix(suffix).read_bytes()
 
 
+def test_larger_photos_are_averaged_not_sampled(tmp_path, monkeypatch, capsys):
+    stripes = np.zeros((48, 48, 3), np.uint8)
+    stripes[:, ::2] = 255
+    put(tmp_path / 'people' / 'anna' / '1.png', cv2.imencode('.png', stripes)[1].tobytes())
+    assert call(monkeypatch, capsys, 'folder2rec.py', tmp_path / 'people', tmp_path / 'train', '--size', 16)[0] == 0
+    image = FaceRecordDataset(str(tmp_path))[0]['img']
+    assert image.min() > 80 and image.max() < 175  # of three stripes two or one is white
+
+
 def test_numbers_of_people_sort_as_names(tmp_path, monkeypatch, capsys):
     write_rec(tmp_path / 'train.rec', {key: pack(label, jpeg(1)) for key, label in enumerate([2, 10, 117])})
     assert call(monkeypatch, capsys, 'rec2folder.py', tmp_path / 'train.rec', tmp_path / 'out')[0] == 0

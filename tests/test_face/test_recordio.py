@@ -131,9 +131,37 @@ def test_damage_in_the_middle_is_found_when_it_is_read(tmp_path):
         reader.read(1)
     with pytest.raises(ConfigError, match='key 12 at byte 24: at byte 36 is a part of kind 1, where 2 or 3 must be'):
         reader.read(2)
+    for place in (1, 2):
+        with pytest.raises(ConfigError, match=f'key 1{place} at byte {12 * place}'):
+            reader.read_image(place)
     (tmp_path / 'a.idx').unlink()
     with pytest.raises(ConfigError, match='record number 1 at byte 12: no record begins there'):
         RecordReader(path)
+    path.write_bytes(raw_record(b'one') + raw_record(b'part', 2) + raw_record(b'end'))
+    with pytest.raises(ConfigError, match='record number 1 at byte 12: no record begins there'):
+        RecordReader(path)
+
+
+@pytest.mark.parametrize('size', [0, 1, 90, 20_000, 70_000])
+@pytest.mark.parametrize('labels', [3, (3, 1), (3, 1, 4)])
+def test_images_of_any_size_are_read_without_their_labels(tmp_path, size, labels):
+    """Whether they are read at once or in parts, and whatever lies behind them."""
+    image = (bytes(range(256)) * 300)[:size]
+    payloads = {0: pack(labels, image), 1: pack(labels, b'ab' + M + image + M), 2: pack(labels, image)}
+    path = write_rec(tmp_path / 'a.rec', payloads)
+    lines = (tmp_path / 'a.idx').read_text().splitlines()
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        (tmp_path / 'a.idx').write_text('\n'.join(lines[place] for place in order))
+        reader = RecordReader(path)
+        expected = [[image, b'ab' + M + image + M, image][place] for place in order]
+        assert [reader.read_image(place).tobytes() for place in range(3)] == expected
+    path.write_bytes(b'junk' + path.read_bytes()[4:])
+    with pytest.raises(ConfigError, match='key 0 at byte 0: no record begins there: at byte 0 is 0x6b6e756a'):
+        reader.read_image(2)
+    with pytest.raises(
+        ConfigError, match='key 0 at byte 0: the header and 0 labels take 24 bytes, but the record holds 4'
+    ):
+        RecordReader(write_rec(tmp_path / 'b.rec', {0: b'tiny'})).read_image(0)
 
 
 def test_a_file_cut_off_while_it_is_open_is_named(tmp_path):
@@ -160,6 +188,10 @@ def test_a_missing_index_is_made_and_kept(tmp_path):
 def test_records_that_do_not_tell_their_keys_are_numbered(tmp_path):
     path = write_rec(tmp_path / 'a.rec', {5: b'short', 6: pack(0, b'x', 3), 7: pack(0, b'y', 3)})
     (tmp_path / 'a.idx').unlink()
+    with pytest.warns(UserWarning):
+        assert RecordReader(path).keys.tolist() == [0, 1, 2]
+    path = write_rec(tmp_path / 'b.rec', {5: b'short', 6: pack(0, b'x', 3), 7: pack(0, b'y', 4)})
+    (tmp_path / 'b.idx').unlink()
     with pytest.warns(UserWarning):
         assert RecordReader(path).keys.tolist() == [0, 1, 2]
 

@@ -100,7 +100,7 @@ def test_detection(tmp_path):
 
 def test_face(tmp_path):
     """On patterns in place of faces, which it finds in place of those that it would write."""
-    write_people(tmp_path / 'data/orl_faces/train', 20, 3, shape=(112, 92))
+    write_people(tmp_path / 'data/orl_faces/train', 20, 2, shape=(112, 92))
     write_ijba_shaped(write_people(tmp_path / 'people', 14, 6, first=20, shape=(112, 92)), tmp_path / 'data/orl_ijba')
     out, arms = tmp_path / 'out', short_arms(demo_face.TASK, tmp_path)
     printed = run_demo('face', arms, out, tmp_path)
