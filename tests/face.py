@@ -1,4 +1,4 @@
-"""Small face runs: people that are patterns of colour, in RecordIO and in an IJB-A-shaped set, and networks of an eighth of the width."""
+"""Small face runs: people that are patterns of colour, in RecordIO and in an IJB-A-shaped set, and narrow networks."""
 
 import itertools
 import os
@@ -48,12 +48,12 @@ def recognizer(channels=8, backbone='IResNet', num_classes=6, **overrides) -> di
         neck = dict(type='mmsskd.FaceGDCNeck', in_channels=512, feature_size=2, num_features=16)
     model = dict(
         type='mmsskd.FaceRecognizer',
-        data_preprocessor=dict(
-            type='mmpretrain.ClsDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True
-        ),
+        data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True),
         backbone=body,
         neck=neck,
-        head=dict(type='mmsskd.MarginClsHead', num_classes=num_classes, in_channels=16, margin='cosface', s=16.0, m=0.2),
+        head=dict(
+            type='mmsskd.MarginClsHead', num_classes=num_classes, in_channels=16, margin='cosface', s=16.0, m=0.2
+        ),
         test_cfg=dict(flip=True),
     )
     return {**model, **overrides}

@@ -66,12 +66,16 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
     )
     report.heading('The numbers of IJB-A')
     names = list(reports[TEACHER]['summary'])
-    report.table(['', *names], [[name, *(_cell(each['summary'][key]) for key in names)] for name, each in reports.items()])
+    report.table(
+        ['', *names], [[name, *(_cell(each['summary'][key]) for key in names)] for name, each in reports.items()]
+    )
     report.figure(roc_figure(reports), '1:1: true accept rate over false accept rate, mean over splits.')
     report.figure(det_figure(reports), '1:1: both errors.')
     report.figure(cmc_figure(reports), '1:N: share of mated probes whose mate is at a rank or better.')
     report.heading('Each stage learns in its turn')
-    report.figure(mimic_curves(history), 'On the test faces, at each validation within the phase that trains the stage.')
+    report.figure(
+        mimic_curves(history), 'On the test faces, at each validation within the phase that trains the stage.'
+    )
     report.heading('Phases')
     report.figure(timeline(history.phases), 'What trains when.')
     report.text('The ORL Database of Faces, AT&T Laboratories Cambridge (F. Samaria, A. Harter, 1994).')

@@ -19,7 +19,8 @@ model = dict(
 )
 test_dataloader = dict(dataset=dict(sets={{_base_.ijba_sets}}))
 
-# layer1 to layer4 and the embedding (neck): 3 epochs each, no labels; then the classifier alone: 5 epochs, from ground truth.
+# layers.1, layers.3, layers.5, layers.7 and the embedding (neck): 3 epochs each, no labels;
+# then the classifier alone: 5 epochs, from ground truth.
 default_hooks = dict(
     stage_schedule=dict(type='mmsskd.StageScheduleHook', transfer=dict(epochs=3), head=dict(epochs=5)),
 )

@@ -48,7 +48,7 @@ class RecordReader:
     def __init__(self, path: str | Path, idx: str | Path | None = None):
         self.path = str(path)
         self.idx_path = str(Path(path).with_suffix('.idx') if idx is None else idx)
-        self._file = None
+        self._file = self._handle = None
         if not os.path.isfile(self.path):
             near = sorted(file.name for file in Path(path).parent.glob('*.rec'))
             raise ConfigError(f'no file {self.path!r} in {Path.cwd()}; {candidates(Path(path).name, near)}')
@@ -69,7 +69,7 @@ class RecordReader:
         return len(self.keys)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, '_file': None}
+        return {**self.__dict__, '_file': None, '_handle': None}
 
     def where(self, place: int) -> str:
         """How a message names the record at ``place``: file, key and offset."""
@@ -105,13 +105,14 @@ class RecordReader:
         """The first bytes of a record, all where it is no longer than others."""
         if self._file is None:
             self._file = open(self.path, 'rb', buffering=0)  # noqa: SIM115  stays open
+            self._handle = self._file.fileno()
         offset, following = self.offsets.item(place), place + 1
         length = self.offsets.item(following) - offset if following < len(self.offsets) else AT_ONCE
-        return os.pread(self._file.fileno(), length if HEAD.size < length < AT_ONCE else AT_ONCE, offset)
+        return os.pread(self._handle, length if HEAD.size < length < AT_ONCE else AT_ONCE, offset)
 
     def _join(self, block: bytes, offset: int, place: int) -> bytes:
         """The payload of a record of any size and number of parts, whose bytes at ``offset`` begin with ``block``."""
-        handle, expected, parts = self._file.fileno(), (0, 1), []
+        expected, parts = (0, 1), []
         while True:
             kind, length = self._head(block, offset, place)
             end = HEAD.size + length
@@ -119,13 +120,13 @@ class RecordReader:
                 found = f'at byte {offset} is a part of kind {kind}, where {" or ".join(map(str, expected))} must be'
                 raise ConfigError(f'{self.where(place)}: {found}. {self._advice()}')
             if len(block) < end:
-                block += os.pread(handle, end - len(block), offset + len(block))
+                block += os.pread(self._handle, end - len(block), offset + len(block))
                 self._check_end(offset, length, offset + len(block), place)
             parts.append(block[HEAD.size : end])
             if kind in (0, 3):
                 return MAGIC_BYTES.join(parts)
             expected, offset = (2, 3), offset + end
-            block = os.pread(handle, AT_ONCE, offset)
+            block = os.pread(self._handle, AT_ONCE, offset)
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""

@@ -22,7 +22,9 @@ def host_trains(student: nn.Module, stages: Iterable[Stage]) -> dict[str, bool]:
     student.train()
     trains = {name: parameter.requires_grad for name, parameter in student.named_parameters()}
     constant = {
-        f'{path}.{name}' for path, module in student.named_modules() for name in getattr(module, 'constant_parameters', ())
+        f'{path}.{name}'
+        for path, module in student.named_modules()
+        for name in getattr(module, 'constant_parameters', ())
     }
     for stage in stages:
         frozen = [name for name in stage.parameters if not trains[name] and name not in constant]

@@ -1,4 +1,4 @@
-"""The evaluation data set and the metric: what is embedded, what is counted as a failure, and that nothing counts twice or in another order."""
+"""The evaluation data set and the metric: what is embedded, what is a failure, and that nothing counts twice."""
 
 import json
 import pickle
@@ -120,7 +120,9 @@ def test_crops_of_another_size_are_refused(own_set):
 def samples(vectors, indices, failures=()):
     found = []
     for vector, index in zip(vectors, indices):
-        sample = DataSample(metainfo=dict(sample_idx=index, failure='gone' if index in failures else '', aligned_by='box'))
+        sample = DataSample(
+            metainfo=dict(sample_idx=index, failure='gone' if index in failures else '', aligned_by='box')
+        )
         sample.set_field(torch.tensor(vector, dtype=torch.float32), 'embedding', dtype=torch.Tensor)
         found.append(sample)
     return found
@@ -229,7 +231,9 @@ def test_an_embedding_does_not_depend_on_its_batch(test_cfg_file, tmp_path):
     start = dataset.metainfo['starts'][list(dataset.metainfo['protocols']).index('lfw')]
     item = dataset[start + 5]
     (one,) = runner.model.test_step(dict(inputs=[item['inputs']], data_samples=[item['data_samples']]))
-    (turned,) = runner.model.test_step(dict(inputs=[item['inputs'].flip(-1)], data_samples=[item['data_samples'].clone()]))
+    (turned,) = runner.model.test_step(
+        dict(inputs=[item['inputs'].flip(-1)], data_samples=[item['data_samples'].clone()])
+    )
     np.testing.assert_allclose(one.embedding.numpy(), batched[5], atol=1e-5)
     np.testing.assert_allclose(turned.embedding.numpy(), mirrored[5], atol=1e-5)
     assert not np.allclose(batched[5], mirrored[5], atol=1e-3)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Memory and time of one training step of a margin head on the CPU, beside mmpretrain's ArcFaceClsHead; each in a process of its own."""
+"""Memory and time of one training step of a margin head on the CPU, beside mmpretrain's; each in a process of its own."""
 
 import argparse
 import multiprocessing

@@ -1,3 +1,3 @@
-# IJB-A in NIST's layout, a copy of your own. Put landmarks (README, Faces) into <root>/landmarks.csv; without them faces are cut by box.
+# IJB-A in NIST's layout, a copy of your own. Landmarks go into <root>/landmarks.csv (docs/faces.md); faces without are cut by box.
 ijba_root = '{{$IJBA_ROOT:data/IJB-A}}'
 ijba_sets = dict(ijba=dict(reader='ijba', root=ijba_root))

@@ -1,4 +1,5 @@
-# MS1MV2 (faces_emore): 5,822,653 aligned faces of 85742 people, 112x112, in InsightFace's RecordIO. For research only, by its licence.
+# MS1MV2 (faces_emore): 5,822,653 aligned faces of 85,742 people, 112x112, in InsightFace's RecordIO.
+# For research only, by its licence.
 # `_scope_`: types are mmpretrain's also where this is inherited as `mmsskd::...`, which would make them ours
 _base_ = './face_pairs.py'
 
@@ -11,17 +12,13 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     drop_last=True,
-    dataset=dict(
-        type='mmsskd.FaceRecordDataset', _scope_='mmpretrain', data_root=train_root, pipeline=train_pipeline
-    ),
+    dataset=dict(type='mmsskd.FaceRecordDataset', _scope_='mmpretrain', data_root=train_root, pipeline=train_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
 val_dataloader = dict(
     batch_size=128,
     num_workers=4,
-    dataset=dict(
-        type='mmsskd.FaceEvaluation', _scope_='mmpretrain', sets={{_base_.pair_sets}}, pipeline=test_pipeline
-    ),
+    dataset=dict(type='mmsskd.FaceEvaluation', _scope_='mmpretrain', sets={{_base_.pair_sets}}, pipeline=test_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 val_evaluator = dict(type='mmsskd.FaceMetric')

@@ -16,9 +16,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=0,
     drop_last=True,
-    dataset=dict(
-        type='CustomDataset', _scope_='mmpretrain', data_root='data/orl_faces/train', pipeline=train_pipeline
-    ),
+    dataset=dict(type='CustomDataset', _scope_='mmpretrain', data_root='data/orl_faces/train', pipeline=train_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
 val_dataloader = dict(
