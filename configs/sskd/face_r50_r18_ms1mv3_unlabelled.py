@@ -14,8 +14,8 @@ unlabelled = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='mmsskd.AlignFace', size=112),
-            dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-            dict(type='PackInputs'),
+            dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
+            dict(type='mmpretrain.PackInputs'),
         ],
     ),
     sampler=dict(type='DefaultSampler', shuffle=True),

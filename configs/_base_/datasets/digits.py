@@ -2,10 +2,10 @@
 # `_scope_`: types are mmpretrain's also where this is inherited as `mmsskd::...`, which would make them ours
 data_preprocessor = dict(num_classes=10, mean=[127.5], std=[127.5])
 train_pipeline = [
-    dict(type='RandomCrop', crop_size=8, padding=1),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.RandomCrop', crop_size=8, padding=1),
+    dict(type='mmpretrain.PackInputs'),
 ]
-test_pipeline = [dict(type='PackInputs')]
+test_pipeline = [dict(type='mmpretrain.PackInputs')]
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,

@@ -3,11 +3,11 @@
 # `_scope_`: types are mmpretrain's also where this is inherited as `mmsskd::...`, which would make them ours
 data_preprocessor = dict(num_classes=10, mean=[72.94], std=[90.02])
 train_pipeline = [
-    dict(type='RandomCrop', crop_size=28, padding=2),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.RandomCrop', crop_size=28, padding=2),
+    dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='mmpretrain.PackInputs'),
 ]
-test_pipeline = [dict(type='PackInputs')]
+test_pipeline = [dict(type='mmpretrain.PackInputs')]
 train_dataloader = dict(
     batch_size=128,
     num_workers=2,

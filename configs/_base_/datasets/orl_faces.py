@@ -4,14 +4,14 @@
 data_preprocessor = dict(num_classes=20, mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], to_rgb=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='CenterCrop', crop_size=92),  # the pictures are 92 wide and 112 high
-    dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.7, 1.0), aspect_ratio_range=(0.9, 1.1)),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='ColorJitter', brightness=0.2, contrast=0.2),
-    dict(type='PackInputs'),
+    dict(type='mmpretrain.CenterCrop', crop_size=92),  # the pictures are 92 wide and 112 high
+    dict(type='mmpretrain.RandomResizedCrop', scale=64, crop_ratio_range=(0.7, 1.0), aspect_ratio_range=(0.9, 1.1)),
+    dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='mmpretrain.ColorJitter', brightness=0.2, contrast=0.2),
+    dict(type='mmpretrain.PackInputs'),
 ]
 # 0.82 of a box's longer side, 112, is 92 too
-test_pipeline = [dict(type='mmsskd.AlignFace', size=64, box_scale=0.82), dict(type='PackInputs')]
+test_pipeline = [dict(type='mmsskd.AlignFace', size=64, box_scale=0.82), dict(type='mmpretrain.PackInputs')]
 train_dataloader = dict(
     batch_size=32,
     num_workers=0,
