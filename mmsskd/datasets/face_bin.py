@@ -11,7 +11,7 @@ from ..evaluation.protocol import Faces, PairProtocol
 from ..utils.safe_pickle import load_data
 from .record_folders import ENCODED, new_folder
 
-MOST_BYTES = 4 << 30  # of a file; the largest published ones hold 14,000 images in 0.1 GB
+MOST_BYTES = 4 << 30  # of a file; the largest published ones hold 14,000 images of 112x112
 MOST_IMAGES = 4_000_000
 FOLDS = 10
 

@@ -117,12 +117,7 @@ def align(count: int, rounds: int) -> list[tuple]:
     faces += rng.normal(0, 3, faces.shape)
 
     def reference():
-        transforms = []
-        for face in faces:
-            transform = SimilarityTransform()
-            transform.estimate(face, ARC112)
-            transforms.append(transform.params[:2])
-        return np.stack(transforms)
+        return np.stack([SimilarityTransform.from_estimate(face, ARC112).params[:2] for face in faces])
 
     ways = dict(
         reference=reference,

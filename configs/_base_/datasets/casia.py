@@ -5,7 +5,10 @@ _base_ = './face_pairs.py'
 
 train_root = '{{$CASIA_ROOT:data/faces_webface_112x112}}'
 data_preprocessor = dict(num_classes=10572, mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], to_rgb=True)
-train_pipeline = [dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'), dict(type='mmpretrain.PackInputs')]
+train_pipeline = [
+    dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='mmpretrain.PackInputs'),
+]
 test_pipeline = [dict(type='mmsskd.AlignFace', size=112), dict(type='mmpretrain.PackInputs')]
 train_dataloader = dict(
     batch_size=128,
