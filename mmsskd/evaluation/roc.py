@@ -65,26 +65,38 @@ def tar_at_far(genuine: np.ndarray, impostor: np.ndarray, far: float, rule: str 
     Raises:
         ConfigError: A score is NaN, or the rule is unknown.
     """
+    return operating_points(genuine, impostor, [far], rule)[0]
+
+
+def operating_points(
+    genuine: np.ndarray, impostor: np.ndarray, fars: Sequence[float], rule: str = 'exact'
+) -> list[OperatingPoint]:
+    """:func:`tar_at_far` at each of several rates, from one sort of the scores and one ROC."""
     genuine, impostor = ascending(genuine, 'genuine'), ascending(impostor, 'impostor')
     if rule not in ('exact', 'insightface'):
         raise ConfigError(f"roc_rule: found {rule!r}; allowed: 'exact', 'insightface'")
     count = len(impostor)
-    k = allowed_false_accepts(far, count)
-    reason = ''
     if not count or not len(genuine):
         reason = f'no {"impostor" if not count else "genuine"} scores'
-    elif rule == 'exact' and k == 0 and far > 0:
-        reason = f'N = {count} resolves no rate below {1 / count:.2g}'
-    if reason:
-        return OperatingPoint(far, None, None, 0, count, len(genuine), None, reason)
+        return [OperatingPoint(far, None, None, 0, count, len(genuine), None, reason) for far in fars]
     if rule == 'exact':
-        threshold = impostor[count - 1 - k]
+        allowed = [allowed_false_accepts(far, count) for far in fars]
+        thresholds = [impostor[count - 1 - k] for k in allowed]
     else:
-        threshold = _insightface_threshold(genuine, impostor, far)
-    false = count - int(np.searchsorted(impostor, threshold, 'right'))
-    true = len(genuine) - int(np.searchsorted(genuine, threshold, 'right'))
-    accepts = k if rule == 'exact' else false
-    return OperatingPoint(far, true / len(genuine), float(threshold), accepts, count, len(genuine), false / count)
+        allowed = [None] * len(fars)
+        thresholds = _insightface_thresholds(genuine, impostor, fars)
+    points = []
+    for far, k, threshold in zip(fars, allowed, thresholds):
+        if k == 0 and far > 0:
+            reason = f'N = {count} resolves no rate below {1 / count:.2g}'
+            points.append(OperatingPoint(far, None, None, 0, count, len(genuine), None, reason))
+            continue
+        false = count - int(np.searchsorted(impostor, threshold, 'right'))
+        true = len(genuine) - int(np.searchsorted(genuine, threshold, 'right'))
+        k = false if k is None else k
+        tar = true / len(genuine)
+        points.append(OperatingPoint(far, tar, float(threshold), k, count, len(genuine), false / count))
+    return points
 
 
 def allowed_false_accepts(rate: float, count: int) -> int:
@@ -92,8 +104,8 @@ def allowed_false_accepts(rate: float, count: int) -> int:
     return max(0, min(int(np.floor(rate * count + EPSILON)), count - 1))
 
 
-def _insightface_threshold(genuine: np.ndarray, impostor: np.ndarray, far: float):
-    """The threshold, accept iff above, of the point that InsightFace's scripts pick; lists ascending."""
+def _insightface_thresholds(genuine: np.ndarray, impostor: np.ndarray, fars: Sequence[float]) -> list:
+    """The thresholds, accept iff above, of the points that InsightFace's scripts pick; lists ascending."""
     # scores are distinct thresholds of "accept iff not below", the highest first
     values = np.concatenate((genuine, impostor))
     values.sort(kind='stable')  # two ascending runs: merged, not sorted
@@ -105,12 +117,15 @@ def _insightface_threshold(genuine: np.ndarray, impostor: np.ndarray, far: float
         keep[1:-1] = (np.diff(true, 2) != 0) | (np.diff(false, 2) != 0)
     kept = np.flatnonzero(keep)
     rates = np.concatenate(([0.0], false[kept] / len(impostor)))
-    nearest = len(rates) - 1 - int(np.argmin(np.abs(rates[::-1] - far)))  # of equals the last, whose TAR is the largest
-    if nearest == 0:
-        return values[0]
-    # "not below the value" is "above the next value below it"; below the last there is -inf, which no failure is above
-    below = kept[nearest - 1] + 1
-    return values[below] if below < len(values) else values.dtype.type(-np.inf)
+    thresholds = []
+    for far in fars:
+        nearest = (
+            len(rates) - 1 - int(np.argmin(np.abs(rates[::-1] - far)))
+        )  # of equals the last, whose TAR is the largest
+        # "not below the value" is "above the next value below it"; below the last there is -inf, which no failure is above
+        below = kept[nearest - 1] + 1 if nearest else 0
+        thresholds.append(values[below] if below < len(values) else values.dtype.type(-np.inf))
+    return thresholds
 
 
 def curve_fars(impostors: int, points: int = 500) -> np.ndarray:

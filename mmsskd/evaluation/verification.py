@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .options import EvaluationOptions
-from .roc import auc, roc_curve, tar_at_far
+from .roc import auc, operating_points, roc_curve
 
 MATRIX_PAYS = (
     64  # a dot product of two gathered rows takes as long as so many elements of a product of matrices (measured)
@@ -93,7 +93,7 @@ def verification_numbers(
         impostors=len(refused),
         genuine_failed=int(np.isneginf(accepted).sum()),
         impostors_failed=int(np.isneginf(refused).sum()),
-        points=[tar_at_far(accepted, refused, far, options.roc_rule).as_dict() for far in options.fars],
+        points=[point.as_dict() for point in operating_points(accepted, refused, options.fars, options.roc_rule)],
         auc=auc(accepted, refused),
     )
     curve = roc_curve(accepted, refused, fars) if len(accepted) and len(refused) else np.zeros(0)
