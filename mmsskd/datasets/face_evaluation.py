@@ -43,7 +43,8 @@ class FaceEvaluation(Dataset):
     enrol: its item is a black crop whose data sample has ``failure``, the reason, and whose embedding counts for nothing.
 
     Args:
-        sets: For each evaluation, by the name that its numbers get, a dict with ``reader`` and what that takes:
+        sets: For each evaluation, by the name that its numbers get, None (left out, of what a config inherits) or a dict with
+            ``reader`` and what that takes:
             ``'ijba'``, ``'ijbc'``, ``'insightface'`` (IJB-B and IJB-C), ``'templates'`` (CSV files of one's own), ``'lfw'``
             (``pairs.txt``): the arguments of the functions in :mod:`mmsskd.evaluation.protocols`; ``'bin'``: ``path`` of an
             InsightFace ``.bin`` file of pairs.
@@ -72,7 +73,10 @@ class FaceEvaluation(Dataset):
         self.strict = strict
         self.protocols, self._encoded = {}, {}
         for name, cfg in sets.items():
-            self.protocols[name] = self._read(name, cfg)
+            if cfg is not None:
+                self.protocols[name] = self._read(name, cfg)
+        if not self.protocols:
+            raise ConfigError(f'FaceEvaluation.sets: all of {list(sets)} are None, nothing is left to measure')
         self.starts = np.cumsum([0, *(len(protocol.faces) for protocol in self.protocols.values())])
         self.pipeline = Compose(pipeline)
 

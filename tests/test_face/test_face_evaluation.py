@@ -66,6 +66,12 @@ def test_items_of_several_sets_follow_each_other(tmp_path, own_set, face_sets):
     assert dataset[0]['data_samples'].aligned_by == 'image' and dataset[23]['data_samples'].aligned_by == 'box'
 
 
+def test_inherited_sets_are_left_out_by_none(own_set):
+    assert list(build({**own_set, 'lfw': None}).metainfo['protocols']) == ['mine']
+    with pytest.raises(ConfigError, match=r"all of \['lfw'\] are None"):
+        build(dict(lfw=None))
+
+
 def test_missing_files_stop_or_count(tmp_path, own_set):
     (tmp_path / 'p01/0.png').unlink()
     with pytest.raises(ConfigError, match=r"sets\['mine'\]: 1 of 3 images are not below .*p01/0.png.* strict=False"):

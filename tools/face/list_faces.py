@@ -13,6 +13,12 @@ import sys
 
 import numpy as np
 
+sys.path.insert(
+    0, os.path.dirname(os.path.abspath(__file__))
+)  # _without_torch beside this file, however it was started
+
+import _without_torch  # noqa: F401  before mmsskd
+
 from mmsskd.errors import ConfigError
 from mmsskd.evaluation.protocols import missing_files
 from mmsskd.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args

@@ -35,9 +35,7 @@ class FaceRows:
         self._boxes = np.empty((0, 4))
         self._points = np.empty((0, 10))
         self._scores = np.empty(0)
-        self._origins: list[
-            tuple[Path, np.ndarray]
-        ] = []  # for each face the file and the line that it was first seen in
+        self._origins: list[tuple[Path, int]] = []  # for each face the file and the row that it was first seen in
 
     def read(self, paths: Iterable[str | Path]) -> Templates:
         """The templates of one or several CSV files, in the order in which they appear.
@@ -73,6 +71,9 @@ class FaceRows:
         for name in names:
             counts[name] = counts.get(name, 0) + 1
         keys = [name if counts[name] == 1 else f'{name}#{_tag_text(tag)}' for name, tag in zip(names, tags)]
+        if len(set(keys)) < len(keys):
+            twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+            raise ConfigError(f'two faces would be named {twice!r}; give the faces of one file short SIGHTING_IDs')
         files = resolve_files(root, names)
         points, scores = self._points.reshape(-1, 5, 2), self._scores
         if landmarks is not None:
