@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from ..registry import MODELS
 
+SHORTEST = 1e-3  # a vector of no length has no direction, and without a bound a gradient that ruins the weights
+
 
 @MODELS.register_module()
 class CosineMimicLoss(nn.Module):
@@ -17,7 +19,7 @@ class CosineMimicLoss(nn.Module):
     :class:`FeatureMimicLoss` on the same stage also learns that.
 
     As embedding loss of face models: ShrinkTeaNet, https://arxiv.org/abs/1905.10620, section 3.3. Computed in float32 outside
-    autocast. A feature of several tensors counts as the mean over its tensors.
+    autocast; vectors shorter than 0.001 count as that long. A feature of several tensors counts as the mean over its tensors.
 
     Args:
         loss_weight: Factor on the loss. Only matters beside other losses.
@@ -38,7 +40,7 @@ class CosineMimicLoss(nn.Module):
         """
         with torch.autocast(device_type=student[0].device.type, enabled=False):
             losses = [
-                (1 - F.cosine_similarity(s.float(), t.detach().float(), dim=-1)).mean()
+                (1 - F.cosine_similarity(s.float(), t.detach().float(), dim=-1, eps=SHORTEST)).mean()
                 for s, t in zip(student, teacher, strict=True)
             ]
         return self.loss_weight * sum(losses) / len(losses)

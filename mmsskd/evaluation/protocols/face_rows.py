@@ -17,7 +17,7 @@ BOX = ('FACE_X', 'FACE_Y', 'FACE_WIDTH', 'FACE_HEIGHT')
 class FaceRows:
     """Collects the distinct faces of CSV files whose rows each put one face into one template.
 
-    A face is an image file and a SIGHTING_ID; where a file of rows has no such column, an image file and a box. All rows of a face
+    A face is an image file and a SIGHTING_ID; where rows have none, an image file and a box. All rows of a face
     must agree about its box and its person, those of a template about the person.
 
     Args:
@@ -171,11 +171,14 @@ def _group(table: Columns, names: Sequence[str]) -> np.ndarray:
 
 
 def _tags(table: Columns, boxes: np.ndarray, filled: bool) -> list:
-    """What tells the faces of one file apart: the SIGHTING_ID, as text; without such a column the box."""
-    if 'SIGHTING_ID' not in table:
-        return [None if box[0] != box[0] else tuple(box) for box in boxes.tolist()]
-    column = table.text('SIGHTING_ID') if filled else table.optional_text('SIGHTING_ID')
-    return [tag.removesuffix('.0') for tag in column]
+    """What tells the faces of one file apart: the SIGHTING_ID, as text, or, unless it must be ``filled``, the box."""
+    tags = [''] * len(table)
+    if 'SIGHTING_ID' in table:
+        tags = table.text('SIGHTING_ID') if filled else table.optional_text('SIGHTING_ID')
+        if '' not in tags:
+            return [tag.removesuffix('.0') for tag in tags]
+    boxes = [None if box[0] != box[0] else tuple(box) for box in boxes.tolist()]
+    return [tag.removesuffix('.0') or box for tag, box in zip(tags, boxes)]
 
 
 def _tag_text(tag) -> str:

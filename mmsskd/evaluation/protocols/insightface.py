@@ -114,7 +114,8 @@ def _read_search(path: Path, templates: Templates) -> np.ndarray:
         row = int(places.argmin())
         raise unknown_template(path, table.lines[row], ids[row], templates)
     before = templates.subjects[places]
-    templates.subjects[places] = np.where(before == UNKNOWN, subjects, before)
+    first = slice(None, None, -1)  # of several rows of a template the first is written last, and stays
+    templates.subjects[places[first]] = np.where(before == UNKNOWN, subjects, before)[first]
     wrong = templates.subjects[places] != subjects
     if wrong.any():
         row = int(wrong.argmax())
