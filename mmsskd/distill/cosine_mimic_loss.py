@@ -18,7 +18,7 @@ class CosineMimicLoss(nn.Module):
     a loss, such as Adam, learns the same from both. What it leaves open is the length of the vectors:
     :class:`FeatureMimicLoss` on the same stage also learns that.
 
-    As embedding loss of face models: ShrinkTeaNet, https://arxiv.org/abs/1905.10620, section 3.3. Computed in float32 outside
+    As embedding loss of face models: ShrinkTeaNet, https://arxiv.org/abs/1905.10620. Computed in float32 outside
     autocast; vectors shorter than 0.001 count as that long. A feature of several tensors counts as the mean over its tensors.
 
     Args:

@@ -6,7 +6,7 @@ metainfo = dict(classes=('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True),
-    dict(type='mmdet.RandomResize', scale=(160, 160), ratio_range=(0.7, 1.0), keep_ratio=True),
+    dict(type='RandomResize', resize_type='mmdet.Resize', scale=(160, 160), ratio_range=(0.7, 1.0), keep_ratio=True),
     dict(type='mmdet.PhotoMetricDistortion'),
     dict(type='mmdet.PackDetInputs'),
 ]
