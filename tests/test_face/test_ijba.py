@@ -54,6 +54,8 @@ def test_files_on_disk_are_found_whatever_their_ending(tmp_path):
     files = protocol.faces.files.tolist()
     assert files == ['img/1.JPG', 'frame/2_00001.png', 'frame/2_00004.png', 'img/4.png', 'img/4.png', 'img/3.jpeg']
     assert missing_files(protocol) == []
+    (tmp_path / 'images/img/1.JPEG').write_bytes(b'')  # further from the listed img/1.jpg than img/1.JPG is
+    assert read_ijba(tmp_path, **BOTH).faces.files[0] == 'img/1.JPG'
     (tmp_path / 'images/img/4.png').unlink()
     protocol = read_ijba(tmp_path, **BOTH)
     assert missing_files(protocol) == [3, 4] and protocol.faces.files[3] == 'img/4.jpg'
@@ -131,7 +133,7 @@ def test_columns_are_read_by_name(tmp_path):
     path = tmp_path / 'IJB-A_11_sets/split1/verify_metadata_1.csv'
     header, *rows = [line.split(',')[:-1] for line in path.read_text().split('\n') if line]
     assert len(header) == 24
-    order = np.random.default_rng(0).permutation(24)
+    order = np.append(0, 1 + np.random.default_rng(0).permutation(23))
     lines = [','.join(np.array(line)[order]) for line in (header, *rows)]
     medium = order.tolist().index(3)
     lines[1] = ','.join(field + '.0' if place == medium else field for place, field in enumerate(lines[1].split(',')))

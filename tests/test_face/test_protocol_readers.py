@@ -200,6 +200,7 @@ def test_mistakes_in_insightface_pairs_are_named(tmp_path, block, monkeypatch):
         (pairs, b'9 2 0', b'123456789 2 0', "row 3: template '123456789' is not"),
         (pairs, b'9 2 0', b'9 -2 0', "row 3: found '9 -2 0'"),
         (pairs, b'9 2 0', b'9 2.0 0', "row 3: found '9 2.0 0'"),
+        (pairs, b'9 2 0', b'\n \n9 3 0', "row 5: template '3' is not"),
         (pairs, pairs.read_bytes(), b'', 'no pairs in it'),
         (
             meta / 'ijbc_1N_gallery_G1.csv',
