@@ -13,9 +13,8 @@ import sys
 
 import numpy as np
 
-sys.path.insert(
-    0, os.path.dirname(os.path.abspath(__file__))
-)  # _without_torch beside this file, however it was started
+# for _without_torch, which is beside this file, however it was started
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import _without_torch  # noqa: F401  before mmsskd
 
