@@ -1,29 +1,6 @@
 # MS1MV2 (faces_emore): 5,822,653 aligned faces of 85,742 people, 112x112, in InsightFace's RecordIO.
 # For research only, by its licence.
-# `_scope_`: types are mmpretrain's also where this is inherited as `mmsskd::...`, which would make them ours
-_base_ = './face_pairs.py'
+_base_ = './face_records.py'
 
-train_root = '{{$MS1MV2_ROOT:data/faces_emore}}'
-data_preprocessor = dict(num_classes=85742, mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5], to_rgb=True)
-train_pipeline = [
-    dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='mmpretrain.PackInputs'),
-]
-test_pipeline = [dict(type='mmsskd.AlignFace', size=112), dict(type='mmpretrain.PackInputs')]
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=4,
-    persistent_workers=True,
-    drop_last=True,
-    dataset=dict(type='mmsskd.FaceRecordDataset', _scope_='mmpretrain', data_root=train_root, pipeline=train_pipeline),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-)
-val_dataloader = dict(
-    batch_size=128,
-    num_workers=4,
-    dataset=dict(type='mmsskd.FaceEvaluation', _scope_='mmpretrain', sets={{_base_.pair_sets}}, pipeline=test_pipeline),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-)
-val_evaluator = dict(type='mmsskd.FaceMetric')
-test_dataloader = val_dataloader
-test_evaluator = val_evaluator
+data_preprocessor = dict(num_classes=85742)
+train_dataloader = dict(dataset=dict(data_root='{{$MS1MV2_ROOT:data/faces_emore}}'))
