@@ -1,5 +1,6 @@
 """The faces that an evaluation needs, each of them once, as a data set."""
 
+import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,14 +87,16 @@ class FaceEvaluation(Dataset):
         reader = arguments.pop('reader', None)
         if reader not in (*READERS, 'bin'):
             raise ConfigError(f'{where}: there is no reader {reader!r}; {candidates(str(reader), [*READERS, "bin"])}')
+        read = READERS.get(reader, read_bin)
         try:
-            if reader == 'bin':
-                images, same = read_bin(**arguments)
-                self._encoded[name] = images
-                return pair_protocol_of_bin(name, same)
-            protocol = READERS[reader](**arguments)
+            inspect.signature(read).bind(**arguments)
         except TypeError as error:
-            raise ConfigError(f'{where}: {error}') from error
+            allowed = ', '.join(inspect.signature(read).parameters)
+            raise ConfigError(f'{where}: {error}; the reader {reader!r} takes {allowed}') from error
+        if reader == 'bin':
+            self._encoded[name], same = read_bin(**arguments)
+            return pair_protocol_of_bin(name, same)
+        protocol = read(**arguments)
         missing = missing_files(protocol)
         if len(missing):
             some = ', '.join(protocol.faces.files[missing[:3]].tolist()) + (', ...' if len(missing) > 3 else '')
