@@ -79,6 +79,7 @@ def test_stage_by_stage_config(path, inherited, data, tmp_path):
     schedule, planned = cfg.default_hooks.stage_schedule, cfg.train_cfg.max_epochs
     transfer, head = schedule.transfer.epochs, schedule.head.epochs
     schedule.transfer.epochs = schedule.head.epochs = 1
+    schedule.save_phase_ends, cfg.default_hooks.checkpoint.interval = False, 99  # half a GB each, written elsewhere
     files = dict(metadata=str(data / 'templates.csv'), pairs=str(data / 'pairs.csv'), root=str(data / 'faces'))
     cfg.val_dataloader.dataset.pop('sets')
     cfg.val_dataloader.dataset.sets = dict(two=dict(reader='templates', **files))  # large networks on two faces
