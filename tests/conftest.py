@@ -37,3 +37,12 @@ def detection_teacher(tmp_path_factory):
 def one_thread():
     """The models are so small that threads only wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_large_checkpoints_left(tmp_path):
+    """Those of real networks come to tens of GB in a run. The folders stay: MMEngine's global visualizer may still write there."""
+    yield
+    for path in tmp_path.rglob('*.pth'):
+        if path.stat().st_size > 10 * 2**20:
+            path.unlink()
