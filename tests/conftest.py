@@ -8,6 +8,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from helpers import classifier, save_weights
 
+ONE_BY_ONE = (
+    'test_pairs.py',
+    'test_face_configs.py',
+    'test_configs.py',
+)  # their tests share nothing that takes time to make
+
+
+def pytest_itemcollected(item):
+    """A file goes to one worker, so that the runs that its tests share are trained once; long files of single runs to both."""
+    if item.path.name not in ONE_BY_ONE:
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
 
 @pytest.fixture(scope='session')
 def teacher_path(tmp_path_factory):
