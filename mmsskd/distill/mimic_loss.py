@@ -19,6 +19,9 @@ class FeatureMimicLoss(nn.Module):
     - ``normalize='variance'``: :math:`\sum (s - t)^2 / \sum (t - \mu_c)^2`, the share of the teacher feature's variance that
       the student leaves unexplained: 1 for a student that outputs the channel means, 0 for a perfect copy. The scale of the
       features cancels, so one learning rate serves all stages, networks and tasks.
+    - ``normalize='channel'``: :math:`\mathrm{mean}_c [\sum (s_c - t_c)^2 / \sum (t_c - \mu_c)^2]`, the same channel by channel,
+      so that each counts alike, however small its variance; one below a hundredth of the mean variance, such as a channel
+      that a ReLU keeps at 0, is measured by that.
     - ``normalize='none'``: :math:`\mathrm{mean} (s - t)^2` over all elements, the raw loss of the paper.
 
     Computed in float32 outside autocast (raw feature L2 in half precision is known not to converge:
@@ -26,14 +29,16 @@ class FeatureMimicLoss(nn.Module):
     that of one process with the same batch. A feature of several tensors (an FPN) counts as the mean over its tensors.
 
     Args:
-        normalize: ``'variance'`` or ``'none'``.
+        normalize: ``'variance'``, ``'channel'`` or ``'none'``.
         loss_weight: Factor on the loss. Only matters beside other losses; stage by stage has none to balance.
     """
 
     def __init__(self, normalize: str = 'variance', loss_weight: float = 1.0):
         super().__init__()
-        if normalize not in ('variance', 'none'):
-            raise ConfigError(f"FeatureMimicLoss.normalize must be 'variance' or 'none', found {normalize!r}")
+        if normalize not in ('variance', 'channel', 'none'):
+            raise ConfigError(
+                f"FeatureMimicLoss.normalize must be 'variance', 'channel' or 'none', found {normalize!r}"
+            )
         self.normalize = normalize
         self.loss_weight = loss_weight
 
@@ -51,6 +56,10 @@ class FeatureMimicLoss(nn.Module):
         return self.loss_weight * sum(losses) / len(losses)
 
     def _one(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if self.normalize == 'channel':
+            scale = channel_variances(teacher).rsqrt()
+            scale = scale[:, None, None] if teacher.ndim == 4 else scale
+            return ((student - teacher) * scale).square().mean()
         error = torch.nn.functional.mse_loss(student, teacher)
         return error / channel_variance(teacher) if self.normalize == 'variance' else error
 
@@ -58,11 +67,28 @@ class FeatureMimicLoss(nn.Module):
 @torch.no_grad()
 def channel_variance(feature: Tensor) -> Tensor:
     """Mean over channels of the variance over batch and places, over all ranks under DDP; a scalar above 0."""
+    return _mean_variance(*_moments(feature)).float()
+
+
+@torch.no_grad()
+def channel_variances(feature: Tensor) -> Tensor:
+    """Variance of each channel over batch and places, over all ranks under DDP; (C,), above 0.
+
+    What is rounding error, or below a hundredth of the mean, is cut there: no channel counts a hundred times the mean channel.
+    """
+    mean, square, count = _moments(feature)
+    variance = torch.where(count > 1, square - mean.square(), square)
+    floor = torch.maximum(1e-4 * square, 1e-2 * _mean_variance(mean, square, count))
+    return torch.where(square.mean() > 0, torch.maximum(variance, floor), torch.ones_like(square)).float()
+
+
+def _moments(feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and mean square of each channel, (C,) in float64, and over how many values, over all ranks under DDP."""
     sums, squares, count = _channel_sums(feature)
     moments = torch.stack([sums.sum(0), squares.sum(0)]) / count
     if get_world_size() > 1:
         all_reduce(moments, op='mean')
-    return _mean_variance(moments[0], moments[1], torch.tensor(count * get_world_size())).float()
+    return moments[0], moments[1], torch.full((), count * get_world_size(), device=feature.device)
 
 
 def _mean_variance(mean: Tensor, square: Tensor, count: Tensor) -> Tensor:

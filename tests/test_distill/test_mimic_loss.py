@@ -47,6 +47,49 @@ def test_gradient(shape, normalize):
     assert teacher.grad is None
 
 
+def by_channel(student, teacher):
+    """Mean over channels of the unexplained share of each, in numpy."""
+    axis = 1 if teacher.ndim == 4 else -1
+    shares = [
+        explained(student.select(axis, c).reshape(-1, 1), teacher.select(axis, c).reshape(-1, 1))
+        for c in range(teacher.shape[axis])
+    ]
+    return np.mean(shares)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_channels_count_alike(shape):
+    """Value and gradient, with variances from 1 to 49."""
+    student, teacher = pair(shape)
+    channels = shape[1] if len(shape) == 4 else shape[-1]
+    scale = torch.linspace(1, 7, channels).view(-1, *[1] * (2 if len(shape) == 4 else 0))
+    student, teacher = (student * scale).requires_grad_(), teacher * scale
+    loss = FeatureMimicLoss('channel')((student,), (teacher,))
+    assert loss.item() == pytest.approx(by_channel(student.detach(), teacher), rel=1e-4)
+    assert loss.item() == pytest.approx(
+        FeatureMimicLoss('channel')((student / scale,), (teacher / scale,)).item(), rel=1e-4
+    )
+    loss.backward()
+    dims = [0, 2, 3] if len(shape) == 4 else list(range(len(shape) - 1))
+    variance = teacher.double().var(dims, unbiased=False, keepdim=True)
+    expected = 2 * (student.detach() - teacher) / variance / student.numel()
+    torch.testing.assert_close(student.grad, expected.float(), rtol=1e-3, atol=1e-7)
+
+
+def test_a_dead_channel_does_not_outweigh_the_others():
+    """It is measured by a hundredth of the mean variance; dead throughout, by the raw error."""
+    _, teacher = pair((6, 4, 5, 5))
+    teacher[:, 1] = 0
+    student = teacher.clone()
+    student[:, 1] = 0.5
+    variance = teacher.double().var((0, 2, 3), unbiased=False)
+    expected = 0.25 / (0.01 * variance.mean()) / 4
+    assert FeatureMimicLoss('channel')((student,), (teacher,)).item() == pytest.approx(expected.item(), rel=1e-4)
+    loss, zeros = FeatureMimicLoss('channel'), torch.zeros(2, 3, 4, 4)
+    assert loss((zeros + 3,), (zeros,)).item() == 9.0
+    assert torch.isfinite(loss((torch.zeros(1, 6),), (torch.randn(1, 6),)))  # a batch of one vector
+
+
 def test_raw_value_is_the_mean_squared_error():
     student, teacher = pair((6, 5, 4, 3))
     loss = FeatureMimicLoss('none')((student,), (teacher,))
@@ -121,7 +164,7 @@ def test_a_last_batch_of_one_vector_trains_on(tmp_path):
 
 
 def test_unknown_normalisation():
-    with pytest.raises(ConfigError, match="normalize must be 'variance' or 'none', found 'l2'"):
+    with pytest.raises(ConfigError, match="normalize must be 'variance', 'channel' or 'none', found 'l2'"):
         FeatureMimicLoss('l2')
 
 
