@@ -2,7 +2,8 @@
 
 from .cosine_mimic_loss import CosineMimicLoss
 from .distiller import StagewiseDistiller
+from .logits_kd_loss import LogitsKDLoss
 from .mimic_loss import FeatureMimicLoss
 from .schedule_hook import StageScheduleHook
 
-__all__ = ['CosineMimicLoss', 'FeatureMimicLoss', 'StageScheduleHook', 'StagewiseDistiller']
+__all__ = ['CosineMimicLoss', 'FeatureMimicLoss', 'LogitsKDLoss', 'StageScheduleHook', 'StagewiseDistiller']

@@ -1,14 +1,15 @@
 """Batches of an iteration-based run, and random states that do not depend on what ran before."""
 
+import copy
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.runner import Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from .phases import Phase
 
@@ -43,6 +44,28 @@ def build_loaders(runner: Runner, phases: Sequence[Phase]) -> list[DataLoader]:
             built[repr(cfg)] = runner.build_dataloader(cfg, seed=runner.seed, diff_rank_seed=diff_rank_seed)
         loaders.append(built[repr(cfg)] if cfg else runner.train_loop.dataloader)
     return loaders
+
+
+def batches_beside(loader: DataLoader, indices: Sequence[int], batch_size: int) -> Iterator[dict]:
+    """Batches of chosen images, outside the order of ``loader``, which goes on afterwards as if nothing had been drawn.
+
+    In a worker where the run has workers: what a data set opens on first use must not be shared with them. Else with a copy of
+    the pipeline, whose transforms may keep images.
+    """
+    dataset, pipeline = loader.dataset, getattr(loader.dataset, 'pipeline', None)
+    if not loader.num_workers and pipeline is not None:
+        dataset.pipeline = copy.deepcopy(pipeline)
+    try:
+        yield from DataLoader(
+            Subset(dataset, indices),
+            batch_size=batch_size,
+            num_workers=min(loader.num_workers, 1),
+            collate_fn=loader.collate_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+        )
+    finally:
+        if not loader.num_workers and pipeline is not None:
+            dataset.pipeline = pipeline
 
 
 class PhaseBatches:

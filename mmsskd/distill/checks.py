@@ -7,7 +7,8 @@ from mmengine.runner import Runner
 
 from ..errors import ConfigError
 from .distiller import StagewiseDistiller
-from .phases import Phase
+from .losses import replaced_stages
+from .phases import HEAD, Phase
 
 SHARDED = ('FullyShardedDataParallel', 'MMFullyShardedDataParallel')
 
@@ -32,9 +33,9 @@ def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller
 
     Raises:
         ConfigError: EMA before the head phase, SyncBuffersHook on frozen stages, a teacher's head that does not fit, an adapter
-            that nothing trains.
+            that nothing trains, a lever that this model or this run has no use for.
     """
-    last_transfer = max((i for i, phase in enumerate(phases) if not phase.task_loss), default=-1)
+    last_transfer = max((i for i, phase in enumerate(phases) if not phase.learns_task), default=-1)
     learns = phases[last_transfer + 1].begin if last_transfer + 1 < len(phases) else None
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):
@@ -63,6 +64,7 @@ def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller
                 f'phase {number} ({phase.name}): mimics {random[0]!r} without training it, through an adapter that no phase so far '
                 'has trained. Add the stage to train, or let an earlier phase train and mimic it.'
             )
+        _check_levers(runner, distiller, phase, f'phase {number} ({phase.name})')
         head_mismatch = distiller.head_mismatch() if phase.head_from_teacher else []
         if head_mismatch:
             raise ConfigError(
@@ -81,3 +83,44 @@ def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller
                     f'phase {number} ({phase.name}): milestones {late} of {scheduler["type"]} lie at or beyond its end '
                     f'{scheduler["end"]}, counted from the start of the phase; they will not be reached'
                 )
+
+
+def _check_levers(runner: Runner, distiller: StagewiseDistiller, phase: Phase, where: str) -> None:
+    """Refuse fields of a phase that this model or this run cannot follow."""
+    if phase.logits and distiller.logits is None:
+        raise ConfigError(
+            f"{where}: logits=True, but model.logits is not set; name the student's module that gives its logits, "
+            "model.logits='head.fc' for instance"
+        )
+    if phase.logits and not phase.task_loss:
+        order = list(distiller.stages)
+        mimicked = max((order.index(stage) for stage in phase.mimic), default=-1)
+        parts = [part for part in phase.train if part == HEAD or order.index(part) > mimicked]
+        names = {name for part in parts for name in distiller.parameters_of(part)}
+        missed = sorted(names - distiller.logits.reached)
+        if missed:
+            raise ConfigError(
+                f'{where}: {len(missed)} of the parameters that it trains get no gradient, because the logits '
+                f'({distiller.logits.student}) do not depend on them: {", ".join(missed[:5])}. Name a module further back in '
+                'model.logits, or set task_loss=True.'
+            )
+    for name in replaced_stages(distiller, phase):
+        stage, other = distiller.stages[name], distiller.teacher_stages[name]
+        reason = None
+        if stage.shapes != other.shapes:
+            reason = f'its shape differs: student {stage.shapes}, teacher {other.shapes}'
+        elif not stage.single:
+            reason = f'it returns several tensors or a tuple ({stage.tap})'
+        if reason:
+            raise ConfigError(
+                f"{where}: prefix='teacher' puts the teacher's feature in the place of the student's {name!r}, but {reason}. "
+                'Leave prefix out, or use stages of equal widths and sizes that return one tensor.'
+            )
+    if phase.reload_best and runner._val_dataloader is None:
+        raise ConfigError(
+            f'{where}: reload_best goes by the error on the validation set, but there is no val_dataloader; set one'
+        )
+    if phase.recalibrate_bn and any(isinstance(hook, EMAHook) for hook in runner.hooks) and phase.learns_task:
+        raise ConfigError(
+            f'{where}: recalibrate_bn would not reach the averaged weights of EMAHook; leave one of them out'
+        )

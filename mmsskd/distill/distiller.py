@@ -13,11 +13,14 @@ from ..errors import ConfigError, candidates
 from ..registry import MODELS
 from .adapter import match_size
 from .host import host_trains
-from .mimic_loss import AgreementMeter
+from .logits import find_logits
+from .losses import phase_losses
 from .model_cfg import build_model, load_strictly, resolve_model_cfg
 from .pairing import pair_stages
 from .phases import HEAD, Phase
-from .tap import capture, features_at
+from .stages import taps_of
+from .state_names import add_student_prefix, strip_student_prefix
+from .tap import features_at
 from .teacher import build_teacher, check_same_normalisation
 
 
@@ -47,6 +50,11 @@ class StagewiseDistiller(BaseModel):
         mimic_losses: Configs of the losses of single stages, by their names, in place of ``mimic_loss``.
         resize: Allow features of different height and width: the larger is average-pooled onto the smaller.
         input_shape: (channels, height, width) of an image, for the forward that finds the stages.
+        adapter_norm: Put batch normalisation behind the adapters of stages whose widths differ.
+        pre_activation: Compare features in front of the activation in which a stage ends, of student and teacher alike.
+        logits: Path of the student's module whose output are its logits, for instance ``'head.fc'``; for phases with ``logits``.
+        teacher_logits: The same in the teacher. None: ``logits``.
+        logits_loss: Config of their loss.
         data_preprocessor: Replaces the student's own; MMEngine passes the config's top-level one.
 
     Raises:
@@ -65,6 +73,11 @@ class StagewiseDistiller(BaseModel):
         mimic_losses: dict[str, dict] | None = None,
         resize: bool = False,
         input_shape: Sequence[int] = (3, 224, 224),
+        adapter_norm: bool = False,
+        pre_activation: bool = False,
+        logits: str | None = None,
+        teacher_logits: str | None = None,
+        logits_loss: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ):
@@ -72,23 +85,29 @@ class StagewiseDistiller(BaseModel):
         super().__init__(data_preprocessor=student_model.data_preprocessor, init_cfg=init_cfg)
         teacher_model, teacher_cfg = build_teacher(teacher, teacher_checkpoint)
         check_same_normalisation(teacher_cfg, student_model, teacher_model)
+        for key, value in (('adapter_norm', adapter_norm), ('pre_activation', pre_activation)):
+            if not isinstance(value, bool):
+                raise ConfigError(f'model.{key} must be True or False, found {value!r}')
         self._frozen_modules: list[nn.Module] = []
         self._frozen_parameters: list[nn.Parameter] = []
+        self._training_modules: list[str] = []
         self.student = student_model
         self.student_checkpoint = student_checkpoint
         self.__dict__['teacher'] = teacher_model  # past nn.Module's registration
         self.resize = resize
         self.stages, self.teacher_stages, adapters = pair_stages(
-            self.student, teacher_model, stages, teacher_stages, input_shape, resize
+            self.student, teacher_model, stages, teacher_stages, input_shape, resize, pre_activation, adapter_norm
         )
         self.mimic_losses = _build_losses(list(self.stages), mimic_loss, mimic_losses)
+        self.logits = find_logits(self.student, teacher_model, logits, teacher_logits, input_shape) if logits else None
+        self.logits_loss = ROOT_MODELS.build(logits_loss or dict(type='mmsskd.LogitsKDLoss')) if logits else None
         self.adapters = nn.ModuleDict({_key(name): adapter for name, adapter in adapters.items()})
         self._trainable = host_trains(self.student, self.stages.values())
         self.phase: Phase | None = None
         self._predictor = 'student'
         self.on_non_finite: Callable[[str], None] | None = None
-        self.register_state_dict_post_hook(_strip_student_prefix)
-        self.register_load_state_dict_pre_hook(_add_student_prefix)
+        self.register_state_dict_post_hook(strip_student_prefix)
+        self.register_load_state_dict_pre_hook(add_student_prefix)
 
     # -- what trains -------------------------------------------------------------------------------------------------
 
@@ -96,9 +115,8 @@ class StagewiseDistiller(BaseModel):
         """Make ``phase`` the current one: what it trains gets gradients, all else is frozen, BN statistics included."""
         self.phase = phase
         active = {name for part in phase.train for name in self.parameters_of(part)}
-        for name in self.adapters:
-            trains = name in {_key(stage) for stage in phase.mimic if stage in phase.train}
-            active |= {f'adapters.{name}.{inner}' for inner, _ in self.adapters[name].named_parameters() if trains}
+        adapters = [f'adapters.{_key(stage)}.' for stage in phase.mimic if stage in phase.train]
+        active |= {name for name, _ in self.named_parameters() if name.startswith(tuple(adapters))}
         frozen = []
         for name, parameter in self.named_parameters():
             own_name = name.removeprefix('student.')
@@ -106,13 +124,19 @@ class StagewiseDistiller(BaseModel):
                 parameter.requires_grad_(True)
             else:
                 frozen.append(parameter.requires_grad_(False))
-        modules = {path for part in phase.train for path in self.modules_of(part)}
+        own = {f'student.{path}'.rstrip('.') for part in phase.train for path in self.modules_of(part)}
+        trains = {
+            path: path in own or f'{path}.'.startswith(tuple(adapters))
+            for path, _ in self.named_modules()
+            if f'{path}.'.startswith(('student.', 'adapters.')) and not path.startswith('student.data_preprocessor')
+        }
         self._frozen_parameters = frozen
         self._frozen_modules = [
-            module
-            for path, module in self.student.named_modules()
-            if path and path not in modules and not path.startswith('data_preprocessor')
+            self.get_submodule(path)
+            for path, active in trains.items()
+            if not active and path not in ('student', 'adapters')
         ]
+        self._training_modules = [path for path, active in trains.items() if active]
         self.train(self.training)
 
     def train(self, mode: bool = True) -> 'StagewiseDistiller':
@@ -123,6 +147,10 @@ class StagewiseDistiller(BaseModel):
         for parameter in self._frozen_parameters:
             parameter.requires_grad = False  # some models set the flag in their own train()
         return self
+
+    def training_modules(self) -> dict[str, nn.Module]:
+        """The modules of what the current phase trains, adapters included, by their paths in the distiller."""
+        return {path: self.get_submodule(path) for path in self._training_modules}
 
     def parameters_of(self, part: str) -> list[str]:
         """Names, in the student, of the parameters of a stage or of ``'head'``."""
@@ -156,50 +184,30 @@ class StagewiseDistiller(BaseModel):
         return model(inputs, data_samples, mode=mode)
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
-        """The losses of the current phase, and for each mimicked stage its relative error and cosine, which are only logged.
-
-        Args:
-            inputs: The preprocessed batch, (N, C, H, W).
-            data_samples: Ground truth; not looked at without task loss.
-        """
-        phase = self.phase
-        if phase is None:
+        """The losses of the current phase; see :func:`~mmsskd.distill.losses.phase_losses`."""
+        if self.phase is None:
             raise ConfigError('no phase is set; add dict(type="mmsskd.StageScheduleHook") to default_hooks')
-        if not phase.mimic:
-            return self.student(inputs, data_samples, mode='loss')
-        losses = {}
-        taps = [self.stages[name].tap for name in phase.mimic]
-        teacher = self._teacher_features(inputs, phase.mimic)  # first: it keeps no activations, the student does
-        if phase.task_loss:
-            with capture(self.student, taps) as student:
-                losses.update(self.student(inputs, data_samples, mode='loss'))
-        else:
-            student = features_at(self.student, inputs, taps)
-        for name in phase.mimic:
-            own, theirs = self._comparable(name, self.stages[name].feature(student), teacher[name])
-            losses[f'loss_mimic_{name}'] = self.mimic_loss_of(name)(own, theirs)
-            meter = AgreementMeter()
-            meter.update(own, theirs)
-            losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = meter.compute()
-        return losses
+        return phase_losses(self, inputs, data_samples)
 
     @torch.no_grad()
     def compare(self, inputs: Tensor, names: Sequence[str]) -> dict[str, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
         """For each stage named, the student's feature, adapted, and the teacher's, for a preprocessed batch."""
-        student = features_at(self.student, inputs, [self.stages[name].tap for name in names])
+        student = features_at(self.student, inputs, taps_of(self.stages[name] for name in names))
         teacher = self._teacher_features(inputs, names)
-        return {name: self._comparable(name, self.stages[name].feature(student), teacher[name]) for name in names}
+        return {name: self.comparable(self.adapt(name, student), teacher[name]) for name in names}
 
     @torch.no_grad()
     def _teacher_features(self, inputs: Tensor, names: Sequence[str]) -> dict[str, tuple[Tensor, ...]]:
-        features = features_at(self.teacher, inputs, [self.teacher_stages[name].tap for name in names])
+        features = features_at(self.teacher, inputs, taps_of(self.teacher_stages[name] for name in names))
         return {name: self.teacher_stages[name].feature(features) for name in names}
 
-    def _comparable(self, name: str, student, teacher):
-        """Both features of a stage with the same channels and, where allowed, on the same grid."""
-        adapter = self.adapter_of(name)
-        if adapter is not None:
-            student = adapter(student)
+    def adapt(self, name: str, outputs: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """The student's feature of a stage among the outputs of its taps, with the teacher's channels."""
+        feature, adapter = self.stages[name].feature(outputs), self.adapter_of(name)
+        return feature if adapter is None else adapter(feature)
+
+    def comparable(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]):
+        """Both features of a stage as they are compared: where sizes may differ, on the same grid."""
         if self.resize:
             pairs = [match_size(own, theirs) for own, theirs in zip(student, teacher, strict=True)]
             student, teacher = tuple(own for own, _ in pairs), tuple(theirs for _, theirs in pairs)
@@ -291,17 +299,3 @@ def _build_losses(stages: Sequence[str], common: dict | None, single: dict | Non
 def _key(stage: str) -> str:
     """A stage's key in the adapters: module names cannot hold a dot."""
     return stage.replace('.', '_')
-
-
-def _strip_student_prefix(module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
-    """State dict hook: the student's weights under the student's own names."""
-    own = f'{prefix}student.'
-    for name in [name for name in state_dict if name.startswith(prefix)]:
-        state_dict[prefix + name[len(own) :] if name.startswith(own) else name] = state_dict.pop(name)
-
-
-def _add_student_prefix(module, state_dict: dict, prefix: str, *args) -> None:
-    """Load hook, the reverse: accepts a distiller's checkpoint and a plain student's."""
-    for name in [name for name in state_dict if name.startswith(prefix)]:
-        if not name.startswith(f'{prefix}adapters.'):
-            state_dict[f'{prefix}student.{name[len(prefix) :]}'] = state_dict.pop(name)

@@ -2,10 +2,12 @@
 
 import copy
 import os
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
 from ..version import __version__
@@ -103,6 +105,15 @@ def export_student(state_dict: dict, cfg: Config, out_dir: str, dataset_meta: di
     plain.dump(f'{config}.part.py')
     os.replace(f'{config}.part.py', config)
     return weights, config
+
+
+def dataset_meta(runner: Runner, loaders: Sequence[DataLoader]) -> dict | None:
+    """Names of the classes, from the first data set that has them: the last phase's may be without annotations."""
+    datasets = [loader.dataset for loader in reversed(loaders)]
+    if runner._val_dataloader is not None:
+        datasets.append(runner.val_loop.dataloader.dataset)
+    metas = [getattr(dataset, 'metainfo', None) for dataset in datasets]
+    return next((meta for meta in metas if meta and meta.get('classes')), metas[0])
 
 
 def save_checkpoint(runner: Runner, name: str, meta: dict) -> str:

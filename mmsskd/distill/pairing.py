@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
+from .activation import before_activation
 from .adapter import FeatureAdapter, build_adapter
 from .stages import Stage, find_stages
 
@@ -17,6 +18,8 @@ def pair_stages(
     teacher_stages: Sequence[str] | None,
     input_shape: Sequence[int],
     resize: bool,
+    pre_activation: bool = False,
+    adapter_norm: bool = False,
 ) -> tuple[dict[str, Stage], dict[str, Stage], dict[str, FeatureAdapter]]:
     """Cut both networks and check that each pair of features can be compared.
 
@@ -26,6 +29,8 @@ def pair_stages(
         teacher_stages: Names of the teacher's; None: ``stages``.
         input_shape: (channels, height, width) of an image.
         resize: Allow maps of different height and width.
+        pre_activation: Take the features in front of the activations in which the stages end.
+        adapter_norm: Put batch normalisation behind the adapters.
 
     Returns:
         The student's stages, the teacher's, and the adapters where widths differ, all by the name of the student's stage.
@@ -44,9 +49,12 @@ def pair_stages(
             f'the student has {len(own)} stages {[stage.name for stage in own]}, the teacher {len(theirs)} '
             f'{[stage.name for stage in theirs]}; name as many in model.stages as in model.teacher_stages'
         )
+    if pre_activation:
+        own = [before_activation(student, stage, inputs, 'student') for stage in own]
+        theirs = [before_activation(teacher, stage, inputs, 'teacher') for stage in theirs]
     adapters = {}
     for stage, other in zip(own, theirs):
-        adapter = build_adapter(stage.shapes, other.shapes, stage.name, resize)
+        adapter = build_adapter(stage.shapes, other.shapes, stage.name, resize, adapter_norm)
         if adapter is not None:
             adapters[stage.name] = adapter
     return {stage.name: stage for stage in own}, {stage.name: other for stage, other in zip(own, theirs)}, adapters

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import ConfigError, candidates
+from .phase_recipe import check_wrapper, default_optim_wrapper, inherit_wrapper, phase_length, phase_schedulers
 
 HEAD = 'head'  # everything of the student that is in no stage: a neck that is not named as one, and the heads
 WORDS = {'stages': 'every stage', 'all': 'every stage and the head'}
 FIELDS = (
     'name', 'train', 'mimic', 'task_loss', 'epochs', 'iters', 'optim_wrapper', 'param_scheduler', 'train_dataloader',
-    'head_from_teacher',
+    'head_from_teacher', 'logits', 'task_weight', 'prefix', 'reload_best', 'recalibrate_bn',
 )  # fmt: skip
+LEVERS = dict(
+    logits=False, task_weight=1.0, prefix='student', reload_best=False, recalibrate_bn=0
+)  # fields that came later, with what a phase without them does
 RECIPE_FIELDS = ('epochs', 'iters', 'optim_wrapper', 'param_scheduler', 'train_dataloader')
 
 
@@ -26,6 +30,13 @@ class Phase:
         train: Parts that train: stage names and ``'head'``. All else is frozen to the bit.
         mimic: Stages whose features follow the teacher's.
         task_loss: Whether the student's own loss on ground truth counts.
+        logits: Whether the student's logits follow the teacher's (``model.logits`` says where they are).
+        task_weight: Factor on the student's own loss.
+        prefix: Whose features a mimicked stage gets as input: the ``'student'``'s own, or the ``'teacher'``'s, by which all
+            stages learn at once and independently of each other. Validation is always on the student's own.
+        reload_best: End the phase with the weights that had the lowest error on the validation set during it (Stagewise
+            Knowledge Distillation, https://arxiv.org/abs/1911.06786).
+        recalibrate_bn: At the end of the phase, compute the BN statistics of what trains anew over that many training batches.
         begin, length: In epochs or iterations of the whole run, as the train loop counts.
         head_from_teacher: Copy the teacher's head into the student's when the phase begins.
         optim_wrapper, param_scheduler, train_dataloader: The recipe, in MMEngine's config form; lengths count from the
@@ -39,6 +50,11 @@ class Phase:
     begin: int
     length: int
     head_from_teacher: bool = False
+    logits: bool = LEVERS['logits']
+    task_weight: float = LEVERS['task_weight']
+    prefix: str = LEVERS['prefix']
+    reload_best: bool = LEVERS['reload_best']
+    recalibrate_bn: int = LEVERS['recalibrate_bn']
     optim_wrapper: dict = field(default_factory=dict)
     param_scheduler: list | None = None
     train_dataloader: dict | None = None
@@ -49,10 +65,18 @@ class Phase:
         return self.begin + self.length
 
     @property
+    def learns_task(self) -> bool:
+        """Whether the outputs of the student are learnt, from ground truth or from the teacher's logits."""
+        return self.task_loss or self.logits
+
+    @property
     def purpose(self) -> str:
         """What the phase is for, in words."""
-        goals = [f'mimics {", ".join(self.mimic)}'] if self.mimic else []
-        goals += ['learns the task'] if self.task_loss else []
+        behind = ' behind those of the teacher' if self.prefix == 'teacher' else ''
+        weight = '' if self.task_weight == 1 else f' (weight {self.task_weight})'
+        goals = [f'mimics {", ".join(self.mimic)}{behind}'] if self.mimic else []
+        goals += ["follows the teacher's logits"] if self.logits else []
+        goals += [f'learns the task{weight}'] if self.task_loss else []
         return f'trains {", ".join(self.train)}, {" and ".join(goals)}'
 
     def fingerprint(self) -> dict:
@@ -66,6 +90,8 @@ class Phase:
             length=self.length,
             optimizer=repr(_plain(self.optim_wrapper)),
             schedule=repr(_plain(self.param_scheduler)),
+            # only where they are used: checkpoints from before there were levers remain resumable
+            **{key: getattr(self, key) for key, default in LEVERS.items() if getattr(self, key) != default},
         )
 
 
@@ -114,21 +140,25 @@ def parse_phases(
     for number, cfg in enumerate(phases, 1):
         where = f'StageScheduleHook.phases, phase {number} of {len(phases)}'
         _check_keys(cfg, FIELDS, where)
-        for key in ('task_loss', 'head_from_teacher'):
+        for key in ('task_loss', 'head_from_teacher', 'logits', 'reload_best'):
             if not isinstance(cfg.get(key, False), bool):
                 raise ConfigError(f'{where}: {key} must be True or False, found {cfg[key]!r}')
+        levers = {key: cfg.get(key, default) for key, default in LEVERS.items()}
         train = _parts(cfg.get('train'), [*stages, HEAD], f'{where}: train')
         task_loss = bool(cfg.get('task_loss', HEAD in train))
         mimic = _parts(
-            cfg.get('mimic', [] if task_loss else [part for part in train if part != HEAD]), stages, f'{where}: mimic'
+            cfg.get('mimic', [] if task_loss or levers['logits'] else [part for part in train if part != HEAD]),
+            stages,
+            f'{where}: mimic',
         )
         name = cfg.get('name') or _default_name(train, stages)
         if not re.fullmatch(r'[\w.+-]+', str(name)):
             raise ConfigError(f'{where}: name is part of file names: letters, digits, and . + - _ only; found {name!r}')
         where = f'{where} ({name})'
-        _check_sense(train, mimic, task_loss, stages, where)
+        _check_sense(train, mimic, task_loss, levers['logits'], stages, where)
+        _check_levers(levers, train, mimic, task_loss, where)
         recipe = {**((head if task_loss else transfer) or {}), **cfg}
-        length = _length(recipe, unit, where)
+        length = phase_length(recipe, unit, where)
         optim_wrapper = recipe.get('optim_wrapper') or (run_optim_wrapper if task_loss else default_optim_wrapper())
         scheduler = recipe.get('param_scheduler')
         if scheduler is None and task_loss:
@@ -137,7 +167,7 @@ def parse_phases(
             raise ConfigError(
                 f'{where}: no optim_wrapper; give one in the phase, in StageScheduleHook.head, or in the run'
             )
-        _check_wrapper(optim_wrapper, where)
+        check_wrapper(optim_wrapper, where)
         resolved.append(
             Phase(
                 name=name,
@@ -147,26 +177,13 @@ def parse_phases(
                 begin=resolved[-1].end if resolved else 0,
                 length=length,
                 head_from_teacher=bool(cfg.get('head_from_teacher', False)),
-                optim_wrapper=_inherit_wrapper(optim_wrapper, run_optim_wrapper),
-                param_scheduler=None if scheduler is None else _schedulers(scheduler, length, unit, where),
+                **levers,
+                optim_wrapper=inherit_wrapper(optim_wrapper, run_optim_wrapper),
+                param_scheduler=None if scheduler is None else phase_schedulers(scheduler, length, unit, where),
                 train_dataloader=copy.deepcopy(recipe.get('train_dataloader')),
             )
         )
     return resolved
-
-
-def default_optim_wrapper() -> dict:
-    """Adam for transfer phases; docs/design.md has the measurement against SGD."""
-    return dict(optimizer=dict(type='Adam', lr=0.01))
-
-
-def default_param_scheduler(iterations: int) -> list[dict]:
-    """For transfer phases: a linear warm-up over the first tenth, then a cosine to zero."""
-    warm_up = max(iterations // 10, 1)
-    return [
-        dict(type='LinearLR', start_factor=0.04, by_epoch=False, begin=0, end=warm_up),
-        dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warm_up, end=max(iterations, warm_up + 1)),
-    ]
 
 
 def _check_keys(cfg: dict, allowed: Sequence[str], where: str) -> None:
@@ -201,14 +218,18 @@ def _default_name(train: tuple[str, ...], stages: Sequence[str]) -> str:
     return 'stages' if train == tuple(stages) and len(stages) > 1 else '+'.join(train)
 
 
-def _check_sense(train, mimic, task_loss: bool, stages: Sequence[str], where: str) -> None:
+def _check_sense(train, mimic, task_loss: bool, logits: bool, stages: Sequence[str], where: str) -> None:
     """Every trained part must get a gradient, and every loss must have something to train."""
     order = {stage: index for index, stage in enumerate(stages)}
-    if HEAD in train and not task_loss:
-        raise ConfigError(f'{where}: trains the head without the task loss, nothing would reach it; set task_loss=True')
-    if not task_loss:
+    if not task_loss and not logits:
+        if HEAD in train:
+            raise ConfigError(
+                f'{where}: trains the head without the task loss, nothing would reach it; set task_loss=True or logits=True'
+            )
         if not mimic:
-            raise ConfigError(f'{where}: neither mimics a stage nor has the task loss; set mimic or task_loss=True')
+            raise ConfigError(
+                f'{where}: neither mimics a stage nor has the task loss; set mimic, logits=True or task_loss=True'
+            )
         beyond = [part for part in train if order[part] > order[mimic[-1]]]
         if beyond:
             raise ConfigError(f'{where}: trains {beyond}, but no loss reaches beyond {mimic[-1]!r}; add them to mimic')
@@ -220,58 +241,37 @@ def _check_sense(train, mimic, task_loss: bool, stages: Sequence[str], where: st
             )
 
 
-def _length(recipe: dict, unit: str, where: str) -> int:
-    other = 'iters' if unit == 'epochs' else 'epochs'
-    value = recipe.get(unit)
-    if value is None:
-        found = f', found {other}={recipe[other]}' if recipe.get(other) is not None else ''
-        loop = 'epoch' if unit == 'epochs' else 'iteration'
-        raise ConfigError(f'{where}: this run has an {loop}-based train loop, so the phase needs `{unit}`{found}')
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _check_levers(levers: dict, train, mimic, task_loss: bool, where: str) -> None:
+    """The fields that change how a phase learns: their values, and what does not go together."""
+    weight, prefix, batches = levers['task_weight'], levers['prefix'], levers['recalibrate_bn']
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float('inf'):
         raise ConfigError(
-            f'{where}: {unit} must be a whole number of at least 1, found {value!r}; leave the phase out to skip it'
+            f'{where}: task_weight must be a number above 0, found {weight!r}; task_loss=False is without'
         )
-    return value
-
-
-def _inherit_wrapper(optim_wrapper: dict, run_optim_wrapper: dict | None) -> dict:
-    """The phase's wrapper; mixed precision in the run, such as by --amp, holds in all phases."""
-    wrapper, run = copy.deepcopy(dict(optim_wrapper)), run_optim_wrapper or {}
-    if 'Amp' in str(run.get('type')) and wrapper.get('type', 'OptimWrapper') == 'OptimWrapper':
-        wrapper['type'] = run['type']
-        for key in ('loss_scale', 'dtype'):
-            if key in run:
-                wrapper.setdefault(key, run[key])
-    return wrapper
-
-
-def _check_wrapper(wrapper, where: str) -> None:
-    optimizer = wrapper.get('optimizer') if isinstance(wrapper, dict) else None
-    if not isinstance(optimizer, dict) or 'type' not in optimizer:
+    if weight != 1 and not task_loss:
         raise ConfigError(
-            f'{where}: optim_wrapper must have the form dict(optimizer=dict(type=..., lr=...)), found {wrapper!r}'
+            f'{where}: task_weight={weight}, but there is no task loss; set task_loss=True or leave it out'
         )
-
-
-def _schedulers(cfg, length: int, unit: str, where: str) -> list[dict]:
-    """Scheduler configs with ``end`` at the end of the phase where it is not given."""
-    items = cfg if isinstance(cfg, (list, tuple)) else [cfg] if cfg else []
-    if not all(isinstance(item, dict) for item in items):
-        raise ConfigError(f'{where}: param_scheduler must be a dict or a list of dicts, found {cfg!r}')
-    schedulers = [dict(item) for item in copy.deepcopy(items)]
-    for scheduler in schedulers:
-        if 'type' not in scheduler:
-            raise ConfigError(f'{where}: a param_scheduler needs a type, found {scheduler}')
-        by_epoch = scheduler.get('by_epoch', True)
-        if by_epoch and unit == 'iters':
-            raise ConfigError(
-                f'{where}: {scheduler["type"]} counts epochs in an iteration-based run; set by_epoch=False'
-            )
-        if by_epoch or unit == 'iters':
-            scheduler.setdefault('end', length)
-            if scheduler.get('begin', 0) >= length:
-                raise ConfigError(
-                    f'{where}: {scheduler["type"]} begins at {scheduler["begin"]}, but the phase has only {length} {unit}, counted '
-                    'from its own start; give the phase (or StageScheduleHook.head) a param_scheduler of its own'
-                )
-    return schedulers
+    if prefix not in ('student', 'teacher'):
+        raise ConfigError(f"{where}: prefix must be 'student' or 'teacher', found {prefix!r}")
+    if isinstance(batches, bool) or not isinstance(batches, int) or batches < 0:
+        raise ConfigError(
+            f'{where}: recalibrate_bn must be a number of training batches, 0 for none; found {batches!r}'
+        )
+    alone = not task_loss and not levers['logits']
+    if prefix == 'teacher' and not (alone and train == mimic):
+        raise ConfigError(
+            f"{where}: with prefix='teacher' each stage learns from the teacher's features alone and passes no gradient on, so "
+            f'what trains must be what is mimicked, without task_loss or logits; found train={list(train)}, '
+            f'mimic={list(mimic)}, task_loss={task_loss}, logits={levers["logits"]}'
+        )
+    if levers['reload_best'] and not alone:
+        raise ConfigError(
+            f'{where}: reload_best goes by the error of the mimicked stages, but the phase also learns the task; leave it out and '
+            'set save_best in default_hooks.checkpoint'
+        )
+    if levers['reload_best'] and batches:
+        raise ConfigError(
+            f'{where}: reload_best and recalibrate_bn exclude each other: what is reloaded was measured with the statistics that '
+            'it had; leave one out'
+        )

@@ -12,7 +12,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..errors import ConfigError, candidates
-from .phases import Phase, default_param_scheduler
+from .phase_recipe import default_param_scheduler
+from .phases import Phase
 
 
 def build_optimisation(runner: Runner, phase: Phase, iterations: int) -> None:

@@ -10,11 +10,13 @@ import torch
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
+from .batches import batches_beside
 from .distiller import StagewiseDistiller
 from .phases import Phase
+from .recalibrate import statistics
 from .recipe import build_optimisation, check_optimizer
 
 IMAGES = 2
@@ -48,6 +50,9 @@ def rehearse(
                     f'{where}: its loader gives no batch: {len(loader.dataset)} images, batch_size {loader.batch_size}'
                 )
             distiller.set_phase(phase)
+            distiller.train()
+            if phase.recalibrate_bn and not statistics(distiller):
+                raise ConfigError(f'{where}: recalibrate_bn, but no BN layer of what it trains moves; leave it out')
             _train_without_statistics(distiller)
             _warn_of_late_ends(runner, phase, count, where)
             runner.train_loop.dataloader = loader
@@ -120,23 +125,9 @@ def _first_images(loader: DataLoader) -> dict | None:
     dataset = loader.dataset
     if not hasattr(dataset, '__getitem__') or not hasattr(dataset, '__len__'):
         return None
-    count, pipeline = min(IMAGES, len(dataset)), getattr(dataset, 'pipeline', None)
-    # in a worker where the run has workers: what a data set opens on first use must not be shared with them; else with a copy of
-    # the pipeline, whose transforms may keep images
-    if not loader.num_workers and pipeline is not None:
-        dataset.pipeline = copy.deepcopy(pipeline)
-    try:
-        few = DataLoader(
-            Subset(dataset, range(count)),
-            batch_size=count,
-            num_workers=min(loader.num_workers, 1),
-            collate_fn=loader.collate_fn,
-            multiprocessing_context=loader.multiprocessing_context,
-        )
-        return next(iter(few))
-    finally:
-        if not loader.num_workers and pipeline is not None:
-            dataset.pipeline = pipeline
+    count = min(IMAGES, len(dataset))
+    (batch,) = batches_beside(loader, range(count), count)
+    return batch
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from .distiller import StagewiseDistiller
 from .model_cfg import misfits
-from .phases import Phase
+from .phases import LEVERS, Phase
 
 
 def schedule_state(distiller: StagewiseDistiller, phases: Sequence[Phase], index: int, by_epoch: bool) -> dict:
@@ -66,6 +66,7 @@ def check_same_schedule(saved: dict, phases: Sequence[Phase], step: int, index: 
     been_in = index + 1 if step > phases[index].begin else index
     for i, phase in enumerate(phases[:been_in]):
         was, now = saved['phases'][i] if i < len(saved['phases']) else {}, phase.fingerprint()
+        was, now = {**LEVERS, **was}, {**LEVERS, **now}
         changed = [f'{key} is {now[key]!r}, was {was.get(key)!r}' for key in now if was.get(key) != now[key]]
         if changed:
             raise ConfigError(

@@ -14,10 +14,12 @@ from ..utils.data_checks import check_data
 from .batches import PhaseBatches, build_loaders, reseed_samplers, seed_everything
 from .checks import check_run, check_strategy
 from .distiller import StagewiseDistiller
-from .export import export_student, save_checkpoint
+from .export import dataset_meta, export_student, save_checkpoint
 from .phases import HEAD, Phase, parse_phases
+from .recalibrate import recalibrate
 from .recipe import build_optimisation, forget_last_phase, unwrap, wrap_anew
 from .rehearsal import rehearse
+from .reload import BestWeights
 from .resume import begin_epoch_anew, check_resumable, check_same_schedule, restore_gradients, schedule_state
 from .validation import average_buffers, measure_teacher, show, validate_features
 
@@ -72,6 +74,7 @@ class StageScheduleHook(Hook):
         self.index: int | None = None
         self.resumed_inside = False
         self.pending: dict = {}
+        self.best = BestWeights()
 
     # -- set-up ------------------------------------------------------------------------------------------------------
 
@@ -162,6 +165,7 @@ class StageScheduleHook(Hook):
             checkpoint.pop('optimizer', None)
             checkpoint.pop('param_schedulers', None)
         self.pending = saved['gradients'] if self.resumed_inside else {}
+        self.best = BestWeights(saved.get('best') if self.resumed_inside else None)
 
     def before_train(self, runner: Runner) -> None:
         """Enter the phase in which the run starts or goes on, and measure the teacher."""
@@ -208,7 +212,7 @@ class StageScheduleHook(Hook):
         runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), self._iterations(index))
         # the task metric is measured only where the task is learnt; both train loops look at val_begin
         begin = runner.cfg.get('train_cfg', {}).get('val_begin', 1)
-        runner.train_loop.val_begin = begin if phase.task_loss else phase.end + 1
+        runner.train_loop.val_begin = begin if phase.learns_task else phase.end + 1
 
     def _begin(self, runner: Runner) -> None:
         """What happens once, when a phase really begins rather than goes on."""
@@ -237,14 +241,21 @@ class StageScheduleHook(Hook):
         """After an epoch or iteration: equal buffers on all ranks, validation of what is mimicked, the phase's checkpoint."""
         phase = self.phases[self.index]
         due = done % runner.train_loop.val_interval == 0 or done == phase.end
+        if phase.recalibrate_bn and done == phase.end:
+            seed = runner.seed + self.index
+            recalibrate(runner, self.distiller, self.loaders[self.index], phase.recalibrate_bn, seed)
         if runner.distributed and (due or self.by_epoch):
-            average_buffers(self.distiller, phase)
+            average_buffers(self.distiller)
         if due and phase.mimic and runner._val_dataloader is not None:
             values = validate_features(runner, self.distiller, phase.mimic)
             for key, value in values.items():
                 runner.message_hub.update_scalar(key, value)
             runner.visualizer.add_scalars(values, step=done)
             runner.logger.info(f'{self.position} validation  {show(values)}')
+            if phase.reload_best:
+                self.best.offer(self.distiller, values, done)
+        if phase.reload_best and done == phase.end:
+            runner.logger.info(f'{self.position} {self.best.reload(self.distiller)}')
         if done == phase.end and done != self.phases[-1].end and self.save_phase_ends and is_main_process():
             meta = dict(epoch=runner.epoch + self.by_epoch, iter=runner.iter + (not self.by_epoch))
             save_checkpoint(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
@@ -273,6 +284,8 @@ class StageScheduleHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['stage_schedule'] = schedule_state(self.distiller, self.phases, self.index, self.by_epoch)
+        if self.best.state is not None:
+            checkpoint['stage_schedule']['best'] = self.best.state
 
     def after_train(self, runner: Runner) -> None:
         """Write the plain student."""
@@ -280,17 +293,9 @@ class StageScheduleHook(Hook):
         for hook in runner.hooks:  # an EMA puts its averaged weights in their place, as it does in every checkpoint
             hook.before_save_checkpoint(runner, checkpoint)
         if is_main_process():
-            dataset_meta = self._dataset_meta(runner)
-            weights, config = export_student(checkpoint['state_dict'], runner.cfg, runner.work_dir, dataset_meta)
+            meta = dataset_meta(runner, self.loaders)
+            weights, config = export_student(checkpoint['state_dict'], runner.cfg, runner.work_dir, meta)
             runner.logger.info(f'the plain student is in {weights}, its config in {config}')
-
-    def _dataset_meta(self, runner: Runner) -> dict | None:
-        """Names of the classes, from the first data set that has them: the last phase's may be without annotations."""
-        datasets = [loader.dataset for loader in reversed(self.loaders)]
-        if runner._val_dataloader is not None:
-            datasets.append(runner.val_loop.dataloader.dataset)
-        metas = [getattr(dataset, 'metainfo', None) for dataset in datasets]
-        return next((meta for meta in metas if meta and meta.get('classes')), metas[0])
 
     def _eta(self, runner: Runner) -> str:
         """Time left for all phases, from the mean over this run, validation included."""

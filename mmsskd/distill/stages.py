@@ -6,7 +6,7 @@ the tap of stage k is stage k, so the stem is in stage 1; a parameter belongs to
 gives parameters that a container holds itself (position embeddings, layer scale) to the module that uses them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,8 @@ class Stage:
         modules: Paths of the modules that belong to the stage (a container belongs to each stage that it holds modules of).
         levels: Which of the tensors that the tap returns are the feature.
         shapes: Shape of each tensor of the feature for one sample, without the batch dimension.
+        single: Whether the tap returns one tensor, not several or one in a tuple.
+        activation: Path of the activation in which the stage ends, where the feature is its input and not the tap's output.
     """
 
     name: str
@@ -40,10 +42,17 @@ class Stage:
     modules: tuple[str, ...]
     levels: tuple[int, ...]
     shapes: tuple[tuple[int, ...], ...]
+    single: bool = True
+    activation: str | None = None
 
     def feature(self, outputs: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """The stage's feature among the outputs of taps, see :func:`~mmsskd.distill.tap.features_at`."""
         return tuple(outputs[self.tap][level] for level in self.levels)
+
+
+def taps_of(stages: Iterable[Stage]) -> dict[str, str | None]:
+    """The taps of ``stages``, each with the activation whose input is wanted; see :func:`~mmsskd.distill.tap.capture`."""
+    return {stage.tap: stage.activation for stage in stages}
 
 
 def find_stages(
@@ -238,6 +247,7 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
                 modules=tuple(path for path, owners in modules.items() if k in owners),
                 levels=levels[k],
                 shapes=tuple(tuple(outputs[k][level].shape[1:]) for level in levels[k]),
+                single=isinstance(trace.outputs[tap], Tensor),
             )
         )
     return stages

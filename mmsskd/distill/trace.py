@@ -1,8 +1,10 @@
 """What one forward of a network shows: in which order modules run, what they return, and what that depends on."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from .tap import feature_tensors
@@ -53,6 +55,23 @@ def watch(model: nn.Module, inputs: Tensor) -> Trace:
         for handle in handles:
             handle.remove()
     return trace
+
+
+@contextmanager
+def as_found(*models: nn.Module):
+    """Within this context models are in eval mode with gradients on; then modes, flags and random states are as before."""
+    training = {module: module.training for model in models for module in model.modules()}
+    flags = {parameter: parameter.requires_grad for model in models for parameter in model.parameters()}
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            for module in training:
+                module.training = False
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
 
 
 def nodes_behind(tensors: Sequence[Tensor]) -> set:

@@ -7,7 +7,6 @@ from mmengine.runner import Runner
 from ..utils.data_checks import other_classes
 from .distiller import StagewiseDistiller
 from .mimic_loss import AgreementMeter
-from .phases import Phase
 
 
 @torch.no_grad()
@@ -68,10 +67,14 @@ def evaluate_teacher(runner: Runner, distiller: StagewiseDistiller) -> dict[str,
     return {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
 
 
-def average_buffers(distiller: StagewiseDistiller, phase: Phase) -> None:
+def average_buffers(distiller: StagewiseDistiller) -> None:
     """Make BN statistics equal on all ranks: those of what trains are averaged, frozen ones are not touched, to the bit."""
-    paths = {path for part in phase.train for path in distiller.modules_of(part)}
-    modules = [distiller.student.get_submodule(path) for path in sorted(paths)]
-    buffers = [buffer for module in modules for buffer in module.buffers(recurse=False) if buffer.is_floating_point()]
+    modules = distiller.training_modules()
+    buffers = [
+        buffer
+        for path in sorted(modules)
+        for buffer in modules[path].buffers(recurse=False)
+        if buffer.is_floating_point()
+    ]
     if buffers:
         all_reduce_params(buffers, op='mean')

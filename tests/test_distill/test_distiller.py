@@ -5,37 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from distill_helpers import IMAGES, build, phase
 from helpers import classifier, same, save_weights
 from mmengine.config import ConfigDict
-from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import load_state_dict
 
-from mmsskd.distill.phases import parse_phases
 from mmsskd.errors import ConfigError
-
-IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-def build(teacher_checkpoint, *, teacher=None, student=None, **kwargs):
-    model = dict(
-        type='mmsskd.StagewiseDistiller',
-        teacher=teacher or classifier(),
-        teacher_checkpoint=str(teacher_checkpoint),
-        student=student or classifier(depth=8),
-        input_shape=(1, 8, 8),
-    )
-    torch.manual_seed(0)
-    return MODELS.build(dict(model, **kwargs))
-
-
-def phase(model, **cfg):
-    model.set_phase(
-        parse_phases(
-            [dict(epochs=1, **cfg)], list(model.stages), 'epochs', run_optim_wrapper=dict(optimizer=dict(type='SGD'))
-        )[0]
-    )
-    return model
-
 
 # -- the teacher -------------------------------------------------------------------------------------------------------
 
