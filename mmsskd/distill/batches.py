@@ -46,6 +46,11 @@ def build_loaders(runner: Runner, phases: Sequence[Phase]) -> list[DataLoader]:
     return loaders
 
 
+def can_be_indexed(loader: DataLoader) -> bool:
+    """Whether images of a loader's data set can be had by their number."""
+    return hasattr(loader.dataset, '__getitem__') and hasattr(loader.dataset, '__len__')
+
+
 def batches_beside(loader: DataLoader, indices: Sequence[int], batch_size: int) -> Iterator[dict]:
     """Batches of chosen images, outside the order of ``loader``, which goes on afterwards as if nothing had been drawn.
 

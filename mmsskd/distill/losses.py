@@ -59,11 +59,12 @@ def student_outputs(
 
 
 def replaced_stages(model, phase) -> list[str]:
-    """Stages whose output the teacher's takes the place of: those before the mimicked ones, in a phase with its prefix."""
+    """Stages whose output the teacher's takes the place of, in a phase with its prefix.
+
+    All before the last mimicked one, for a stage may get more than the output of the one before, as a feature pyramid does.
+    """
     order = list(model.stages)
-    if phase.prefix != 'teacher':
-        return []
-    return [order[order.index(name) - 1] for name in phase.mimic if name != order[0]]
+    return order[: order.index(phase.mimic[-1])] if phase.prefix == 'teacher' else []
 
 
 def _output(model, name: str, outputs: dict[str, tuple[Tensor, ...]]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
-from .batches import batches_beside
+from .batches import batches_beside, can_be_indexed
 from .distiller import StagewiseDistiller
 from .phases import Phase
 from .recalibrate import statistics
@@ -53,6 +53,11 @@ def rehearse(
             distiller.train()
             if phase.recalibrate_bn and not statistics(distiller):
                 raise ConfigError(f'{where}: recalibrate_bn, but no BN layer of what it trains moves; leave it out')
+            if phase.recalibrate_bn and not can_be_indexed(loader):
+                raise ConfigError(
+                    f'{where}: recalibrate_bn draws images by their number, which {type(loader.dataset).__name__} does not '
+                    'give; leave it out, or give the data set __getitem__ and __len__'
+                )
             _train_without_statistics(distiller)
             _warn_of_late_ends(runner, phase, count, where)
             runner.train_loop.dataloader = loader
@@ -122,10 +127,9 @@ def _same_image_size(student: nn.Module):
 
 def _first_images(loader: DataLoader) -> dict | None:
     """A batch of the first images; None for a data set that cannot be asked for them."""
-    dataset = loader.dataset
-    if not hasattr(dataset, '__getitem__') or not hasattr(dataset, '__len__'):
+    if not can_be_indexed(loader):
         return None
-    count = min(IMAGES, len(dataset))
+    count = min(IMAGES, len(loader.dataset))
     (batch,) = batches_beside(loader, range(count), count)
     return batch
 

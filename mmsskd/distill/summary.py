@@ -24,13 +24,17 @@ def stage_table(
     teacher_stages: Sequence[str] | None,
     input_shape: Sequence[int],
     resize: bool,
+    pre_activation: bool = False,
+    adapter_norm: bool = False,
 ) -> list[dict[str, str]]:
     """One row for each stage and one for the head; see :func:`~mmsskd.distill.pairing.pair_stages` for the arguments.
 
     MACs are those of one image, counted while it runs: forward of student and teacher from the image to the tap, and backward
     through the stage that trains.
     """
-    own, theirs, adapters = pair_stages(student, teacher, stages, teacher_stages, input_shape, resize)
+    own, theirs, adapters = pair_stages(
+        student, teacher, stages, teacher_stages, input_shape, resize, pre_activation, adapter_norm
+    )
     host_trains(student, own.values())  # refuses what training would refuse
     image = torch.zeros(1, *input_shape)
     sizes = {name: parameter.numel() for name, parameter in student.named_parameters()}

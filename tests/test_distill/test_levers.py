@@ -57,6 +57,10 @@ def test_stages_learn_from_the_teachers_features(teacher_path):
 def test_no_gradient_crosses_the_border(teacher_path):
     model = phase(build(teacher_path), train=['layer1', 'layer3'], prefix='teacher').train()
     losses = model(IMAGES, None, mode='loss')
+    with torch.no_grad():
+        targets = backbone(model.teacher, IMAGES)
+        own = model.student.backbone.layer3(targets['layer2'].clone())
+    assert losses['loss_mimic_layer3'].item() == pytest.approx(explained(own, targets['layer3']), rel=1e-4)
     losses['loss_mimic_layer3'].backward()
     assert {name.split('.')[1] for name, p in model.student.named_parameters() if p.grad is not None} == {'layer3'}
 
