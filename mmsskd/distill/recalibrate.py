@@ -40,6 +40,7 @@ def recalibrate(runner: Runner, distiller: StagewiseDistiller, loader: DataLoade
     wanted = max(min(batches, count // (size * ranks)), 1) * size * ranks
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).repeat(-(-wanted // count))
     preprocessor = copy.deepcopy(distiller.data_preprocessor)  # its batch augments may remember sizes
+    runner.logger.info(f'BN statistics of {len(layers)} layers anew, over {wanted // (size * ranks)} batches')
     try:
         for data in batches_beside(loader, order[:wanted][get_rank() :: ranks].tolist(), size):
             data = preprocessor(data, True)
