@@ -38,6 +38,8 @@ def main():
         model.get('teacher_stages'),
         model.get('input_shape', (3, 224, 224)),
         model.get('resize', False),
+        model.get('pre_activation', False),
+        model.get('adapter_norm', False),
     )
     print(format_table(rows))
 

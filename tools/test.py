@@ -13,7 +13,7 @@ from mmsskd.distill.export import is_stagewise, plain_config
 from mmsskd.distill.model_cfg import load_strictly
 from mmsskd.distill.validation import show
 from mmsskd.errors import ConfigError
-from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config, start_processes
+from mmsskd.utils.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
 from mmsskd.utils.data_checks import other_classes
 
 
@@ -65,6 +65,7 @@ def main():
         for name, metrics in results.items():
             shown = f'not measured, {metrics}' if isinstance(metrics, str) else show(metrics)
             print(f'{name}: {shown}')
+    end_processes()
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.distill.model_cfg import read_checkpoint
 from mmsskd.errors import ConfigError
-from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config, start_processes
+from mmsskd.utils.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
 from mmsskd.utils.data_errors import find_data_error
 
 
@@ -76,6 +76,7 @@ def main(progress):
         if problem is None:
             raise
         raise ConfigError(problem) from error
+    end_processes()
 
 
 if __name__ == '__main__':

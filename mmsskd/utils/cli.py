@@ -133,3 +133,9 @@ def start_processes(cfg: Config) -> None:
     torch.distributed.init_process_group('gloo')
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
     cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {})}
+
+
+def end_processes() -> None:
+    """Leave the process group: gloo's threads, still running when the interpreter ends, abort the process now and then."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

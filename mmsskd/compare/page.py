@@ -1,0 +1,142 @@
+"""The page of a comparison: tables, curves, and what the students' features are like."""
+
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use('Agg')
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..visualization.report import Report
+from .plan import Plan
+from .statistics import LEAST_GAP
+from .tables import COLUMNS, Row, Table
+
+COLOURS = plt.get_cmap('tab20').colors
+
+
+def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str) -> Report:
+    """The page as a report, to be written where it is wanted."""
+    report = Report(plan.title)
+    report.text(
+        f'Each arm trains the same student; all numbers are of the test set, with {len(plan.seeds)} seeds (mean ± standard '
+        f'deviation), each with a teacher of its own{"" if plan.teacher_checkpoint is None else " but for the one given"}. '
+        'Gap closed is (arm - plain student) / (teacher - plain student), of means, with Fieller’s 95 % interval in brackets; none '
+        f'is quoted where the gap is below {LEAST_GAP:.0f} points or twice its standard error. Seconds are those of training, the '
+        'teacher’s forward included, validation not.'
+    )
+    report.text(_of_the_search(plan, searched))
+    report.text(f'Made by: {command}')
+    for table in tables:
+        report.heading(table.title[:1].upper() + table.title[1:])
+        report.table(COLUMNS, [row.cells() for row in table.rows])
+        for reason in sorted({row.gap.reason for row in table.rows if row.gap is not None and row.gap.reason}):
+            report.text(f'No share of the gap is quoted: {reason}.')
+        students = table.rows[1:]
+        report.figure(
+            _curves(plan, table), f'{plan.metric} on the validation split, mean over seeds, as training goes on'
+        )
+        if any(row.gap is not None and row.gap.share is not None for row in students):
+            report.figure(_gaps(students), 'Share of the gap closed, with its interval')
+    first = tables[0].rows[1:]
+    for key, caption in (
+        (
+            'relative_error',
+            'Share of the variance of the teacher’s feature that is left unexplained, by stage (arms that mimic)',
+        ),
+        (
+            'cka',
+            'Linear CKA of the student’s and the teacher’s features, by stage: 1 is equal up to rotation and scale',
+        ),
+    ):
+        rows = [row for row in first if any(key in values for values in row.stages.values())]
+        if rows:
+            report.heading('Relative error by stage' if key == 'relative_error' else 'Similarity by stage')
+            stages = list(rows[0].stages)
+            cells = [
+                [row.name, *(f'{row.stages[stage].get(key, float("nan")):.3f}' for stage in stages)] for row in rows
+            ]
+            report.table(['arm', *stages], cells)
+            report.figure(_by_stage(rows, key), caption)
+    if any(row.classes for row in first):
+        report.heading('By class')
+        report.figure(
+            _by_class(first), 'Points above or below the plain student, by class, mean over seeds, at equal epochs'
+        )
+    return report
+
+
+def _of_the_search(plan: Plan, searched: dict) -> str:
+    if not searched:
+        return 'No setting was searched for this page: one try for each arm.'
+    chosen = '; '.join(
+        f'{name}: {max(tries, key=lambda item: item[1])[0] or "as in its config"}' for name, tries in searched.items()
+    )
+    return (
+        f'Settings were chosen on the validation split with a seed of their own ({plan.search_seed}), never on the test set, '
+        f'{plan.tries} tried for each arm. Chosen: {chosen}.'
+    )
+
+
+def _curves(plan: Plan, table: Table) -> Figure:
+    figure, both = plt.subplots(1, 2, figsize=(11, 3.8), layout='constrained', sharey=True)
+    for number, row in enumerate(table.rows[1:]):
+        if not row.curves or not all(row.curves):
+            continue
+        epochs = [epoch for epoch, _ in row.curves[0]]
+        values = np.mean([[value for _, value in curve] for curve in row.curves], axis=0)
+        total, seconds = sum(row.epochs), row.seconds or 0
+        for axes, x in zip(both, (epochs, [seconds * epoch / total for epoch in epochs])):
+            axes.plot(x, values, marker='.', color=COLOURS[number % 20], label=row.name)
+    both[0].set(xlabel='epochs', ylabel=plan.metric)
+    both[1].set(xlabel='seconds of training (an arm’s epochs at their mean length)')
+    both[1].legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
+    for axes in both:
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _gaps(rows: Sequence[Row]) -> Figure:
+    rows = [row for row in rows if row.gap is not None and row.gap.share is not None]
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.35 * len(rows)), layout='constrained')
+    for place, row in enumerate(rows):
+        gap = row.gap
+        low, high = (gap.share, gap.share) if gap.low is None else (gap.low, gap.high)
+        axes.barh(place, 100 * gap.share, color=COLOURS[place % 20])
+        axes.plot([100 * low, 100 * high], [place, place], color='black', linewidth=1.5)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.invert_yaxis()
+    axes.axvline(0, color='grey', linewidth=0.8)
+    axes.axvline(100, color='grey', linewidth=0.8, linestyle=':')
+    axes.set(xlabel='% of the gap between plain student (0) and teacher (100)')
+    return figure
+
+
+def _by_stage(rows: Sequence[Row], key: str) -> Figure:
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout='constrained')
+    for number, row in enumerate(rows):
+        values = [stage.get(key, np.nan) for stage in row.stages.values()]
+        axes.plot(list(row.stages), values, marker='.', color=COLOURS[number % 20], label=row.name)
+    axes.set(ylabel=key.replace('_', ' '), ylim=(0, None))
+    axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _by_class(rows: Sequence[Row]) -> Figure:
+    """A cell for each arm and class: points above the plain student of the arm."""
+    by_name = {row.name: row for row in rows}
+    rows = [row for row in rows if row.plain is not None and row.classes]
+    classes = list(rows[0].classes)
+    values = np.array([[row.classes[c] - by_name[row.plain].classes[c] for c in classes] for row in rows])
+    figure, axes = plt.subplots(figsize=(1.6 + 0.75 * len(classes), 0.9 + 0.4 * len(rows)), layout='constrained')
+    most = max(np.abs(values).max(), 1e-6)
+    axes.imshow(values, cmap='RdBu', vmin=-most, vmax=most, aspect='auto')
+    for (i, j), value in np.ndenumerate(values):
+        axes.text(j, i, f'{value:+.1f}', ha='center', va='center', fontsize=7)
+    axes.set_xticks(range(len(classes)), classes, rotation=30, ha='right', fontsize=8)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
+    return figure

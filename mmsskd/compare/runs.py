@@ -1,0 +1,211 @@
+"""One training of a comparison: from a config to the numbers of its student, written to its work dir when all is done."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.runner import Runner
+from torch import nn
+
+from ..distill.export import is_stagewise
+from ..distill.model_cfg import load_strictly
+from ..distill.teacher import build_teacher
+from ..errors import ConfigError
+from .clock import CURVE, SECONDS, ComparisonClock
+from .schedule import phase_epochs, schedule_hook, set_epochs, stage_names, stretch
+from .similarity import compare_features
+
+NEVER = 10**6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training, as a value that travels to a worker process.
+
+    Attributes:
+        label: Shown while it runs.
+        config: Path of the config.
+        options: Changes of it.
+        seed: Of the run.
+        epochs: In all; None: as the config says.
+        work_dir: Where everything of it goes.
+        metric, per_class: As in :class:`~mmsskd.compare.plan.Plan`.
+        val_interval: Epochs between points of the curve.
+        measure: What is measured at the end: ``'test'``, the test set and the features; ``'val'``, the validation set, for
+            the search; ``'seconds'``, nothing but the time of two epochs of each phase.
+        checkpoint: Weights that are measured without any training.
+        teacher: Work dir of the teacher's run.
+    """
+
+    label: str
+    config: str
+    options: dict = field(default_factory=dict)
+    seed: int
+    epochs: int | None
+    work_dir: str
+    metric: str
+    per_class: str | None = None
+    val_interval: int = 1
+    measure: str = 'test'
+    checkpoint: str | None = None
+    teacher: str | None = None
+
+    @property
+    def result_file(self) -> Path:
+        return Path(self.work_dir) / 'result.json'
+
+    def result(self) -> dict | None:
+        """What an earlier call of this very run wrote; None where there is none, or where anything of it has changed."""
+        if not self.result_file.is_file():
+            return None
+        result = json.loads(self.result_file.read_text())
+        return result if result['fingerprint'] == self.fingerprint() else None
+
+    def fingerprint(self) -> str:
+        """Changes with all that the result depends on: the config's text, its changes, the teacher."""
+        text = Config.fromfile(self.config).pretty_text
+        teacher = ''
+        if self.teacher is not None and (Path(self.teacher) / 'result.json').is_file():
+            teacher = json.loads((Path(self.teacher) / 'result.json').read_text())['fingerprint']
+        parts = (
+            text,
+            self.options,
+            self.seed,
+            self.epochs,
+            self.metric,
+            self.per_class,
+            self.measure,
+            self.checkpoint,
+            teacher,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def execute(run: Run) -> dict:
+    """Train, measure, and write ``result.json``; goes on from a checkpoint of an interrupted call of the same run.
+
+    Returns:
+        ``score`` (the metric on the test set, or on the validation set), ``epochs`` and ``seconds`` by phase, ``curve``
+        ([epoch, metric] on the validation set), ``classes``, ``stages`` (see :func:`compare_features`), ``parameters``.
+    """
+    folder, mark = Path(run.work_dir), Path(run.work_dir) / 'fingerprint'
+    if not mark.is_file() or mark.read_text() != run.fingerprint():
+        shutil.rmtree(folder, ignore_errors=True)  # of other settings
+        folder.mkdir(parents=True)
+        mark.write_text(run.fingerprint())
+    with open(folder / 'run.log', 'a') as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        result = _train(run)
+    result['fingerprint'] = run.fingerprint()
+    part = run.result_file.with_suffix('.part')
+    part.write_text(json.dumps(result, indent=1))
+    os.replace(part, run.result_file)
+    return result
+
+
+def build_config(run: Run) -> tuple[Config, list[int]]:
+    """The config that is run, and the epochs of its phases.
+
+    Raises:
+        ConfigError: An option or a length that does not fit.
+    """
+    cfg = Config.fromfile(run.config)
+    try:
+        cfg.merge_from_dict(run.options)
+    except Exception as error:
+        raise ConfigError(f'{run.label}: options {run.options} do not fit {run.config}: {error}') from error
+    stages = stage_names(cfg)
+    epochs = phase_epochs(cfg, stages)
+    if run.measure == 'seconds':
+        epochs = [2] * len(epochs)
+    elif run.epochs is not None:
+        epochs = stretch(epochs, run.epochs)
+    set_epochs(cfg, epochs, stages)
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=run.seed)
+    cfg.work_dir = run.work_dir
+    cfg.experiment_name = '_'.join([*Path(run.work_dir).parts[-3:], str(os.getpid())])
+    cfg.train_cfg.val_interval = run.val_interval if run.measure != 'seconds' else NEVER
+    # one checkpoint, to go on from
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=max(sum(epochs) // 4, 1), max_keep_ckpts=1)
+    if is_stagewise(cfg):
+        schedule_hook(cfg).update(evaluate_teacher=False, save_phase_ends=False)
+        cfg.model.teacher_checkpoint = last_checkpoint(run.teacher)
+    path = last_checkpoint(run.work_dir)
+    cfg.resume, cfg.load_from = path is not None, path
+    return cfg, epochs
+
+
+def last_checkpoint(work_dir: str | None) -> str | None:
+    """What a run in ``work_dir`` saved last; None where there is nothing."""
+    file = Path(work_dir or '', 'last_checkpoint')
+    return file.read_text().strip() if work_dir and file.is_file() else None
+
+
+def _train(run: Run) -> dict:
+    cfg, epochs = build_config(run)
+    runner = Runner.from_cfg(cfg)
+    result = dict(label=run.label, seed=run.seed)
+    if run.checkpoint is None:
+        runner.register_hook(ComparisonClock(run.metric), priority='VERY_HIGH')
+        runner.train()
+        seconds = _seconds(runner.message_hub.get_info(SECONDS), len(epochs))
+        result |= dict(epochs=epochs, seconds_per_epoch=seconds, curve=runner.message_hub.get_info(CURVE))
+    else:
+        load_strictly(runner.model, run.checkpoint, 'teacher.checkpoint')
+        (Path(run.work_dir) / 'last_checkpoint').write_text(run.checkpoint)
+    if run.measure == 'val':
+        result['score'] = _score(runner.val_loop.run(), run.metric)
+    if run.measure == 'test':
+        metrics = runner.test()
+        result['score'] = _score(metrics, run.metric)
+        dataset = runner.test_loop.dataloader.dataset
+        result['classes'] = by_class(metrics, run.per_class, dataset.metainfo.get('classes') or ())
+        model = runner.model
+        if run.teacher is not None:
+            teacher = model.teacher if is_stagewise(cfg) else _teacher_of(run)
+            result['stages'] = compare_features(model, teacher, runner.test_loop.dataloader)
+        student = model.student if is_stagewise(cfg) else model
+        result['parameters'] = sum(parameter.numel() for parameter in student.parameters())
+    cfg.dump(str(Path(run.work_dir) / 'config.py'))
+    MessageHub._instance_dict.pop(cfg.experiment_name, None)  # many runs share a process
+    MMLogger._instance_dict.pop(cfg.experiment_name, None)
+    return result
+
+
+def _teacher_of(run: Run) -> nn.Module:
+    config = str(Path(run.teacher) / 'config.py')
+    return build_teacher(dict(cfg_path=config), last_checkpoint(run.teacher))[0]
+
+
+def _seconds(notes: Sequence[tuple[int, float]], phases: int) -> list[float]:
+    """Seconds of an epoch of each phase: the median, without the run's first one, which starts workers and warms caches."""
+    by_phase: list[list[float]] = [[] for _ in range(phases)]
+    for number, (phase, seconds) in enumerate(notes):
+        if number or len(notes) == 1:
+            by_phase[phase].append(seconds)
+    every = [seconds for values in by_phase for seconds in values]
+    return [statistics.median(values or every) for values in by_phase]
+
+
+def _score(metrics: dict, key: str) -> float:
+    if key not in metrics:
+        raise ConfigError(f'metric: the evaluator gives no {key!r}; it gives {", ".join(sorted(map(str, metrics)))}')
+    return float(metrics[key])
+
+
+def by_class(metrics: dict, key: str | None, classes: Sequence[str]) -> dict[str, float]:
+    """The metric's value for each class, from a list under ``key`` or, where ``key`` has ``{}``, from a key for each class."""
+    if key is None:
+        return {}
+    if '{}' in key:
+        return {name: float(metrics[key.format(name)]) for name in classes if key.format(name) in metrics}
+    if key not in metrics:
+        raise ConfigError(f'per_class: the evaluator gives no {key!r}; it gives {", ".join(sorted(map(str, metrics)))}')
+    return {name: float(value) for name, value in zip(classes, metrics[key], strict=True)}

@@ -1,0 +1,89 @@
+"""How long a run is, and the same run longer or shorter."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import Config
+
+from ..distill.export import is_schedule_hook, is_stagewise
+from ..distill.model_cfg import build_model, resolve_model_cfg
+from ..distill.stages import find_stages
+from ..distill.teacher import without_init
+from ..errors import ConfigError
+
+
+def schedule_hook(cfg: Config) -> dict:
+    """The config of the run's StageScheduleHook."""
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    return next(hook for hook in hooks if is_schedule_hook(hook))
+
+
+def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
+    """Epochs of each phase; one entry for a plain run.
+
+    Args:
+        cfg: Of the run.
+        stages: Names of the student's stages, needed where the schedule has no list of phases.
+
+    Raises:
+        ConfigError: The run counts iterations.
+    """
+    if not cfg.train_cfg.get('by_epoch', True):
+        raise ConfigError(
+            'a comparison counts epochs, but the train loop of a config counts iterations: set by_epoch=True'
+        )
+    if not is_stagewise(cfg):
+        return [cfg.train_cfg.max_epochs]
+    hook = schedule_hook(cfg)
+    transfer, head = ((hook.get(key) or {}).get('epochs') for key in ('transfer', 'head'))
+    phases = hook.get('phases')
+    if phases is None:
+        return [transfer] * len(stages) + [head]
+    lengths = []
+    for phase in phases:
+        train = phase['train']
+        learns = phase.get('task_loss', 'head' in train or 'all' in train)
+        lengths.append(phase.get('epochs') or (head if learns else transfer))
+    return lengths
+
+
+def stretch(epochs: Sequence[int], total: int) -> list[int]:
+    """``epochs`` scaled to sum to ``total``, whole numbers of at least 1: the largest remainders are rounded up.
+
+    Raises:
+        ConfigError: There are more phases than epochs.
+    """
+    if total < len(epochs):
+        raise ConfigError(f'{total} epochs are too few for {len(epochs)} phases, which take at least one each')
+    spare = total - len(epochs)  # beyond the one that each has
+    wishes = [max(total * length / sum(epochs) - 1, 0) for length in epochs]
+    factor = spare / sum(wishes) if sum(wishes) else 0
+    exact = [wish * factor for wish in wishes]
+    result = [int(value) for value in exact]
+    order = sorted(range(len(epochs)), key=lambda i: result[i] - exact[i])
+    for i in order[: spare - sum(result)]:
+        result[i] += 1
+    return [1 + value for value in result]
+
+
+def set_epochs(cfg: Config, epochs: Sequence[int], stages: Sequence[str] | None = None) -> None:
+    """Give the phases of a run these lengths."""
+    if not is_stagewise(cfg):
+        cfg.train_cfg.max_epochs = epochs[0]
+        return
+    hook = schedule_hook(cfg)
+    phases = hook.get('phases')
+    if phases is None:
+        phases = [dict(train=[stage]) for stage in stages] + [dict(train=['head'])]
+    hook['phases'] = [dict(phase, epochs=length) for phase, length in zip(phases, epochs, strict=True)]
+
+
+def stage_names(cfg: Config) -> list[str] | None:
+    """Names of the student's stages where a schedule without a list of phases needs them; None where it does not."""
+    if not is_stagewise(cfg) or schedule_hook(cfg).get('phases') is not None:
+        return None
+    model = cfg.model
+    preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
+    student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)))
+    inputs = torch.zeros(1, *model.get('input_shape', (3, 224, 224)))
+    return [stage.name for stage in find_stages(student, model.get('stages'), inputs)]

@@ -1,0 +1,159 @@
+"""Rows of numbers: of people's reading, as CSV and as JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+from .plan import Plan
+from .statistics import GapClosed, gap_closed, mean_std
+
+COLUMNS = 'arm', 'score', 'gap closed', 'epochs', 'seconds', 'parameters'
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the runs of one arm came to.
+
+    Attributes:
+        name: Of the arm.
+        scores: Points of 100 on the test set, one for each seed.
+        epochs: Of each phase.
+        seconds: Of training, teacher's forward included; None: not told.
+        parameters: Of the model.
+        plain: The plain student that it is compared with.
+        gap: Share of the gap closed; None for the teacher and for a plain student.
+        curves: For each seed [epoch, points] on the validation split.
+        stages: For each stage and measure the mean over seeds.
+        classes: For each class the mean over seeds, in points.
+    """
+
+    name: str
+    scores: tuple[float, ...]
+    epochs: tuple[int, ...]
+    seconds: float | None
+    parameters: int
+    plain: str | None = None
+    gap: GapClosed | None = None
+    curves: tuple = ()
+    stages: dict = field(default_factory=dict)
+    classes: dict = field(default_factory=dict)
+
+    def cells(self) -> list[str]:
+        """The row as text, in the order of :data:`COLUMNS`."""
+        mean, spread = mean_std(self.scores)
+        return [
+            self.name,
+            f'{mean:.2f}' + ('' if spread is None else f' ± {spread:.2f}'),
+            show_gap(self.gap),
+            ' + '.join(map(str, self.epochs)) or '-',
+            '-' if self.seconds is None else f'{self.seconds:.0f}',
+            f'{self.parameters:,}',
+        ]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under one condition: equal epochs, or equal seconds."""
+
+    title: str
+    rows: Sequence[Row]
+    seeds: int
+
+
+def show_gap(gap: GapClosed | None) -> str:
+    """``53 % [12, 90]``, or that none is quoted."""
+    if gap is None:
+        return ''
+    if gap.share is None:
+        return 'not quoted'
+    interval = '' if gap.low is None else f' [{100 * gap.low:.0f}, {100 * gap.high:.0f}]'
+    return f'{100 * gap.share:.0f} %{interval}'
+
+
+def row_of(
+    plan: Plan,
+    name: str,
+    results: Sequence[dict],
+    plain: Sequence[dict] | None = None,
+    teacher: Sequence[dict] = (),
+    seconds: float | None = None,
+    plain_name: str | None = None,
+) -> Row:
+    """The row of an arm, from what :func:`~mmsskd.compare.runs.execute` returned for each seed."""
+
+    def points(runs):
+        return tuple(run['score'] * plan.scale for run in runs)
+
+    compared = plain is not None and name != plain_name
+    return Row(
+        name=name,
+        scores=points(results),
+        epochs=tuple(results[0].get('epochs', ())),
+        seconds=seconds,
+        parameters=results[0]['parameters'],
+        plain=plain_name if compared else None,
+        gap=gap_closed(points(results), points(plain), points(teacher)) if compared else None,
+        curves=tuple([[epoch, value * plan.scale] for epoch, value in run.get('curve', ())] for run in results),
+        stages={
+            stage: {key: mean_std([run['stages'][stage][key] for run in results])[0] for key in values}
+            for stage, values in results[0].get('stages', {}).items()
+        },
+        classes={key: mean_std([run['classes'][key] for run in results])[0] for key in results[0].get('classes', {})},
+    )
+
+
+def to_text(table: Table) -> str:
+    """The table for a terminal."""
+    rows = [COLUMNS, *(row.cells() for row in table.rows)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    lines = ['  '.join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) for row in rows]
+    reasons = sorted({row.gap.reason for row in table.rows if row.gap is not None and row.gap.reason})
+    notes = [f'(no share of the gap is quoted: {reason})' for reason in reasons]
+    return '\n'.join([f'{table.title}, {table.seeds} seeds', *(line.rstrip() for line in lines), *notes])
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """All tables in one, with a column for the condition and one for each seed's score."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    seeds = max(table.seeds for table in tables)
+    writer.writerow(
+        ['table', 'arm', 'mean', 'std', 'gap_closed', 'gap_low', 'gap_high', 'epochs', 'seconds', 'parameters']
+        + [f'run_{i}' for i in range(1, seeds + 1)]
+    )
+    for table in tables:
+        for row in table.rows:
+            gap = row.gap or GapClosed(None)
+            mean, spread = mean_std(row.scores)
+            writer.writerow(
+                [
+                    table.title,
+                    row.name,
+                    mean,
+                    spread,
+                    gap.share,
+                    gap.low,
+                    gap.high,
+                    sum(row.epochs),
+                    row.seconds,
+                    row.parameters,
+                ]
+                + list(row.scores)
+            )
+    return out.getvalue()
+
+
+def to_json(plan: Plan, tables: Sequence[Table], searched: dict) -> str:
+    """Everything that the page shows, for programs."""
+    content = dict(
+        title=plan.title,
+        metric=plan.metric,
+        seeds=plan.seeds,
+        tables=[asdict(table) for table in tables],
+        search={
+            name: [dict(options=options, score=score) for options, score in tries] for name, tries in searched.items()
+        },
+    )
+    return json.dumps(content, indent=1)

@@ -1,0 +1,201 @@
+"""A whole comparison on digits: real runs in worker processes, run twice, with what it writes."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, python
+
+from mmsskd.compare.comparison import Comparison
+from mmsskd.compare.page import build_page
+from mmsskd.compare.plan import read_plan
+from mmsskd.compare.statistics import GapClosed
+from mmsskd.compare.tables import Row, Table, to_text
+from mmsskd.errors import ConfigError
+
+FILE = """
+title = 'Digits, small'
+metric = 'accuracy/top1'
+per_class = 'single-label/recall_classwise'
+teacher = dict(config='{plain}/digits_r14x2.py', options={{'train_cfg.max_epochs': 3}})
+arms = {{
+    'plain student': dict(config='{plain}/digits_r8.py', tries=[{{}}, {{'optim_wrapper.optimizer.lr': 1e-6}}]),
+    'stage by stage': dict(
+        config='{sskd}/digits_r14x2_r8.py', tries=[{{}}, {{'default_hooks.stage_schedule.head.epochs': 6}}]
+    ),
+}}
+plain = 'plain student'
+epochs = 5
+equal_seconds = 'plain student'
+seeds = [0, 1]
+options = {{
+    'train_dataloader.dataset.indices': 200,
+    'val_dataloader.dataset.indices': 100,
+    'test_evaluator': [
+        dict(type='Accuracy', topk=(1,)),
+        dict(type='SingleLabelMetric', items=('recall',), average=None),
+    ],
+}}
+"""
+
+
+@pytest.fixture(scope='module')
+def compared(tmp_path_factory):
+    """Work dir and output of tools/compare.py."""
+    folder = tmp_path_factory.mktemp('compare')
+    text = FILE.format(plain=ROOT / 'configs/plain', sskd=ROOT / 'configs/sskd')
+    (folder / 'small.py').write_text(text)
+    done = call(folder, '--jobs', '2')
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def call(folder: Path, *args):
+    return python(ROOT / 'tools/compare.py', 'small.py', '--work-dir', 'out', *args, cwd=folder, timeout=600)
+
+
+def results(folder: Path) -> list[dict]:
+    with open(folder / 'out/results.csv', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_arm_is_in_both_tables_with_what_its_runs_gave(compared):
+    folder, out = compared
+    rows = results(folder)
+    assert [row['arm'] for row in rows] == ['teacher', 'plain student', 'stage by stage'] * 2
+    assert rows[0]['table'] == 'equal epochs' and rows[3]['table'].startswith('equal seconds')
+    assert rows[1]['epochs'] == rows[2]['epochs'] == '5'
+    for row, name in ((rows[1], 'plain_student'), (rows[2], 'stage_by_stage')):
+        runs = [json.loads((folder / f'out/equal_epochs/{name}/seed_{s}/result.json').read_text()) for s in (0, 1)]
+        assert [float(row['run_1']), float(row['run_2'])] == [run['score'] for run in runs]
+        assert float(row['mean']) == pytest.approx(sum(run['score'] for run in runs) / 2)
+        assert float(row['seconds']) == pytest.approx(
+            sum(n * s for n, s in zip(runs[0]['epochs'], runs[0]['seconds_per_epoch']))
+        )
+        assert f'{float(row["mean"]):.2f}' in out
+        assert len(runs[0]['classes']) == 10 and set(runs[0]['stages']) == {'layer1', 'layer2', 'layer3'}
+        assert [epoch for epoch, _ in runs[0]['curve']][-1] == 5
+    assert 'relative_error' in runs[0]['stages']['layer1']  # of the arm that mimics
+    own = json.loads((folder / 'out/equal_epochs/plain_student/seed_0/result.json').read_text())
+    assert set(own['stages']['layer1']) == {'cka'}
+
+
+def test_equal_seconds_gives_each_arm_the_epochs_that_fit(compared):
+    rows = results(compared[0])
+    budget = float(rows[1]['seconds'])
+    each = float(rows[2]['seconds']) / 5
+    assert int(rows[4]['epochs']) == 5 and abs(int(rows[5]['epochs']) - budget / each) <= 1
+
+
+def test_the_search_is_on_the_validation_split_and_told(compared):
+    folder, _ = compared
+    found = json.loads((folder / 'out/results.json').read_text())['search']
+    assert {name: len(tries) for name, tries in found.items()} == {'plain student': 2, 'stage by stage': 2}
+    best = max(found['plain student'], key=lambda item: item['score'])
+    assert best['options'] == {}  # a learning rate of 1e-6 learns nothing
+    run = json.loads((folder / 'out/search/try_1/plain_student/seed_100/result.json').read_text())
+    assert run['score'] == best['score'] and 'classes' not in run
+    assert run['score'] == run['curve'][-1][1]  # of the validation split
+    page = (folder / 'out/index.html').read_text()
+    assert '2 tried for each arm' in page and 'never on the test set' in page
+
+
+def test_the_page_needs_nothing_else_and_says_why_there_is_no_gap(compared):
+    page = (compared[0] / 'out/index.html').read_text()
+    assert page.count('<svg') >= 5 and not re.search(r'(src|href)="(?!#|data:)', page)
+    gaps = {row['gap_closed'] for row in results(compared[0])}
+    assert ('less than 3' in page or 'standard error' in page) == (gaps == {''})
+
+
+def test_again_runs_nothing_and_a_changed_arm_runs_alone(compared):
+    folder, _ = compared
+    before = {path: path.stat().st_mtime_ns for path in (folder / 'out').rglob('result.json')}
+    again = call(folder)
+    assert again.returncode == 0 and ' 1/' not in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in (folder / 'out').rglob('result.json')} == before
+    text = (folder / 'small.py').read_text()
+    try:
+        arm = "'stage by stage': dict(\n        options={'default_hooks.stage_schedule.transfer.epochs': 1},"
+        (folder / 'small.py').write_text(
+            text.replace("'stage by stage': dict(", arm).replace('tries=[{}, ', 'tries=[{}, ')
+        )
+        changed = call(folder)
+        assert changed.returncode == 0, changed.stderr
+        redone = {p for p in before if p.stat().st_mtime_ns != before[p]}
+        assert redone and {p.parts[-3] for p in redone} == {'stage_by_stage'}
+    finally:
+        (folder / 'small.py').write_text(text)
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(compared):
+    """Everything but the last checkpoint of a run is taken away; it ends with the score of the uninterrupted run."""
+    folder, _ = compared
+    plan = read_plan(str(folder / 'small.py'))
+    file = folder / 'out/equal_epochs/plain_student/seed_1/result.json'
+    whole = json.loads(file.read_text())
+    file.unlink()
+    marker = file.parent / 'last_checkpoint'
+    assert re.search(r'epoch_\d\.pth', marker.read_text())
+    Comparison(plan, folder / 'out', say=lambda line: None)  # building it checks, and runs nothing
+    done = call(folder)
+    assert done.returncode == 0 and 'plain student, seed 1' in done.stdout
+    again = json.loads(file.read_text())
+    assert again['score'] == whole['score'] and again['fingerprint'] == whole['fingerprint']
+
+
+def test_a_slip_shows_before_anything_is_trained(tmp_path):
+    text = FILE.format(plain=ROOT / 'configs/plain', sskd=ROOT / 'configs/sskd')
+    (tmp_path / 'small.py').write_text(text.replace('epochs = 5', 'epochs = 3'))
+    done = call(tmp_path)
+    assert done.returncode == 1 and 'too few for 4 phases' in done.stderr and not (tmp_path / 'out').exists()
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path):
+    text = FILE.format(plain=ROOT / 'configs/plain', sskd=ROOT / 'configs/sskd').replace(
+        'seeds = [0, 1]', 'seeds = [0]'
+    )
+    text = re.sub(r', tries=\[.*\]\),', '),', text).replace('\n        config=', 'config=')
+    text = re.sub(r', tries=\[.*\]\n', '\n', text)
+    (tmp_path / 'small.py').write_text(text.replace('accuracy/top1', 'accuracy/top5'))
+    done = call(tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert "gives no 'accuracy/top5'" in done.stderr and 'accuracy/top1' in done.stderr and 'run.log' in done.stderr
+
+
+def test_text_of_a_table():
+    rows = [
+        Row(name='teacher', scores=(90.0, 92.0), epochs=(30,), seconds=None, parameters=1000),
+        Row(
+            name='a',
+            scores=(80.0, 82.0),
+            epochs=(2, 3),
+            seconds=12.3,
+            parameters=10,
+            plain='p',
+            gap=GapClosed(0.5, 0.25, 1.0),
+        ),
+        Row(
+            name='b',
+            scores=(80.0, 82.0),
+            epochs=(5,),
+            seconds=1.0,
+            parameters=10,
+            plain='p',
+            gap=GapClosed(None, reason='why'),
+        ),
+    ]
+    text = to_text(Table('equal epochs', rows, 2))
+    assert '91.00 ± 1.41' in text and '50 % [25, 100]' in text and '2 + 3' in text
+    assert 'not quoted' in text and text.endswith('(no share of the gap is quoted: why)')
+
+
+def test_a_page_without_curves_or_stages(tmp_path, compared):
+    """A teacher from a checkpoint has no curve, a detector may have no classes."""
+    plan = read_plan(str(compared[0] / 'small.py'))
+    rows = [Row(name=n, scores=(80.0,), epochs=(5,), seconds=1.0, parameters=10) for n in ('teacher', 'plain student')]
+    build_page(plan, [Table('equal epochs', rows, 1)], {}, 'python x').write(tmp_path / 'page.html')
+    assert 'No setting was searched' in (tmp_path / 'page.html').read_text()
+    with pytest.raises(ConfigError):
+        read_plan(str(tmp_path / 'page.html'))

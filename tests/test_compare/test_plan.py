@@ -1,0 +1,107 @@
+"""The file that says what is compared: what it may hold, and what is said of what it may not."""
+
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+from mmengine.config import Config
+
+from mmsskd.compare.plan import parse_plan, read_plan
+from mmsskd.compare.schedule import phase_epochs, set_epochs, stage_names, stretch
+from mmsskd.errors import ConfigError
+
+CONFIGS = ROOT / 'configs/plain'
+
+
+def plan(**changes) -> dict:
+    arms = dict(plain='digits_r8.py', kd=dict(config='digits_r8.py', options={'a.b': 1}))
+    cfg = dict(metric='accuracy/top1', teacher='digits_r14x2.py', arms=arms, plain='plain', epochs=10)
+    return {key: value for key, value in {**cfg, **changes}.items() if value is not None}
+
+
+def parse(**changes):
+    return parse_plan(plan(**changes), CONFIGS, 'FILE')
+
+
+def test_defaults():
+    found = parse()
+    assert [arm.name for arm in found.arms] == ['plain', 'kd'] and found.seeds == (0, 1, 2) and found.title == 'FILE'
+    assert found.arm('kd').options == {'a.b': 1} and found.arm('kd').plain == 'plain'
+    assert Path(found.teacher) == CONFIGS / 'digits_r14x2.py'
+    assert found.tries == 1
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(metrik='x'), ["unknown key 'metrik'", 'metric']),
+        (dict(metric=None), ["'metric' is missing"]),
+        (dict(epochs=0), ['epochs must be a whole number of at least 1', '0']),
+        (dict(epochs='20'), ["found '20'"]),
+        (dict(teacher='digits_r14.py'), ["no config 'digits_r14.py'", 'digits_r14x2.py']),
+        (dict(teacher=dict(config='digits_r14x2.py', weights='x')), ["unknown key 'weights'", 'checkpoint']),
+        (dict(arms={}), ['arms must be a dict']),
+        (dict(arms=dict(plain=dict(option={}))), ["unknown key 'option'", 'options']),
+        (dict(plain='plane'), ["no arm 'plane'", 'plain']),
+        (dict(equal_seconds='kt'), ['equal_seconds', "none 'kt'", 'kd']),
+        (dict(seeds=[0, 0]), ['seeds must be a list of different whole numbers']),
+        (dict(seeds=[0.5]), ['0.5']),
+        (
+            dict(arms=dict(plain=dict(config='digits_r8.py', tries=[{}, {}]), kd='digits_r8.py')),
+            ['as many tries as every other', 'plain: 2', 'kd: 0'],
+        ),
+        (dict(arms=dict(plain=dict(config='digits_r8.py', tries=[1]))), ['tries must be a list of dicts']),
+    ],
+)
+def test_mistakes_are_named(changes, words):
+    with pytest.raises(ConfigError) as error:
+        parse(**changes)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    (tmp_path / 'mine.py').write_text('metric = (')
+    with pytest.raises(ConfigError, match=r'cannot read .*mine\.py'):
+        read_plan(str(tmp_path / 'mine.py'))
+    with pytest.raises(ConfigError, match=r'no file .*mined\.py.*mine\.py'):
+        read_plan(str(tmp_path / 'mined.py'))
+
+
+@pytest.mark.parametrize(
+    ('epochs', 'total', 'expected'),
+    [
+        ([6, 6, 6, 2], 20, [6, 6, 6, 2]),
+        ([6, 6, 6, 2], 40, [12, 12, 12, 4]),
+        ([6, 6, 6, 2], 10, [3, 3, 3, 1]),
+        ([1, 1, 98], 4, [1, 1, 2]),
+        ([5], 3, [3]),
+        ([1, 2], 2, [1, 1]),
+    ],
+)
+def test_phases_keep_their_shares(epochs, total, expected):
+    assert stretch(epochs, total) == expected
+
+
+def test_phases_are_never_left_out():
+    for total in range(4, 60):
+        lengths = stretch([30, 1, 5, 9], total)
+        assert sum(lengths) == total and min(lengths) >= 1
+    with pytest.raises(ConfigError, match='3 epochs are too few for 4 phases'):
+        stretch([30, 1, 5, 9], 3)
+
+
+def test_lengths_of_a_schedule_with_and_without_a_list():
+    cfg = Config.fromfile(ROOT / 'configs/sskd/digits_r14x2_r8.py')
+    names = stage_names(cfg)
+    assert names == ['layer1', 'layer2', 'layer3'] and phase_epochs(cfg, names) == [12, 12, 12, 12]
+    set_epochs(cfg, [1, 2, 3, 4], names)
+    assert stage_names(cfg) is None and phase_epochs(cfg) == [1, 2, 3, 4]
+    cfg.default_hooks.stage_schedule.phases = [dict(train='stages'), dict(train='all', epochs=5)]
+    assert phase_epochs(cfg) == [12, 5]
+    plain = Config.fromfile(ROOT / 'configs/plain/digits_r8.py')
+    set_epochs(plain, [7])
+    assert phase_epochs(plain) == [7]
+    plain.train_cfg = dict(by_epoch=False, max_iters=5)
+    with pytest.raises(ConfigError, match='counts iterations'):
+        phase_epochs(plain)

@@ -1,0 +1,48 @@
+#!/usr/bin/env python
+"""Compare ways of training one student: plain, KD, FitNets, stage by stage, ... at equal epochs and at equal seconds.
+
+FILE names teacher, arms, epochs and seeds; configs/compare/ holds ours. Run it again after an interruption, and it goes on. Writes
+results.csv, results.json and the page index.html into the work dir."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.compare.comparison import Comparison
+from mmsskd.compare.page import build_page
+from mmsskd.compare.plan import read_plan
+from mmsskd.compare.tables import to_csv, to_json, to_text
+from mmsskd.utils.cli import plain_errors
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('file', help='what is compared')
+    parser.add_argument('--work-dir', help='where everything goes; default work_dirs/compare/<name of the file>')
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='runs at a time (seconds are then measured apart); default 1'
+    )
+    args = parser.parse_args()
+    plan = read_plan(args.file)
+    out = Path(args.work_dir or Path('work_dirs', 'compare', Path(args.file).stem))
+    comparison = Comparison(plan, out, max(args.jobs, 1), say=lambda line: print(line, flush=True))
+    tables = comparison.run()
+    write(out / 'results.csv', to_csv(tables))
+    write(out / 'results.json', to_json(plan, tables, comparison.searched))
+    build_page(plan, tables, comparison.searched, f'python {" ".join(sys.argv)}').write(out / 'index.html')
+    for table in tables:
+        print(f'\n{to_text(table)}')
+    print(f'\n{out}/index.html, results.csv, results.json')
+
+
+def write(path: Path, text: str) -> None:
+    part = path.with_name(f'{path.name}.part')
+    part.write_text(text, encoding='utf-8')
+    os.replace(part, path)
+
+
+if __name__ == '__main__':
+    with plain_errors():
+        main()
