@@ -5,7 +5,12 @@ default_hooks = dict(
     stage_schedule=dict(
         phases=[
             dict(train='all', task_loss=True, logits=True, task_weight=0.1, epochs=15),
-            dict(name='fine_tune', train='all', epochs=5, optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9))),
+            dict(
+                name='fine_tune',
+                train='all',
+                epochs=5,
+                optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.02, momentum=0.9)),
+            ),
         ]
     )
 )

@@ -16,6 +16,7 @@ from .host import host_trains
 from .logits import find_logits
 from .losses import phase_losses
 from .model_cfg import build_model, load_strictly, resolve_model_cfg
+from .shared_weights import check_shared_weights, copy_shared_weights
 from .pairing import pair_stages
 from .phases import HEAD, Phase
 from .stages import taps_of
@@ -43,6 +44,9 @@ class StagewiseDistiller(BaseModel):
         teacher_checkpoint: File or URL, loaded strictly.
         student_checkpoint: File or URL from which the student starts, loaded strictly. To start from backbone weights alone,
             use the backbone's ``init_cfg`` as in any OpenMMLab config.
+        student_from_teacher: The student starts from those of the teacher's weights that have the name and shape of one of its
+            own: of the same widths with fewer blocks, the first blocks of each stage (as DistilBERT,
+            https://arxiv.org/abs/1910.01108, section 3, which takes every other layer).
         stages: Module paths in execution order; ``layer1`` means ``backbone.layer1``, ``neck`` makes the neck a stage. None:
             the backbone's resolution stages.
         teacher_stages: The same for the teacher, where its names differ. None: ``stages``.
@@ -67,6 +71,7 @@ class StagewiseDistiller(BaseModel):
         student: str | dict,
         teacher_checkpoint: str | None = None,
         student_checkpoint: str | None = None,
+        student_from_teacher: bool = False,
         stages: Sequence[str] | None = None,
         teacher_stages: Sequence[str] | None = None,
         mimic_loss: dict | None = None,
@@ -85,7 +90,10 @@ class StagewiseDistiller(BaseModel):
         super().__init__(data_preprocessor=student_model.data_preprocessor, init_cfg=init_cfg)
         teacher_model, teacher_cfg = build_teacher(teacher, teacher_checkpoint)
         check_same_normalisation(teacher_cfg, student_model, teacher_model)
-        for key, value in (('adapter_norm', adapter_norm), ('pre_activation', pre_activation)):
+        flags = dict(
+            adapter_norm=adapter_norm, pre_activation=pre_activation, student_from_teacher=student_from_teacher
+        )
+        for key, value in flags.items():
             if not isinstance(value, bool):
                 raise ConfigError(f'model.{key} must be True or False, found {value!r}')
         self._frozen_modules: list[nn.Module] = []
@@ -93,6 +101,9 @@ class StagewiseDistiller(BaseModel):
         self._training_modules: list[str] = []
         self.student = student_model
         self.student_checkpoint = student_checkpoint
+        self.student_from_teacher = student_from_teacher
+        if student_from_teacher:
+            check_shared_weights(student_model, teacher_model, student_checkpoint)
         self.__dict__['teacher'] = teacher_model  # past nn.Module's registration
         self.resize = resize
         self.stages, self.teacher_stages, adapters = pair_stages(
@@ -243,8 +254,10 @@ class StagewiseDistiller(BaseModel):
     # -- weights -----------------------------------------------------------------------------------------------------
 
     def init_weights(self) -> None:
-        """Initialise the student, never the teacher; then load ``student_checkpoint`` where there is one."""
+        """Initialise the student, never the teacher; then give it the weights that it is to start from."""
         super().init_weights()
+        if self.student_from_teacher:
+            copy_shared_weights(self.student, self.teacher)
         if self.student_checkpoint:
             load_strictly(self.student, self.student_checkpoint, 'model.student_checkpoint')
 
