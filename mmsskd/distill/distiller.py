@@ -16,9 +16,9 @@ from .host import host_trains
 from .logits import find_logits
 from .losses import phase_losses
 from .model_cfg import build_model, load_strictly, resolve_model_cfg
-from .shared_weights import check_shared_weights, copy_shared_weights
 from .pairing import pair_stages
 from .phases import HEAD, Phase
+from .shared_weights import check_shared_weights, copy_shared_weights
 from .stages import taps_of
 from .state_names import add_student_prefix, strip_student_prefix
 from .tap import features_at
