@@ -12,13 +12,15 @@ from helpers import ROOT, is_detection, is_face, train
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, MODELS
 
+from mmsskd.compare.schedule import phase_epochs, set_epochs, stage_names
 from mmsskd.distill.export import plain_config
 from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
 from mmsskd.distill.teacher import without_init
 
 ALL = sorted((ROOT / 'configs/sskd').glob('*.py'))
 # detectors and faces have tests of their own of the same things: test_detection/test_pairs.py, test_face/test_face_configs.py
-SSKD = [path for path in ALL if not is_detection(path) and not is_face(path)]
+BASELINES = sorted((ROOT / 'configs/baselines').glob('*.py'))
+SSKD = [path for path in [*ALL, *BASELINES] if not is_detection(path) and not is_face(path)]
 PLAIN = [path for path in sorted((ROOT / 'configs/plain').glob('*.py')) if not is_detection(path) and not is_face(path)]
 
 
@@ -48,6 +50,7 @@ def inherited(path: Path, folder: Path) -> Config:
 def shrink(cfg: Config, folder: Path) -> Config:
     """The config with data for two iterations and phases of one epoch; all else as it stands."""
     shape = {'CIFAR100': (32, 32, 3), 'FashionMNIST': (28, 28), 'mmsskd.Digits': (8, 8), 'ImageNet': (256, 256, 3)}
+    shape['mmsskd.IdxImages'] = (28, 28)
     head = cfg.default_hooks.get('stage_schedule', {}).get('head', {})
     loaders = [cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader]
     for loader in [*loaders, *([head.train_dataloader] if 'train_dataloader' in head else [])]:
@@ -69,18 +72,10 @@ def test_stage_by_stage_config(path, tmp_path):
     torch.save(teacher.state_dict(), tmp_path / 'teacher.pth')
     planned = cfg.train_cfg.max_epochs
     cfg.model.teacher_checkpoint = str(tmp_path / 'teacher.pth')
-    schedule = cfg.default_hooks.stage_schedule
-    total = sum(phase.epochs for phase in schedule.phases) if 'phases' in schedule else None
-    schedule.head.epochs, full_head = 1, schedule.head.epochs
-    schedule.transfer.epochs, full_transfer = 1, schedule.transfer.epochs
-    for phase in schedule.get('phases', []):
-        phase.epochs = 1
-    runner = train(cfg)
-    stages = len(runner.model.stages)
-    assert (total or stages * full_transfer + full_head) == planned, (
-        'the phases must fill as many epochs as plain training'
-    )
-    assert runner.iter == 2 * (len(schedule.get('phases', [])) or stages + 1)
+    lengths = phase_epochs(cfg, stage_names(cfg))
+    assert sum(lengths) == planned, 'the phases must fill as many epochs as plain training'
+    set_epochs(cfg, [1] * len(lengths), stage_names(cfg))
+    assert train(cfg).iter == 2 * len(lengths)
     assert (tmp_path / 'work/student.pth').is_file()
 
 

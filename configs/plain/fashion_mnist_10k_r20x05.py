@@ -1,11 +1,5 @@
-# ResNet-20 of half width on 10,000 images of Fashion-MNIST, trained plainly.
-_base_ = [
-    '../_base_/models/cifar_resnet.py',
-    '../_base_/datasets/fashion_mnist_10k.py',
-    '../_base_/schedules/fashion_mnist_10k_20e.py',
-    '../_base_/default_runtime.py',
-]
+# ResNet-20 of half width on 10,000 images of Fashion-MNIST, trained plainly: the teacher.
+_base_ = './fashion_mnist_10k_r14x05.py'
 
-model = dict(
-    backbone=dict(depth=20, width=0.5, stem_channels=8, in_channels=1), head=dict(num_classes=10, in_channels=32)
-)
+model = dict(backbone=dict(depth=20))
+train_cfg = dict(max_epochs=20, val_interval=5)

@@ -97,7 +97,8 @@ def read_plan(path: str) -> Plan:
 
 
 def parse_plan(cfg: Mapping, folder: Path, where: str) -> Plan:
-    """Check the contents of such a file; see :func:`read_plan`."""
+    """Check the contents of such a file; see :func:`read_plan`. Names that begin with ``_`` are the file's own."""
+    cfg = {key: value for key, value in cfg.items() if not key.startswith('_')}
     _known(cfg, KEYS, where)
     for key in ('metric', 'teacher', 'arms', 'plain', 'epochs'):
         if key not in cfg:

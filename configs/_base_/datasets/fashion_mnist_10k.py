@@ -1,4 +1,4 @@
-# Fashion-MNIST with its first 10,000 images for training, the last 10,000 of the training set for choosing settings, and its test
+# Fashion-MNIST with its first 10,000 images for training, the last 5,000 of the training set for choosing settings, and its test
 # set. The idx files, packed or not: Debian's package dataset-fashion-mnist puts them where this looks; FASHION_MNIST=... names
 # another folder.
 data_preprocessor = dict(num_classes=10, mean=[72.94], std=[90.02])
@@ -18,7 +18,7 @@ data = dict(
 )
 files = dict(images='train-images-idx3-ubyte', labels='train-labels-idx1-ubyte')
 train_dataloader = dict(
-    batch_size=128,
+    batch_size=32,
     num_workers=0,
     dataset=dict(**data, **files, indices=10000, pipeline=train_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True),
@@ -26,7 +26,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=500,
     num_workers=0,
-    dataset=dict(**data, **files, indices=-10000, pipeline=test_pipeline, test_mode=True),
+    dataset=dict(**data, **files, indices=-5000, pipeline=test_pipeline, test_mode=True),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 test_dataloader = dict(

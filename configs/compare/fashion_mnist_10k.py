@@ -1,0 +1,33 @@
+# ResNet-20 teaches ResNet-14 of the same widths on 10,000 images of Fashion-MNIST: every way of docs/results.md, at a quarter of
+# the teacher's epochs. Needs Debian's package dataset-fashion-mnist.
+title = 'Fashion-MNIST, 10,000 images: ResNet-20 to ResNet-14 of the same widths'
+metric = 'accuracy/top1'
+per_class = 'single-label/recall_classwise'
+teacher = '../plain/fashion_mnist_10k_r20x05.py'
+
+# learning rates of what learns the task, and of transfer phases
+_task = [{'optim_wrapper.optimizer.lr': lr} for lr in (0.1, 0.05, 0.02)]
+_transfer = [
+    {'default_hooks.stage_schedule.transfer': dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))}
+    for lr in (0.01, 0.005, 0.02)
+]
+arms = {
+    'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', tries=_task),
+    'plain, from the teacher’s weights': dict(config='../baselines/fashion_mnist_10k_from_teacher.py', tries=_task),
+    'Hinton KD': dict(config='../baselines/fashion_mnist_10k_kd.py', tries=_task),
+    'Hinton KD, from the teacher’s weights': dict(
+        config='../baselines/fashion_mnist_10k_kd.py', options={'model.student_from_teacher': True}, tries=_task
+    ),
+    'FitNets': dict(config='../baselines/fashion_mnist_10k_fitnets.py', tries=_task),
+    'all stages jointly': dict(config='../baselines/fashion_mnist_10k_joint.py', tries=_task),
+    'SSKD, literal': dict(config='../baselines/fashion_mnist_10k_sskd_literal.py', tries=_transfer),
+    'SSKD, literal, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_sskd_literal_ft.py', tries=_transfer),
+    'earlier stages kept': dict(config='../baselines/fashion_mnist_10k_sskd_kept.py', tries=_transfer),
+    'all at once, then the last': dict(config='../baselines/fashion_mnist_10k_sskd_all_at_once.py', tries=_transfer),
+    'recommended': dict(config='../sskd/fashion_mnist_10k_r20_r14.py', tries=_transfer),
+}
+plain = 'plain student'
+epochs = 5
+equal_seconds = 'recommended'
+seeds = [0, 1, 2]
+val_interval = 5

@@ -1,0 +1,58 @@
+# The pair of fashion_mnist_10k.py where only the first 100 or 1,000 of the 10,000 images have labels. The teacher has learnt from
+# all of them. An epoch takes as many iterations for every arm: few labelled images are repeated.
+title = 'Fashion-MNIST, 10,000 images of which 100 or 1,000 have labels: ResNet-20 to ResNet-14 of the same widths'
+metric = 'accuracy/top1'
+per_class = 'single-label/recall_classwise'
+teacher = '../plain/fashion_mnist_10k_r20x05.py'
+
+_pipeline = [
+    dict(type='mmpretrain.RandomCrop', crop_size=28, padding=2),
+    dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='mmpretrain.PackInputs'),
+]
+_labelled = {
+    count: dict(
+        batch_size=32,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        dataset=dict(
+            _delete_=True,
+            type='RepeatDataset',
+            times=10000 // count,
+            dataset=dict(
+                type='mmsskd.IdxImages',
+                data_root='{{$FASHION_MNIST:/usr/share/datasets/fashion-mnist}}',
+                images='train-images-idx3-ubyte',
+                labels='train-labels-idx1-ubyte',
+                indices=count,
+                pipeline=_pipeline,
+            ),
+        ),
+    )
+    for count in (100, 1000)
+}
+_run = {count: {'train_dataloader': _labelled[count]} for count in (100, 1000)}
+_head = {count: {'default_hooks.stage_schedule.head': dict(train_dataloader=_labelled[count])} for count in (100, 1000)}
+arms = {
+    f'{name}, {count} labels': dict(config=config, options={**where[count], **options}, plain=f'plain student, {count} labels')
+    for count in (100, 1000)
+    for name, config, where, options in (
+        ('plain student', '../plain/fashion_mnist_10k_r14x05.py', _run, {'optim_wrapper.optimizer.lr': 0.05}),
+        ('Hinton KD', '../baselines/fashion_mnist_10k_kd.py', _run, {'optim_wrapper.optimizer.lr': 0.05}),
+        ('Hinton KD, all images', '../baselines/fashion_mnist_10k_kd_unlabelled.py', _head, {}),
+        (
+            'Hinton KD, all images, teacher’s weights',
+            '../baselines/fashion_mnist_10k_kd_unlabelled.py',
+            _head,
+            {'model.student_from_teacher': True},
+        ),
+        ('backbone stage by stage, head from labels', '../baselines/fashion_mnist_10k_sskd_head.py', _head, {}),
+    )
+}
+arms['recommended, no labels'] = dict(
+    config='../sskd/fashion_mnist_10k_r20_r14.py', plain='plain student, 100 labels'
+)
+plain = 'plain student, 100 labels'
+epochs = 5
+seeds = [0, 1, 2]
+val_interval = 5
