@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..distill.export import is_stagewise
-from ..distill.model_cfg import load_strictly
+from ..distill.model_cfg import load_strictly, resolve_model_cfg
 from ..distill.teacher import build_teacher
 from ..errors import ConfigError
 from .clock import CURVE, SECONDS, ComparisonClock
@@ -70,8 +70,11 @@ class Run:
         return result if result['fingerprint'] == self.fingerprint() else None
 
     def fingerprint(self) -> str:
-        """Changes with all that the result depends on: the config's text, its changes, the teacher."""
-        text = Config.fromfile(self.config).pretty_text
+        """Changes with all that the result depends on: the config's text, the student's that it names, its changes, the teacher."""
+        cfg = Config.fromfile(self.config)
+        text = cfg.pretty_text
+        if is_stagewise(cfg):
+            text += repr(resolve_model_cfg(cfg.model.student, 'student'))
         teacher = ''
         if self.teacher is not None and (Path(self.teacher) / 'result.json').is_file():
             teacher = json.loads((Path(self.teacher) / 'result.json').read_text())['fingerprint']
