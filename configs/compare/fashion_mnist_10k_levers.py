@@ -1,0 +1,90 @@
+# What each setting of the recommended recipe is worth: the recipe of ../sskd/fashion_mnist_10k_r20_r14.py with one thing changed.
+title = 'Fashion-MNIST, 10,000 images: one change of the recommended recipe at a time'
+metric = 'accuracy/top1'
+teacher = '../plain/fashion_mnist_10k_r20x05.py'
+
+_hook = 'default_hooks.stage_schedule'
+_adam = dict(optimizer=dict(type='Adam', lr=0.01))
+
+
+def _phases(**every):
+    return [
+        dict(train='layer1', epochs=1, **every),
+        dict(train=['layer1', 'layer2'], mimic='layer2', epochs=1, **every),
+        dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=3, **every),
+    ]
+
+
+_changes = {
+    'recommended': {},
+    'from scratch instead of the teacher’s weights': {'model.student_from_teacher': False},
+    'earlier stages frozen': {
+        f'{_hook}.phases': [
+            dict(train='layer1', epochs=1),
+            dict(train='layer2', epochs=1),
+            dict(train='layer3', head_from_teacher=True, epochs=3),
+        ]
+    },
+    'earlier mimic losses kept': {
+        f'{_hook}.phases': [
+            dict(train='layer1', epochs=1),
+            dict(train=['layer1', 'layer2'], epochs=1),
+            dict(train='stages', head_from_teacher=True, epochs=3),
+        ]
+    },
+    'last stage only': {
+        f'{_hook}.phases': [dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=5)]
+    },
+    'all stages at once by their own losses': {
+        f'{_hook}.phases': [dict(train='stages', head_from_teacher=True, epochs=5)]
+    },
+    'all at once behind the teacher’s stages, then the last': {
+        f'{_hook}.phases': [
+            dict(train='stages', prefix='teacher', epochs=2),
+            dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=3),
+        ]
+    },
+    'all at once behind the teacher’s stages, nothing else': {
+        f'{_hook}.phases': [dict(train='stages', prefix='teacher', head_from_teacher=True, epochs=5)]
+    },
+    'raw mean-squared error': {'model.mimic_loss': dict(type='mmsskd.FeatureMimicLoss', normalize='none')},
+    'each channel alike': {'model.mimic_loss': dict(type='mmsskd.FeatureMimicLoss', normalize='channel')},
+    'before the activation': {'model.pre_activation': True},
+    'SGD 0.1 instead of Adam 0.01': {
+        f'{_hook}.transfer': dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)))
+    },
+    'batch 128 instead of 32': {'train_dataloader.batch_size': 128},
+    'best of each stage': {f'{_hook}.phases': _phases(reload_best=True)},
+    'BN statistics anew, 100 batches': {f'{_hook}.phases': _phases(recalibrate_bn=100)},
+    'random erasing': {
+        'train_dataloader.dataset.pipeline': [
+            dict(type='mmpretrain.RandomCrop', crop_size=28, padding=2),
+            dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
+            dict(type='mmpretrain.RandomErasing', erase_prob=0.5, max_area_ratio=0.25, fill_color=[73], fill_std=None),
+            dict(type='mmpretrain.PackInputs'),
+        ]
+    },
+    'one epoch of labels at the end': {
+        f'{_hook}.phases': [
+            *_phases()[:2],
+            dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=2),
+            dict(train='all', epochs=1),
+        ],
+        'optim_wrapper.optimizer.lr': 0.01,
+    },
+    'the head from labels': {
+        f'{_hook}.phases': [
+            *_phases()[:2],
+            dict(train='stages', mimic='layer3', epochs=2),
+            dict(train='head', epochs=1),
+        ]
+    },
+}
+arms = {
+    'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', options={'optim_wrapper.optimizer.lr': 0.05}),
+    **{name: dict(config='../sskd/fashion_mnist_10k_r20_r14.py', options=options) for name, options in _changes.items()},
+}
+plain = 'plain student'
+epochs = 5
+seeds = [0, 1, 2]
+val_interval = 1  # what is best of a stage is looked for at each epoch
