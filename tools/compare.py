@@ -2,7 +2,7 @@
 """Compare ways of training one student: plain, KD, FitNets, stage by stage, ... at equal epochs and at equal seconds.
 
 FILE names teacher, arms, epochs and seeds; configs/compare/ holds ours. Run it again after an interruption, and it goes on. Writes
-results.csv, results.json and the page index.html into the work dir."""
+results.csv, results.json, results.md and the page index.html into the work dir."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolve
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
 from mmsskd.compare.plan import read_plan
-from mmsskd.compare.tables import to_csv, to_json, to_text
+from mmsskd.compare.tables import to_csv, to_json, to_markdown, to_text
 from mmsskd.utils.cli import plain_errors
 
 
@@ -30,11 +30,12 @@ def main():
     comparison = Comparison(plan, out, max(args.jobs, 1), say=lambda line: print(line, flush=True))
     tables = comparison.run()
     write(out / 'results.csv', to_csv(tables))
+    write(out / 'results.md', to_markdown(tables))
     write(out / 'results.json', to_json(plan, tables, comparison.searched))
     build_page(plan, tables, comparison.searched, f'python {" ".join(sys.argv)}').write(out / 'index.html')
     for table in tables:
         print(f'\n{to_text(table)}')
-    print(f'\n{out}/index.html, results.csv, results.json')
+    print(f'\n{out}/index.html, results.md, results.csv, results.json')
 
 
 def write(path: Path, text: str) -> None:

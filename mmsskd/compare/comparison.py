@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -212,8 +213,15 @@ def _workers(count: int, jobs: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)  # killed, it could not stop its workers, and the next call would train beside them
+
+
 def _start_worker(counter, jobs: int) -> None:
-    """In each worker: its share of the cores, its GPU, and the registries."""
+    """In each worker: its share of the cores, its GPU, and the registries. A worker ends with the process that started it."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     with counter.get_lock():
         number, counter.value = counter.value, counter.value + 1
     gpus = torch.cuda.device_count()

@@ -114,6 +114,17 @@ def to_text(table: Table) -> str:
     return '\n'.join([f'{table.title}, {table.seeds} seeds', *(line.rstrip() for line in lines), *notes])
 
 
+def to_markdown(tables: Sequence[Table]) -> str:
+    """The tables as they stand in a README."""
+    parts = []
+    for table in tables:
+        lines = [f'**{table.title[:1].upper()}{table.title[1:]}**, {table.seeds} seeds', '']
+        lines += [f'| {" | ".join(COLUMNS)} |', f'|{" --- |" * len(COLUMNS)}']
+        lines += [f'| {" | ".join(row.cells())} |' for row in table.rows]
+        parts.append('\n'.join(lines))
+    return '\n\n'.join(parts) + '\n'
+
+
 def to_csv(tables: Sequence[Table]) -> str:
     """All tables in one, with a column for the condition and one for each seed's score."""
     out = io.StringIO()

@@ -12,7 +12,7 @@ from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
 from mmsskd.compare.plan import read_plan
 from mmsskd.compare.statistics import GapClosed
-from mmsskd.compare.tables import Row, Table, to_text
+from mmsskd.compare.tables import Row, Table, to_markdown, to_text
 from mmsskd.errors import ConfigError
 
 FILE = """
@@ -188,6 +188,7 @@ def test_text_of_a_table():
     ]
     text = to_text(Table('equal epochs', rows, 2))
     assert '91.00 ± 1.41' in text and '50 % [25, 100]' in text and '2 + 3' in text
+    assert '| a | 81.00 ± 1.41 | 50 % [25, 100] | 2 + 3 | 12 | 10 |' in to_markdown([Table('equal epochs', rows, 2)])
     assert 'not quoted' in text and text.endswith('(no share of the gap is quoted: why)')
 
 
