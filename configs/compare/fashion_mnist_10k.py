@@ -24,10 +24,23 @@ arms = {
     'SSKD, literal, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_sskd_literal_ft.py', tries=_transfer),
     'earlier stages kept': dict(config='../baselines/fashion_mnist_10k_sskd_kept.py', tries=_transfer),
     'all at once, then the last': dict(config='../baselines/fashion_mnist_10k_sskd_all_at_once.py', tries=_transfer),
-    'recommended': dict(config='../sskd/fashion_mnist_10k_r20_r14.py', tries=_transfer),
+    'recommended, no labels': dict(config='../sskd/fashion_mnist_10k_r20_r14.py', tries=_transfer),
+    'recommended, then labels': dict(
+        config='../sskd/fashion_mnist_10k_r20_r14.py',
+        options={
+            'default_hooks.stage_schedule.phases': [
+                dict(train='layer1', epochs=1),
+                dict(train=['layer1', 'layer2'], mimic='layer2', epochs=1),
+                dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=1),
+                dict(train='all', epochs=2),
+            ],
+            'optim_wrapper.optimizer.lr': 0.02,
+        },
+        tries=_transfer,
+    ),
 }
 plain = 'plain student'
 epochs = 5
-equal_seconds = 'recommended'
+equal_seconds = 'recommended, no labels'
 seeds = [0, 1, 2]
 val_interval = 5

@@ -16,7 +16,6 @@ _labelled = {
         num_workers=0,
         sampler=dict(type='DefaultSampler', shuffle=True),
         dataset=dict(
-            _delete_=True,
             type='RepeatDataset',
             times=10000 // count,
             dataset=dict(
@@ -31,13 +30,21 @@ _labelled = {
     )
     for count in (100, 1000)
 }
-_run = {count: {'train_dataloader': _labelled[count]} for count in (100, 1000)}
+_run = {
+    count: {'train_dataloader.dataset': dict(_delete_=True, **_labelled[count]['dataset'])} for count in (100, 1000)
+}
 _head = {count: {'default_hooks.stage_schedule.head': dict(train_dataloader=_labelled[count])} for count in (100, 1000)}
 arms = {
     f'{name}, {count} labels': dict(config=config, options={**where[count], **options}, plain=f'plain student, {count} labels')
     for count in (100, 1000)
     for name, config, where, options in (
         ('plain student', '../plain/fashion_mnist_10k_r14x05.py', _run, {'optim_wrapper.optimizer.lr': 0.05}),
+        (
+            'plain, from the teacher’s weights',
+            '../baselines/fashion_mnist_10k_from_teacher.py',
+            _run,
+            {'optim_wrapper.optimizer.lr': 0.02},
+        ),
         ('Hinton KD', '../baselines/fashion_mnist_10k_kd.py', _run, {'optim_wrapper.optimizer.lr': 0.05}),
         ('Hinton KD, all images', '../baselines/fashion_mnist_10k_kd_unlabelled.py', _head, {}),
         (

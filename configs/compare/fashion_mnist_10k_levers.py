@@ -1,6 +1,7 @@
 # What each setting of the recommended recipe is worth: the recipe of ../sskd/fashion_mnist_10k_r20_r14.py with one thing changed.
 title = 'Fashion-MNIST, 10,000 images: one change of the recommended recipe at a time'
 metric = 'accuracy/top1'
+per_class = 'single-label/recall_classwise'
 teacher = '../plain/fashion_mnist_10k_r20x05.py'
 
 _hook = 'default_hooks.stage_schedule'
