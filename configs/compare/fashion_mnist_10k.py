@@ -21,7 +21,9 @@ arms = {
     'FitNets': dict(config='../baselines/fashion_mnist_10k_fitnets.py', tries=_task),
     'all stages jointly': dict(config='../baselines/fashion_mnist_10k_joint.py', tries=_task),
     'SSKD, literal': dict(config='../baselines/fashion_mnist_10k_sskd_literal.py', tries=_transfer),
-    'SSKD, literal, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_sskd_literal_ft.py', tries=_transfer),
+    'SSKD, literal, then fine-tuning': dict(
+        config='../baselines/fashion_mnist_10k_sskd_literal_ft.py', tries=_transfer
+    ),
     'earlier stages kept': dict(config='../baselines/fashion_mnist_10k_sskd_kept.py', tries=_transfer),
     'all at once, then the last': dict(config='../baselines/fashion_mnist_10k_sskd_all_at_once.py', tries=_transfer),
     'recommended, no labels': dict(config='../sskd/fashion_mnist_10k_r20_r14.py', tries=_transfer),

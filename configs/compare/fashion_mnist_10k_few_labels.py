@@ -35,7 +35,9 @@ _run = {
 }
 _head = {count: {'default_hooks.stage_schedule.head': dict(train_dataloader=_labelled[count])} for count in (100, 1000)}
 arms = {
-    f'{name}, {count} labels': dict(config=config, options={**where[count], **options}, plain=f'plain student, {count} labels')
+    f'{name}, {count} labels': dict(
+        config=config, options={**where[count], **options}, plain=f'plain student, {count} labels'
+    )
     for count in (100, 1000)
     for name, config, where, options in (
         ('plain student', '../plain/fashion_mnist_10k_r14x05.py', _run, {'optim_wrapper.optimizer.lr': 0.05}),
@@ -56,9 +58,7 @@ arms = {
         ('backbone stage by stage, head from labels', '../baselines/fashion_mnist_10k_sskd_head.py', _head, {}),
     )
 }
-arms['recommended, no labels'] = dict(
-    config='../sskd/fashion_mnist_10k_r20_r14.py', plain='plain student, 100 labels'
-)
+arms['recommended, no labels'] = dict(config='../sskd/fashion_mnist_10k_r20_r14.py', plain='plain student, 100 labels')
 plain = 'plain student, 100 labels'
 epochs = 5
 seeds = [0, 1, 2]

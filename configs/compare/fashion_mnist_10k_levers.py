@@ -33,9 +33,7 @@ _changes = {
             dict(train='stages', head_from_teacher=True, epochs=3),
         ]
     },
-    'last stage only': {
-        f'{_hook}.phases': [dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=5)]
-    },
+    'last stage only': {f'{_hook}.phases': [dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=5)]},
     'all stages at once by their own losses': {
         f'{_hook}.phases': [dict(train='stages', head_from_teacher=True, epochs=5)]
     },
@@ -83,7 +81,9 @@ _changes = {
 }
 arms = {
     'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', options={'optim_wrapper.optimizer.lr': 0.05}),
-    **{name: dict(config='../sskd/fashion_mnist_10k_r20_r14.py', options=options) for name, options in _changes.items()},
+    **{
+        name: dict(config='../sskd/fashion_mnist_10k_r20_r14.py', options=options) for name, options in _changes.items()
+    },
 }
 plain = 'plain student'
 epochs = 5

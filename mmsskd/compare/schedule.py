@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from ..distill.export import is_schedule_hook, is_stagewise
 from ..distill.model_cfg import build_model, resolve_model_cfg
+from ..distill.phases import named_schedule
 from ..distill.stages import find_stages
 from ..distill.teacher import without_init
 from ..errors import ConfigError
@@ -36,11 +37,8 @@ def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
         return [cfg.train_cfg.max_epochs]
     hook = schedule_hook(cfg)
     transfer, head = ((hook.get(key) or {}).get('epochs') for key in ('transfer', 'head'))
-    phases = hook.get('phases')
-    if phases is None:
-        return [transfer] * len(stages) + [head]
     lengths = []
-    for phase in phases:
+    for phase in named_schedule(hook.get('phases'), stages):
         train = phase['train']
         learns = phase.get('task_loss', 'head' in train or 'all' in train)
         lengths.append(phase.get('epochs') or (head if learns else transfer))
@@ -72,15 +70,13 @@ def set_epochs(cfg: Config, epochs: Sequence[int], stages: Sequence[str] | None 
         cfg.train_cfg.max_epochs = epochs[0]
         return
     hook = schedule_hook(cfg)
-    phases = hook.get('phases')
-    if phases is None:
-        phases = [dict(train=[stage]) for stage in stages] + [dict(train=['head'])]
+    phases = named_schedule(hook.get('phases'), stages)
     hook['phases'] = [dict(phase, epochs=length) for phase, length in zip(phases, epochs, strict=True)]
 
 
 def stage_names(cfg: Config) -> list[str] | None:
     """Names of the student's stages where a schedule without a list of phases needs them; None where it does not."""
-    if not is_stagewise(cfg) or schedule_hook(cfg).get('phases') is not None:
+    if not is_stagewise(cfg) or isinstance(schedule_hook(cfg).get('phases'), (list, tuple)):
         return None
     model = cfg.model
     preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')

@@ -104,12 +104,38 @@ def _plain(value):
 
 
 def stage_by_stage(stages: Sequence[str]) -> list[dict]:
-    """The default schedule, SSKD: each stage alone, then the head from ground truth."""
+    """SSKD to the letter (https://arxiv.org/abs/1812.01819): each stage alone, then the head from ground truth."""
     return [dict(train=[stage]) for stage in stages] + [dict(train=[HEAD])]
 
 
+def stages_kept(stages: Sequence[str]) -> list[dict]:
+    """The same with the earlier stages kept in training under the loss of the current one (https://arxiv.org/abs/1809.05262)."""
+    kept = [dict(name=stage, train=list(stages[: i + 1]), mimic=[stage]) for i, stage in enumerate(stages)]
+    return [*kept, dict(train=[HEAD])]
+
+
+SCHEDULES = dict(sskd_literal=stage_by_stage, sskd_kept=stages_kept)
+DEFAULT_SCHEDULE = 'sskd_literal'
+
+
+def named_schedule(phases: Sequence[dict] | str | None, stages: Sequence[str]) -> Sequence[dict]:
+    """The list of phases behind a name; a list as it is.
+
+    Raises:
+        ConfigError: No schedule of that name.
+    """
+    if phases is not None and not isinstance(phases, str):
+        return phases
+    name = DEFAULT_SCHEDULE if phases is None else phases
+    if name not in SCHEDULES:
+        raise ConfigError(
+            f'StageScheduleHook.phases: there is no schedule {name!r}; {candidates(name, SCHEDULES)}; or give a list of phases'
+        )
+    return SCHEDULES[name](stages)
+
+
 def parse_phases(
-    phases: Sequence[dict] | None,
+    phases: Sequence[dict] | str | None,
     stages: Sequence[str],
     unit: str,
     transfer: dict | None = None,
@@ -120,7 +146,7 @@ def parse_phases(
     """Check a schedule and resolve its defaults.
 
     Args:
-        phases: Config dicts with the fields of :class:`Phase`; None: :func:`stage_by_stage`.
+        phases: Config dicts with the fields of :class:`Phase`, or a name in :data:`SCHEDULES`; None: the default one.
         stages: Stage names in order.
         unit: ``'epochs'`` or ``'iters'``, as the train loop counts.
         transfer: Recipe fields for phases without task loss.
@@ -130,8 +156,7 @@ def parse_phases(
     Raises:
         ConfigError: Anything wrong, with the number of the phase, what was found and what is allowed.
     """
-    if phases is None:
-        phases = stage_by_stage(stages)
+    phases = named_schedule(phases, stages)
     if not isinstance(phases, (list, tuple)) or not phases:
         raise ConfigError(f'StageScheduleHook.phases must be a non-empty list of dicts, found {phases!r}')
     for name, recipe in (('transfer', transfer), ('head', head)):

@@ -40,8 +40,9 @@ class StageScheduleHook(Hook):
         default_hooks = dict(stage_schedule=dict(type='mmsskd.StageScheduleHook', transfer=dict(epochs=10), head=dict(epochs=20)))
 
     Args:
-        phases: List of phases, each a dict with the fields of :class:`~mmsskd.distill.phases.Phase` that are not default.
-            None: each stage alone, then the head (SSKD).
+        phases: List of phases, each a dict with the fields of :class:`~mmsskd.distill.phases.Phase` that are not default; or the
+            name of a schedule: ``'sskd_literal'``, each stage alone, then the head (SSKD, and what None means), or
+            ``'sskd_kept'``, the same with the earlier stages kept in training.
         transfer: Recipe (``epochs`` or ``iters``, ``optim_wrapper``, ``param_scheduler``, ``train_dataloader``) of the phases
             without task loss. Lengths and milestones count from the phase's own start.
         head: The same for phases with task loss; what it leaves out is the run's own ``optim_wrapper`` and
@@ -58,7 +59,7 @@ class StageScheduleHook(Hook):
 
     def __init__(
         self,
-        phases: Sequence[dict] | None = None,
+        phases: Sequence[dict] | str | None = None,
         transfer: dict | None = None,
         head: dict | None = None,
         evaluate_teacher: bool = True,

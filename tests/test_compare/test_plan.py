@@ -99,6 +99,8 @@ def test_lengths_of_a_schedule_with_and_without_a_list():
     assert stage_names(cfg) is None and phase_epochs(cfg) == [1, 2, 3, 4]
     cfg.default_hooks.stage_schedule.phases = [dict(train='stages'), dict(train='all', epochs=5)]
     assert phase_epochs(cfg) == [12, 5]
+    cfg.default_hooks.stage_schedule.phases = 'sskd_kept'
+    assert phase_epochs(cfg, stage_names(cfg)) == [12, 12, 12, 12]
     plain = Config.fromfile(ROOT / 'configs/plain/digits_r8.py')
     set_epochs(plain, [7])
     assert phase_epochs(plain) == [7]

@@ -118,3 +118,13 @@ def test_head_without_any_optimiser():
 def test_unknown_field_of_a_recipe():
     with pytest.raises(ConfigError, match=r"StageScheduleHook.transfer: unknown field 'lr'"):
         parse(transfer=dict(epochs=1, lr=0.1))
+
+
+def test_schedules_have_names():
+    literal, kept = parse('sskd_literal'), parse('sskd_kept')
+    assert literal == parse()
+    assert [phase.name for phase in kept] == [phase.name for phase in literal] == [*STAGES, 'head']
+    assert [phase.train for phase in kept] == [*(tuple(STAGES[: i + 1]) for i in range(len(STAGES))), ('head',)]
+    assert [phase.mimic for phase in kept] == [phase.mimic for phase in literal]
+    with pytest.raises(ConfigError, match="no schedule 'sskd_litteral'.*sskd_literal"):
+        parse('sskd_litteral')
