@@ -9,7 +9,7 @@ import pytest
 from helpers import ROOT, python
 from mmengine.config import Config
 
-from mmsskd.distill.phases import parse_phases
+from mmsskd.distill.phases import named_schedule, parse_phases
 
 README = (ROOT / 'README.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', README, re.S)
@@ -29,7 +29,7 @@ def test_files_and_tools_that_it_names_exist():
 
 def test_options_that_it_names_are_those_of_the_tools(monkeypatch, capsys):
     rows = re.findall(r'^\| `(tools/\w+\.py)[^|]*\|(.*)\|$', README, re.M)
-    assert len(rows) == 6
+    assert len(rows) == 7
     for tool, options in rows:
         monkeypatch.setattr('sys.argv', [tool, '--help'])
         with pytest.raises(SystemExit, match='0'):
@@ -50,7 +50,9 @@ def test_schedules_that_it_shows_are_schedules(line):
     phases = scope['phases']
     length = dict(epochs=1)
     optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
-    assert len(parse_phases(phases, STAGES, 'epochs', length, length, optim_wrapper)) == len(phases)
+    assert len(parse_phases(phases, STAGES, 'epochs', length, length, optim_wrapper)) == len(
+        named_schedule(phases, STAGES)
+    )
 
 
 def write_batch(path, seed):

@@ -86,8 +86,10 @@ def _curves(plan: Plan, table: Table) -> Figure:
     for number, row in enumerate(table.rows[1:]):
         if not row.curves or not all(row.curves):
             continue
-        epochs = [epoch for epoch, _ in row.curves[0]]
-        values = np.mean([[value for _, value in curve] for curve in row.curves], axis=0)
+        # a run that was interrupted may lack the point of the epoch at which it was saved
+        points = [dict(map(tuple, curve)) for curve in row.curves]
+        epochs = sorted(set.intersection(*map(set, points)))
+        values = [np.mean([curve[epoch] for curve in points]) for epoch in epochs]
         total, seconds = sum(row.epochs), row.seconds or 0
         for axes, x in zip(both, (epochs, [seconds * epoch / total for epoch in epochs])):
             axes.plot(x, values, marker='.', color=COLOURS[number % 20], label=row.name)
