@@ -1,5 +1,5 @@
-# Hinton KD (https://arxiv.org/abs/1503.02531): the logits of the teacher at temperature 4, weights 0.9 and 0.1, as
-# https://arxiv.org/abs/1910.10699 has them (section 4).
+# Hinton KD (https://arxiv.org/abs/1503.02531): the logits of the teacher at temperature 4, weights 0.9 and 0.1, as in the
+# scripts of https://github.com/HobbitLong/RepDistiller.
 _base_ = '../_base_/fashion_mnist_10k_r20_r14.py'
 
 default_hooks = dict(

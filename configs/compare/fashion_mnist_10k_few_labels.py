@@ -40,7 +40,7 @@ arms = {
     )
     for count in (100, 1000)
     for name, config, where, options in (
-        ('plain student', '../plain/fashion_mnist_10k_r14x05.py', _run, {'optim_wrapper.optimizer.lr': 0.05}),
+        ('plain student', '../plain/fashion_mnist_10k_r14x05.py', _run, {}),
         (
             'plain, from the teacher’s weights',
             '../baselines/fashion_mnist_10k_from_teacher.py',

@@ -5,7 +5,6 @@ per_class = 'single-label/recall_classwise'
 teacher = '../plain/fashion_mnist_10k_r20x05.py'
 
 _hook = 'default_hooks.stage_schedule'
-_adam = dict(optimizer=dict(type='Adam', lr=0.01))
 
 
 def _phases(**every):
@@ -49,7 +48,7 @@ _changes = {
     'raw mean-squared error': {'model.mimic_loss': dict(type='mmsskd.FeatureMimicLoss', normalize='none')},
     'each channel alike': {'model.mimic_loss': dict(type='mmsskd.FeatureMimicLoss', normalize='channel')},
     'before the activation': {'model.pre_activation': True},
-    'SGD 0.1 instead of Adam 0.01': {
+    'SGD 0.1 instead of Adam 0.02': {
         f'{_hook}.transfer': dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)))
     },
     'batch 128 instead of 32': {'train_dataloader.batch_size': 128},
@@ -80,7 +79,7 @@ _changes = {
     },
 }
 arms = {
-    'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', options={'optim_wrapper.optimizer.lr': 0.05}),
+    'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py'),
     **{
         name: dict(config='../sskd/fashion_mnist_10k_r20_r14.py', options=options) for name, options in _changes.items()
     },

@@ -11,6 +11,7 @@ default_hooks = dict(
             dict(train='layer1', epochs=1),
             dict(train=['layer1', 'layer2'], mimic='layer2', epochs=1),
             dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=3),
-        ]
+        ],
+        transfer=dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.02))),
     )
 )

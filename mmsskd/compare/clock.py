@@ -5,6 +5,8 @@ import time
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from ..distill.schedule_hook import StageScheduleHook
+
 SECONDS, CURVE = 'compare_seconds', 'compare_curve'
 
 
@@ -31,7 +33,7 @@ class ComparisonClock(Hook):
         self._since = time.perf_counter()
 
     def after_train_epoch(self, runner: Runner) -> None:
-        schedule = next((hook for hook in runner.hooks if hasattr(hook, 'phases') and hasattr(hook, 'index')), None)
+        schedule = next((hook for hook in runner.hooks if isinstance(hook, StageScheduleHook)), None)
         phase = schedule.index if schedule is not None else 0
         runner.message_hub.get_info(SECONDS).append([phase, time.perf_counter() - self._since])
 

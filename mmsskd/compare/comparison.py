@@ -41,6 +41,10 @@ class Comparison:
         self.plan, self.out, self.jobs, self.say = plan, out, jobs, say
         self.chosen: dict[str, dict] = {arm.name: {} for arm in plan.arms}
         self.searched: dict[str, list[tuple[dict, float]]] = {}
+        folders = [file_name(arm.name) for arm in plan.arms]
+        for arm, folder in zip(plan.arms, folders):
+            if folders.count(folder) > 1:
+                raise ConfigError(f'arms: the name {arm.name!r} differs from another only in signs; name them apart')
         for arm in plan.arms:  # what cannot work shows before hours of training
             for options in arm.tries or ({},):
                 build_config(replace(self._run(arm, 0, 'equal_epochs', plan.epochs, options), teacher=None))
@@ -58,7 +62,7 @@ class Comparison:
         ]
         self._all(runs)
         seconds = self._seconds()
-        tables = [self._table('equal epochs', runs, {arm.name: seconds[arm.name] for arm in plan.arms})]
+        tables = [self._table('equal epochs', runs, seconds)]
         if plan.equal_seconds is not None:
             tables.append(self._equal_seconds(seconds))
         return tables
@@ -182,7 +186,7 @@ class Comparison:
 
     def _table(self, title: str, runs: Sequence[Run], seconds: dict[str, list[float]]) -> Table:
         plan = self.plan
-        results = {(run.work_dir.split(os.sep)[-2], run.seed): run.result() for run in runs}
+        results = {(Path(run.work_dir).parent.name, run.seed): run.result() for run in runs}
         teacher = [self._teacher(seed).result() for seed in plan.seeds]
         of = {arm.name: [results[file_name(arm.name), seed] for seed in plan.seeds] for arm in plan.arms}
         rows = [row_of(plan, TEACHER, teacher)]

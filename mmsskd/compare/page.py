@@ -23,7 +23,7 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
     report = Report(plan.title)
     report.text(
         f'Each arm trains the same student; all numbers are of the test set, with {len(plan.seeds)} seeds (mean ± standard '
-        f'deviation), each with a teacher of its own{"" if plan.teacher_checkpoint is None else " but for the one given"}. '
+        f'deviation), {"each with a teacher of its own" if plan.teacher_checkpoint is None else "all with the teacher given"}. '
         'Gap closed is (arm - plain student) / (teacher - plain student), of means, with Fieller’s 95 % interval in brackets; none '
         f'is quoted where the gap is below {LEAST_GAP:.0f} points or twice its standard error. Seconds are those of training, the '
         'teacher’s forward included, validation not.'
@@ -61,7 +61,7 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
             ]
             report.table(['arm', *stages], cells)
             report.figure(_by_stage(rows, key), caption)
-    if any(row.classes for row in first):
+    if any(row.classes and row.plain is not None for row in first):
         report.heading('By class')
         report.figure(
             _by_class(first), 'Points above or below the plain student, by class, mean over seeds, at equal epochs'

@@ -71,9 +71,6 @@ class Plan:
     val_interval: int = 1
     options: dict = field(default_factory=dict)
 
-    def arm(self, name: str) -> Arm:
-        return next(arm for arm in self.arms if arm.name == name)
-
     @property
     def tries(self) -> int:
         """Settings tried for each arm; 1 where nothing was searched."""
@@ -141,7 +138,7 @@ def parse_plan(cfg: Mapping, folder: Path, where: str) -> Plan:
         per_class=cfg.get('per_class'),
         teacher=_config(teacher.get('config'), folder, f'{where}: teacher'),
         teacher_options=dict(teacher.get('options') or {}),
-        teacher_checkpoint=teacher.get('checkpoint'),
+        teacher_checkpoint=_checkpoint(teacher.get('checkpoint'), folder, f'{where}: teacher'),
         arms=arms,
         epochs=cfg['epochs'],
         equal_seconds=cfg.get('equal_seconds'),
@@ -174,6 +171,16 @@ def _config(path, folder: Path, where: str) -> str:
     if not file.is_file():
         near = sorted(str(other.relative_to(file.parent)) for other in file.parent.glob('*.py'))
         raise ConfigError(f'{where}: no config {path!r} beside the file; {candidates(file.name, near)}')
+    return str(file)
+
+
+def _checkpoint(path, folder: Path, where: str) -> str | None:
+    if path is None or '://' in str(path):
+        return path
+    file = folder / str(path)
+    if not file.is_file():
+        near = sorted(other.name for other in file.parent.glob('*.pth'))
+        raise ConfigError(f'{where}: no checkpoint {path!r} beside the file; {candidates(file.name, near)}')
     return str(file)
 
 

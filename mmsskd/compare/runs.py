@@ -83,6 +83,7 @@ class Run:
             self.options,
             self.seed,
             self.epochs,
+            self.val_interval,
             self.metric,
             self.per_class,
             self.measure,
@@ -140,7 +141,7 @@ def build_config(run: Run) -> tuple[Config, list[int]]:
     if is_stagewise(cfg):
         schedule_hook(cfg).update(evaluate_teacher=False, save_phase_ends=False)
         cfg.model.teacher_checkpoint = last_checkpoint(run.teacher)
-    path = last_checkpoint(run.work_dir)
+    path = last_checkpoint(run.work_dir) if run.checkpoint is None else None
     cfg.resume, cfg.load_from = path is not None, path
     return cfg, epochs
 
@@ -156,7 +157,7 @@ def _train(run: Run) -> dict:
     runner = Runner.from_cfg(cfg)
     result = dict(label=run.label, seed=run.seed)
     if run.checkpoint is None:
-        runner.register_hook(ComparisonClock(run.metric), priority='VERY_HIGH')
+        runner.register_hook(ComparisonClock(run.metric))
         runner.train()
         seconds = _seconds(runner.message_hub.get_info(SECONDS), len(epochs))
         result |= dict(epochs=epochs, seconds_per_epoch=seconds, curve=runner.message_hub.get_info(CURVE))

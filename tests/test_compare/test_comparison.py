@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,9 @@ options = {{
     ],
 }}
 """
+
+
+EXECUTE = 'import sys, mmsskd; from mmsskd.compare.runs import Run, execute; execute(Run(**eval(sys.argv[1])))'
 
 
 @pytest.fixture(scope='module')
@@ -138,12 +142,37 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(compared):
     whole = json.loads(file.read_text())
     file.unlink()
     marker = file.parent / 'last_checkpoint'
-    assert re.search(r'epoch_\d\.pth', marker.read_text())
+    checkpoint = Path(folder, marker.read_text().strip())
+    saved = checkpoint.stat().st_mtime_ns
     Comparison(plan, folder / 'out', say=lambda line: None)  # building it checks, and runs nothing
     done = call(folder, '--jobs', '2')
     assert done.returncode == 0 and 'plain student, seed 1' in done.stdout, done.stderr
     again = json.loads(file.read_text())
     assert again['score'] == whole['score'] and again['fingerprint'] == whole['fingerprint']
+    assert checkpoint.stat().st_mtime_ns == saved  # trained again, it would have been written again
+    assert 'resumed' in (file.parent / 'run.log').read_text()
+
+
+def test_a_teacher_that_is_there_is_measured_and_not_trained(compared, tmp_path):
+    folder, _ = compared
+    seed = folder / 'out/teacher/seed_0'
+    plan = replace(
+        read_plan(str(folder / 'small.py')),
+        teacher_checkpoint=str(Path(folder, (seed / 'last_checkpoint').read_text())),
+    )
+    run = Comparison(plan, tmp_path, say=lambda line: None)._teacher(1)
+    found = python('-c', EXECUTE, repr(asdict(run)), cwd=folder)
+    assert found.returncode == 0, found.stderr
+    result, trained = run.result(), json.loads((seed / 'result.json').read_text())
+    assert result['score'] == trained['score'] and result['parameters'] == trained['parameters']
+    assert 'epochs' not in result and not list(tmp_path.rglob('*.pth'))
+
+
+def test_arms_that_would_share_a_folder_are_refused(compared, tmp_path):
+    plan = read_plan(str(compared[0] / 'small.py'))
+    twin = replace(plan.arms[0], name='plain, student')
+    with pytest.raises(ConfigError, match='differs from another only in signs'):
+        Comparison(replace(plan, arms=(*plan.arms, twin)), tmp_path)
 
 
 def test_a_slip_shows_before_anything_is_trained(tmp_path):

@@ -26,7 +26,7 @@ def parse(**changes):
 def test_defaults():
     found = parse()
     assert [arm.name for arm in found.arms] == ['plain', 'kd'] and found.seeds == (0, 1, 2) and found.title == 'FILE'
-    assert found.arm('kd').options == {'a.b': 1} and found.arm('kd').plain == 'plain'
+    assert found.arms[1].options == {'a.b': 1} and found.arms[1].plain == 'plain'
     assert Path(found.teacher) == CONFIGS / 'digits_r14x2.py'
     assert found.tries == 1
 
@@ -40,6 +40,7 @@ def test_defaults():
         (dict(epochs='20'), ["found '20'"]),
         (dict(teacher='digits_r14.py'), ["no config 'digits_r14.py'", 'digits_r14x2.py']),
         (dict(teacher=dict(config='digits_r14x2.py', weights='x')), ["unknown key 'weights'", 'checkpoint']),
+        (dict(teacher=dict(config='digits_r14x2.py', checkpoint='x.pth')), ["no checkpoint 'x.pth' beside the file"]),
         (dict(arms={}), ['arms must be a dict']),
         (dict(arms=dict(plain=dict(option={}))), ["unknown key 'option'", 'options']),
         (dict(plain='plane'), ["no arm 'plane'", 'plain']),
