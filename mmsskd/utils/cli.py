@@ -1,6 +1,7 @@
 """What the command-line tools share: config and options, CPU processes, and errors that say one thing."""
 
 import argparse
+import atexit
 import inspect
 import os
 import re
@@ -136,6 +137,15 @@ def start_processes(cfg: Config) -> None:
 
 
 def end_processes() -> None:
-    """Leave the process group: gloo's threads, still running when the interpreter ends, abort the process now and then."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    """Leave the process group, and with gloo the process: a thread of gloo that still holds a tensor asks for the interpreter to
+    let it go, and where the interpreter is shutting down by then the process aborts, after all its work is done and written.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    gloo = torch.distributed.get_backend() == 'gloo'
+    torch.distributed.destroy_process_group()
+    if gloo:
+        atexit._run_exitfuncs()  # workers of data loaders and loggers end here
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
