@@ -36,9 +36,10 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
         for reason in sorted({row.gap.reason for row in table.rows if row.gap is not None and row.gap.reason}):
             report.text(f'No share of the gap is quoted: {reason}.')
         students = table.rows[1:]
-        report.figure(
-            _curves(plan, table), f'{plan.metric} on the validation split, mean over seeds, as training goes on'
-        )
+        if any(len(curve) > 1 for row in students for curve in row.curves):
+            report.figure(
+                _curves(plan, table), f'{plan.metric} on the validation split, mean over seeds, as training goes on'
+            )
         if any(row.gap is not None and row.gap.share is not None for row in students):
             report.figure(_gaps(students), 'Share of the gap closed, with its interval')
     first = tables[0].rows[1:]
@@ -72,13 +73,23 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
 def _of_the_search(plan: Plan, searched: dict) -> str:
     if not searched:
         return 'No setting was searched for this page: one try for each arm.'
+    best = {name: max(tries, key=lambda item: item[1])[0] for name, tries in searched.items()}
     chosen = '; '.join(
-        f'{name}: {max(tries, key=lambda item: item[1])[0] or "as in its config"}' for name, tries in searched.items()
+        f'{name}: {", ".join(_settings(options)) or "as in its config"}' for name, options in best.items()
     )
     return (
         f'Settings were chosen on the validation split with a seed of their own ({plan.search_seed}), never on the test set, '
         f'{plan.tries} tried for each arm. Chosen: {chosen}.'
     )
+
+
+def _settings(options: dict, path: str = '') -> list[str]:
+    """Options as ``key=value``, the key of a nested one as on a command line."""
+    found = []
+    for key, value in options.items():
+        whole = f'{path}{key}'.removeprefix('default_hooks.stage_schedule.')
+        found += _settings(value, f'{whole}.') if isinstance(value, dict) else [f'{whole}={value}']
+    return found
 
 
 def _curves(plan: Plan, table: Table) -> Figure:

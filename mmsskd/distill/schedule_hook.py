@@ -211,9 +211,10 @@ class StageScheduleHook(Hook):
             build_optimisation(runner, phase, self._iterations(index))
         done = runner.iter - sum(self._iterations(i) for i in range(index))
         runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), self._iterations(index))
-        # the task metric is measured only where the task is learnt; both train loops look at val_begin
+        # the task metric says something only where the head learns or is the teacher's; both train loops look at val_begin
         begin = runner.cfg.get('train_cfg', {}).get('val_begin', 1)
-        runner.train_loop.val_begin = begin if phase.learns_task else phase.end + 1
+        measured = phase.learns_task or any(phase.head_from_teacher for phase in self.phases[: index + 1])
+        runner.train_loop.val_begin = begin if measured else phase.end + 1
 
     def _begin(self, runner: Runner) -> None:
         """What happens once, when a phase really begins rather than goes on."""

@@ -106,6 +106,21 @@ def test_head_from_teacher(tmp_path):
     assert same(teacher, runner.model.state_dict(), ['head.fc.weight', 'head.fc.bias'])
 
 
+def test_task_metric_is_measured_from_where_the_head_is_the_teachers(tmp_path):
+    small = classifier(depth=8)
+    checkpoint = save_weights(small, tmp_path / 'teacher.pth')
+    last = dict(train='stages', mimic='layer3')
+    phases = [
+        dict(train='layer1'),
+        dict(last, name='copied', head_from_teacher=True, epochs=2),
+        dict(last, name='last'),
+    ]
+    train(run_cfg(tmp_path, checkpoint, teacher=small, student=small, hook=dict(phases=phases)))
+    scalars = [json.loads(line) for line in next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    measured = [line['step'] for line in scalars if 'accuracy/top1' in line]
+    assert measured == [2, 3, 4]  # not after the first phase, whose head is nobody's
+
+
 def test_head_from_a_teacher_with_another_head_is_refused(tmp_path, teacher_path):
     student = classifier(depth=8, width=1)
     cfg = run_cfg(
