@@ -15,6 +15,23 @@ def _phases(**every):
     ]
 
 
+_loader = dict(
+    batch_size=32,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='mmsskd.IdxImages',
+        data_root='{{$FASHION_MNIST:/usr/share/datasets/fashion-mnist}}',
+        images='train-images-idx3-ubyte',
+        labels='train-labels-idx1-ubyte',
+        indices=list(range(10000, 20000)),
+        pipeline=[
+            dict(type='mmpretrain.RandomCrop', crop_size=28, padding=2),
+            dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
+            dict(type='mmpretrain.PackInputs'),
+        ],
+    ),
+)
 _changes = {
     'recommended': {},
     'from scratch instead of the teacher’s weights': {'model.student_from_teacher': False},
@@ -61,6 +78,9 @@ _changes = {
             dict(type='mmpretrain.RandomErasing', erase_prob=0.5, max_area_ratio=0.25, fill_color=[73], fill_std=None),
             dict(type='mmpretrain.PackInputs'),
         ]
+    },
+    '10,000 other images, which the teacher has not seen': {
+        f'{_hook}.transfer': dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.02)), train_dataloader=_loader)
     },
     'one epoch of labels at the end': {
         f'{_hook}.phases': [
