@@ -33,6 +33,5 @@ arms = {
 }
 plain = 'plain student'
 epochs = 6
-equal_seconds = 'recommended, then labels'
 seeds = [0, 1, 2]
 val_interval = 6
