@@ -92,7 +92,9 @@ def detection_cfg(
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=1),
                 checkpoint=dict(type='CheckpointHook', **every),
-                stage_schedule=dict(type='mmsskd.StageScheduleHook', transfer=length, head=length),
+                stage_schedule=dict(
+                    type='mmsskd.StageScheduleHook', phases='sskd_literal', transfer=length, head=length
+                ),
             ),
             log_processor=dict(by_epoch=iters is None),
             visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),

@@ -131,7 +131,7 @@ def face_run(work_dir: Path, root: Path, teacher: str | None, *, models=None, ho
         )
     )
     if teacher is not None:
-        schedule = dict(type='mmsskd.StageScheduleHook', transfer=dict(epochs=1), head=dict(epochs=1), **(hook or {}))
-        cfg.default_hooks.stage_schedule = schedule
+        schedule = dict(type='mmsskd.StageScheduleHook', transfer=dict(epochs=1), head=dict(epochs=1))
+        cfg.default_hooks.stage_schedule = schedule | dict(phases='sskd_literal') | (hook or {})
     cfg.merge_from_dict(overrides)
     return cfg

@@ -75,7 +75,7 @@ def run_cfg(work_dir, teacher_checkpoint, *, teacher=None, student=None, iters=N
         overrides: Merged over the config.
     """
     length = dict(epochs=1) if iters is None else dict(iters=iters)
-    schedule = dict(type='mmsskd.StageScheduleHook', transfer=length, head=length)
+    schedule = dict(type='mmsskd.StageScheduleHook', phases='sskd_literal', transfer=length, head=length)
     every = dict(by_epoch=True, interval=1) if iters is None else dict(by_epoch=False, interval=1)
     cfg = Config(
         dict(

@@ -41,8 +41,8 @@ class StageScheduleHook(Hook):
 
     Args:
         phases: List of phases, each a dict with the fields of :class:`~mmsskd.distill.phases.Phase` that are not default; or the
-            name of a schedule: ``'sskd_literal'``, each stage alone, then the head (SSKD, and what None means), or
-            ``'sskd_kept'``, the same with the earlier stages kept in training.
+            name of a schedule: ``'sskd_kept'``, stage by stage with the earlier stages kept in training, then the head (what
+            None means), or ``'sskd_literal'``, the same with the earlier stages frozen, as in the paper.
         transfer: Recipe (``epochs`` or ``iters``, ``optim_wrapper``, ``param_scheduler``, ``train_dataloader``) of the phases
             without task loss. Lengths and milestones count from the phase's own start.
         head: The same for phases with task loss; what it leaves out is the run's own ``optim_wrapper`` and

@@ -14,8 +14,18 @@ def parse(phases=None, unit='epochs', transfer=None, head=None, optim=RUN, sched
     return parse_phases(phases, STAGES, unit, transfer or default, head or default, optim, scheduler)
 
 
-def test_default_is_each_stage_then_the_head():
-    phases = parse(transfer=dict(epochs=3), head=dict(epochs=5))
+def test_default_keeps_the_earlier_stages_in_training():
+    phases = parse()
+    assert [(p.name, p.train, p.mimic, p.task_loss) for p in phases] == [
+        ('layer1', ('layer1',), ('layer1',), False),
+        ('layer2', ('layer1', 'layer2'), ('layer2',), False),
+        ('layer3', ('layer1', 'layer2', 'layer3'), ('layer3',), False),
+        ('head', ('head',), (), True),
+    ]
+
+
+def test_literal_is_each_stage_alone_then_the_head():
+    phases = parse('sskd_literal', transfer=dict(epochs=3), head=dict(epochs=5))
     assert [(p.name, p.train, p.mimic, p.task_loss, p.begin, p.end) for p in phases] == [
         ('layer1', ('layer1',), ('layer1',), False, 0, 3),
         ('layer2', ('layer2',), ('layer2',), False, 3, 6),
@@ -121,10 +131,6 @@ def test_unknown_field_of_a_recipe():
 
 
 def test_schedules_have_names():
-    literal, kept = parse('sskd_literal'), parse('sskd_kept')
-    assert literal == parse()
-    assert [phase.name for phase in kept] == [phase.name for phase in literal] == [*STAGES, 'head']
-    assert [phase.train for phase in kept] == [*(tuple(STAGES[: i + 1]) for i in range(len(STAGES))), ('head',)]
-    assert [phase.mimic for phase in kept] == [phase.mimic for phase in literal]
+    assert parse('sskd_kept') == parse() != parse('sskd_literal')
     with pytest.raises(ConfigError, match="no schedule 'sskd_litteral'.*sskd_literal"):
         parse('sskd_litteral')
