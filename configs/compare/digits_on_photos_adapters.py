@@ -1,0 +1,37 @@
+# Faster R-CNN with ResNet-18 teaches one with half its width on digits on photos, at three eighths of the teacher's epochs.
+# The data first: python tools/make_digits_on_photos.py
+title = 'Digits on photos: Faster R-CNN, ResNet-18 to one of half its width'
+metric = 'coco/bbox_mAP'
+scale = 100.0
+per_class = 'coco/{}_precision'
+teacher = '../plain/digits_on_photos_r18.py'
+options = {'val_evaluator.classwise': True, 'test_evaluator.classwise': True}
+
+_pair = '../_base_/digits_on_photos_r18_r18_w16.py'
+
+
+def _arm(*phases):
+    return dict(config=_pair, options={'default_hooks.stage_schedule.phases': list(phases)})
+
+
+_stages = ['layer1', 'layer2', 'layer3', 'layer4', 'neck']
+_kept = [dict(name=name, train=_stages[: i + 1], mimic=name, epochs=1) for i, name in enumerate(_stages)]
+_own = dict(train='stages', epochs=1)  # each stage by its own loss
+_fpn = dict(name='fpn', train='stages', mimic='neck')
+arms = {
+    'plain student': dict(config='../plain/digits_on_photos_r18_w16.py'),
+    'FPN beside the boxes': _arm(dict(train='all', mimic='neck', task_loss=True, epochs=6)),
+    'all stages jointly': _arm(dict(train='all', mimic='stages', task_loss=True, epochs=6)),
+    'SSKD, literal': _arm(*(dict(train=name, epochs=1) for name in _stages), dict(train='head', epochs=1)),
+    'earlier stages kept': _arm(*_kept, dict(train='head', head_from_teacher=True, epochs=1)),
+    'recommended, no labels': _arm(_own, dict(_fpn, head_from_teacher=True, epochs=5)),
+    'recommended, then labels': _arm(
+        _own,
+        dict(_fpn, epochs=2),
+        dict(train='all', mimic='neck', task_loss=True, head_from_teacher=True, epochs=3),
+    ),
+}
+plain = 'plain student'
+epochs = 6
+seeds = [0, 1, 2]
+val_interval = 6
