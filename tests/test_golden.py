@@ -15,6 +15,12 @@ GOLDEN = {
     'loss_mimic_layer3': [6.182976, 4.573002, 3.963645, 3.271641, 3.013708, 3.077705],
     'loss': [2.302351, 2.298693, 2.279429, 2.270763, 2.273408, 2.252417],
 }
+KEPT = {
+    'loss_mimic_layer1': GOLDEN['loss_mimic_layer1'],  # nothing is before it
+    'loss_mimic_layer2': [11.01437, 8.817815, 6.457372, 5.853713, 5.726058, 5.858019],
+    'loss_mimic_layer3': [5.887125, 4.116086, 3.360785, 2.70772, 2.50863, 2.528965],
+    'loss': [2.303747, 2.296856, 2.278842, 2.253141, 2.264801, 2.232111],
+}
 
 
 def losses_of(work_dir) -> dict[str, list[float]]:
@@ -25,14 +31,16 @@ def losses_of(work_dir) -> dict[str, list[float]]:
     return {name: values[2::3] for name, values in found.items()}
 
 
-def test_losses_of_a_fixed_seed_run(tmp_path, teacher_path):
+@pytest.mark.parametrize(('phases', 'golden'), [('sskd_literal', GOLDEN), (None, KEPT)], ids=['literal', 'default'])
+def test_losses_of_a_fixed_seed_run(tmp_path, teacher_path, phases, golden):
     """Adapters included."""
     cfg = run_cfg(tmp_path, teacher_path, student=classifier(depth=8, width=0.25))
     adam = dict(optimizer=dict(type='Adam', lr=0.1))
     cfg.default_hooks.stage_schedule.update(transfer=dict(epochs=EPOCHS, optim_wrapper=adam), head=dict(epochs=EPOCHS))
+    cfg.default_hooks.stage_schedule.phases = phases
     cfg.log_processor.window_size = 1
     train(cfg)
     found = losses_of(tmp_path)
-    for name, values in GOLDEN.items():
+    for name, values in golden.items():
         assert found[name] == pytest.approx(values, rel=1e-3), f'{name}: {found[name]}'
         assert found[name][-1] < found[name][0]

@@ -1,4 +1,4 @@
-# Faster R-CNN with ResNet-18 on digits on photos, the teacher: trained plainly, a third longer than the student.
+# Faster R-CNN with ResNet-18 on digits on photos, the teacher: trained plainly.
 _base_ = [
     '../_base_/models/small_faster_rcnn.py',
     '../_base_/datasets/digits_on_photos.py',

@@ -5,6 +5,7 @@ import torch
 from helpers import ROOT, is_detection, train, weights
 from mmengine.config import Config, ConfigDict
 
+from mmsskd.compare.schedule import phase_epochs, set_epochs, stage_names
 from mmsskd.distill.export import plain_config
 from mmsskd.distill.model_cfg import build_model, load_strictly, resolve_model_cfg
 from mmsskd.distill.teacher import without_init
@@ -73,17 +74,16 @@ def test_pair(path, photos, tmp_path):
     torch.save(teacher.state_dict(), tmp_path / 'teacher.pth')
     cfg.model.teacher_checkpoint = str(tmp_path / 'teacher.pth')
     cfg.model.student = ten_classes(resolve_model_cfg(cfg.model.student, 'student'))
-    schedule, planned = cfg.default_hooks.stage_schedule, cfg.train_cfg.max_epochs
-    head, transfer = schedule.head.epochs, schedule.transfer.epochs
-    schedule.head.epochs = schedule.transfer.epochs = 1
+    names, planned = stage_names(cfg), cfg.train_cfg.max_epochs
+    lengths = phase_epochs(cfg, names)
+    assert sum(lengths) == planned, 'the phases must fill as many epochs as plain training'
+    set_epochs(cfg, [1] * len(lengths), names)
     for hook in cfg.get('custom_hooks', []):
         if hook.type == 'EMAHook':
-            assert hook.begin_epoch == planned - head + 1
+            assert hook.begin_epoch == planned - lengths[-1] + 1
             hook.begin_epoch = 6
     runner = train(cfg)
-    stages = list(runner.model.stages)
-    assert len(stages) * transfer + head == planned, 'the phases must fill as many epochs as plain training'
-    assert runner.iter == 2 * (len(stages) + 1)
+    assert runner.iter == 2 * len(lengths)
     adapted = {'faster_rcnn_r101_r18': 4, 'faster_rcnn_r50_mobilenetv2': 4, 'rtmdet_l_s': 5}
     if 'digits' not in path.stem:
         assert len(runner.model.adapters) == adapted.get(path.stem, 0)
