@@ -46,7 +46,7 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
     report.text(
         f'A teacher ({short(results[0].parameters)} parameters) is trained on 1,200 handwritten digits. Then a student '
         f'({short(run.parameters)} parameters) is trained plainly, and another stage by stage: one stage after the other follows '
-        'the feature map of the teacher while all before it stays frozen, without a single label; then the head alone learns '
+        'the feature map of the teacher, those before it go on learning, without a single label; then the head alone learns '
         'from the labels. All students take the same number of iterations. With 120 labels the plain student has only those 120 '
         'images; stage by stage the backbone still learns from all images, and only the head needs the labels.'
     )

@@ -211,10 +211,16 @@ class StageScheduleHook(Hook):
             build_optimisation(runner, phase, self._iterations(index))
         done = runner.iter - sum(self._iterations(i) for i in range(index))
         runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), self._iterations(index))
-        # the task metric says something only where the head learns or is the teacher's; both train loops look at val_begin
+        # both train loops look at val_begin
         begin = runner.cfg.get('train_cfg', {}).get('val_begin', 1)
-        measured = phase.learns_task or any(phase.head_from_teacher for phase in self.phases[: index + 1])
-        runner.train_loop.val_begin = begin if measured else phase.end + 1
+        runner.train_loop.val_begin = begin if self._predicts(index) else phase.end + 1
+
+    def _predicts(self, index: int) -> bool:
+        """Whether the task metric says something: the head learns or is the teacher's, or the last stage needs none."""
+        reached, last = self.phases[: index + 1], list(self.distiller.stages)[-1]
+        headless = getattr(self.distiller.student, 'predicts_without_head', False)
+        copied = any(phase.head_from_teacher or (headless and last in phase.train) for phase in reached)
+        return copied or self.phases[index].learns_task
 
     def _begin(self, runner: Runner) -> None:
         """What happens once, when a phase really begins rather than goes on."""

@@ -70,6 +70,11 @@ class FaceRecognizer(ImageClassifier):
         """What follows the backbone's stages when they are not named: the neck, where the embedding belongs to the backbone."""
         return ('neck',) if self.embedding_in == 'backbone' else ()
 
+    @property
+    def predicts_without_head(self) -> bool:
+        """Whether the last stage gives what is evaluated, here the embedding; the distiller looks for it."""
+        return bool(self.extra_stages)
+
     def forward(self, inputs: Tensor, data_samples: list | None = None, mode: str = 'tensor'):
         """``'loss'``: losses by name; ``'predict'``: data samples with embeddings; ``'tensor'``: the embeddings (N, D).
 

@@ -40,15 +40,22 @@ def shrink(cfg: Config, photos, folder) -> Config:
     """The config on the small set: two iterations an epoch; all else as it stands."""
     schedule = cfg.default_hooks.get('stage_schedule', {})
     unlabelled = schedule.get('transfer', {}).get('train_dataloader')
-    for key, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
-        loader = cfg[f'{key}_dataloader']
+    labelled = schedule.get('head', {}).get('train_dataloader')
+    for loader, split in (
+        (cfg.train_dataloader, 'train'),
+        (labelled, 'train'),
+        (cfg.val_dataloader, 'val'),
+        (cfg.test_dataloader, 'val'),
+    ):
+        if not loader:
+            continue
         loader.dataset.update(
             data_root=f'{photos}/', ann_file=f'annotations/{split}.json', data_prefix=dict(img=f'{split}/')
         )
         loader.dataset.metainfo = dict(classes=tuple('0123456789'))
     if unlabelled:
         unlabelled.dataset.data_root = f'{photos}/unlabelled'
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader, unlabelled):
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader, unlabelled, labelled):
         if loader:
             loader.update(batch_size=3, num_workers=0, persistent_workers=False, pin_memory=False)
             loader.dataset.pipeline = small(loader.dataset.pipeline)

@@ -33,7 +33,11 @@ def short_arms(task, folder) -> list:
     for name, config, plain in task.arms:
         lines = [f"_base_ = '{ROOT / 'configs' / config}'", 'train_cfg = dict(max_epochs=1, val_interval=1)']
         if config.startswith('sskd/'):
-            lines.append('default_hooks = dict(stage_schedule=dict(transfer=dict(epochs=1), head=dict(epochs=1)))')
+            schedule = dict(transfer=dict(epochs=1), head=dict(epochs=1))
+            phases = Config.fromfile(ROOT / 'configs' / config).default_hooks.stage_schedule.get('phases')
+            if phases is not None:
+                schedule = dict(phases=[dict(phase, epochs=1) for phase in phases])
+            lines.append(f'default_hooks = dict(stage_schedule={schedule!r})')
         path = folder / config.rpartition('/')[2]
         path.write_text('\n'.join(lines))
         arms.append((name, str(path), plain))
@@ -72,7 +76,10 @@ def test_classification(tmp_path):
     printed = run_demo('classification', arms, out, tmp_path)
     for name, *_ in arms:
         assert f'\n{name} ' in printed
-    assert 'phase 3/4 layer3 begins: trains layer3, mimics layer3' in printed and 'teacher on the validation' in printed
+    assert (
+        'phase 3/4 layer3 begins: trains layer1, layer2, layer3, mimics layer3' in printed
+        and 'teacher on the validation' in printed
+    )
     page = Page((out / 'classification.html').read_text())
     assert page.tags.count('svg') == 4 and len(page.cells) == 5 * 6
     assert [link for link in page.links if not link.startswith('data:')] == [], (
@@ -90,9 +97,10 @@ def test_detection(tmp_path):
     write_digits_on_photos(tmp_path / 'data/digits_on_photos', train=6, val=4, unlabelled=0, size=64)
     out, arms = tmp_path / 'out', short_arms(demo_detection.TASK, tmp_path)
     printed = run_demo('detection', arms, out, tmp_path)
-    assert 'phase 5/6 neck begins: trains neck, mimics neck' in printed and 'writing digits' not in printed
+    assert 'phase 2/3 fpn begins: trains layer1, layer2, layer3, layer4, neck, mimics neck' in printed
+    assert 'writing digits' not in printed
     page = Page((out / 'detection.html').read_text())
-    assert page.tags.count('svg') == 3 and len(page.cells) == 3 * 6
+    assert page.tags.count('svg') == 3 and len(page.cells) == 5 * 6
     for (name, config, _), cell in zip(arms, page.cells[1::6]):
         run = out / config.rpartition('/')[2].removesuffix('.py')
         assert 100 * read_history(run).last('coco/bbox_mAP') == pytest.approx(float(cell), abs=0.05), name
@@ -100,12 +108,13 @@ def test_detection(tmp_path):
 
 def test_face(tmp_path):
     """On patterns in place of faces, which it finds in place of those that it would write."""
-    write_people(tmp_path / 'data/orl_faces/train', 20, 2, shape=(112, 92))
+    write_people(tmp_path / 'data/orl_faces/train', 20, 10, shape=(112, 92))
     write_ijba_shaped(write_people(tmp_path / 'people', 14, 6, first=20, shape=(112, 92)), tmp_path / 'data/orl_ijba')
     out, arms = tmp_path / 'out', short_arms(demo_face.TASK, tmp_path)
     printed = run_demo('face', arms, out, tmp_path)
-    assert 'phase 5/6 neck begins: trains neck, mimics neck' in printed and 'writing' not in printed
-    assert '| stage by stage |' in printed, 'the numbers of IJB-A, a row for each network'
+    assert 'phase 2/2 embedding begins: trains layer1, layer2, layer3, layer4, neck, mimics neck' in printed
+    assert 'writing' not in printed
+    assert '| stage by stage, no names |' in printed, 'the numbers of IJB-A, a row for each network'
     page = Page((out / 'face.html').read_text())
     assert page.tags.count('svg') == 5
     for (name, config, _), cell in zip(arms, page.cells[1::6]):
@@ -197,13 +206,29 @@ def test_demo_configs_take_equal_totals():
     assert iterations('sskd/digits_r14x2_r8_few_labels') == iterations('plain/digits_r8_few_labels')
 
 
-def test_face_demo_takes_equal_epochs():
-    plain = Config.fromfile(ROOT / 'configs/plain/face_orl_r18_student.py')
-    schedule = Config.fromfile(ROOT / 'configs/sskd/face_orl_r18_r18.py').default_hooks.stage_schedule
-    assert 5 * schedule.transfer.epochs + schedule.head.epochs == plain.train_cfg.max_epochs
+def phase_iterations(config, images, batch_size) -> int:
+    """Iterations of all phases; those that learn the task may have a loader of their own."""
+    schedule = Config.fromfile(ROOT / f'configs/sskd/{config}.py').default_hooks.stage_schedule
+    few = schedule.get('head', {}).get('train_dataloader')
+    own = images // batch_size if few is None else few.dataset.indices // few.batch_size
+    return sum(p.epochs * (own if p.get('task_loss') else images // batch_size) for p in schedule.phases)
 
 
-def test_detection_demo_takes_equal_epochs():
-    plain = Config.fromfile(ROOT / 'configs/plain/digits_on_photos_r18_w16.py')
-    schedule = Config.fromfile(ROOT / 'configs/sskd/digits_on_photos_r18_r18_w16.py').default_hooks.stage_schedule
-    assert 5 * schedule.transfer.epochs + schedule.head.epochs == plain.train_cfg.max_epochs
+def plain_iterations(config, images) -> int:
+    cfg = Config.fromfile(ROOT / f'configs/plain/{config}.py')
+    indices = cfg.train_dataloader.dataset.get('indices', images)
+    return cfg.train_cfg.max_epochs * (
+        (len(indices) if isinstance(indices, list) else indices) // cfg.train_dataloader.batch_size
+    )
+
+
+def test_face_demo_takes_equal_iterations():
+    assert phase_iterations('face_orl_r18_r18', 198, 32) == plain_iterations('face_orl_r18_student', 198) == 90
+    assert plain_iterations('face_orl_r18_student_few_labels', 198) == 90
+
+
+def test_detection_demo_takes_equal_iterations():
+    assert phase_iterations('digits_on_photos_r34_r18_w16', 800, 8) == 600
+    assert phase_iterations('digits_on_photos_r34_r18_w16_few_labels', 800, 8) == 600
+    assert plain_iterations('digits_on_photos_r18_w16', 800) == 600
+    assert plain_iterations('digits_on_photos_r18_w16_few_labels', 800) == 600
