@@ -32,6 +32,14 @@ arms = {
         dict(_embedding, epochs=5),
         dict(train='head', epochs=2),
     ),
+    'earlier stages and their losses kept': _arm(
+        dict(name='layer1', train='layer1', epochs=2),
+        dict(name='layer2', train=['layer1', 'layer2'], epochs=2),
+        dict(name='layer3', train=['layer1', 'layer2', 'layer3'], epochs=2),
+        dict(name='layer4', train=['layer1', 'layer2', 'layer3', 'layer4'], epochs=2),
+        dict(name='embedding', train='stages', epochs=5),
+        dict(train='head', epochs=2),
+    ),
     'embedding only, no labels': _arm(dict(_embedding, epochs=15)),
     'recommended, no labels': _arm(_own, dict(_embedding, epochs=12)),
     'recommended, then labels': _arm(

@@ -109,13 +109,15 @@ def stage_by_stage(stages: Sequence[str]) -> list[dict]:
 
 
 def stages_kept(stages: Sequence[str]) -> list[dict]:
-    """The same with the earlier stages kept in training under the loss of the current one (https://arxiv.org/abs/1809.05262)."""
-    kept = [dict(name=stage, train=list(stages[: i + 1]), mimic=[stage]) for i, stage in enumerate(stages)]
+    """The same with the earlier stages, and their mimic losses, kept: a stage joins those before it, as in progressive training."""
+    kept = [dict(name=stage, train=list(stages[: i + 1])) for i, stage in enumerate(stages)]
     return [*kept, dict(train=[HEAD])]
 
 
 SCHEDULES = dict(sskd_literal=stage_by_stage, sskd_kept=stages_kept)
-DEFAULT_SCHEDULE = 'sskd_kept'  # docs/results.md: with earlier stages frozen, what they have not learnt is lost
+DEFAULT_SCHEDULE = (
+    'sskd_kept'  # docs/results.md: what a stage has not learnt when it is frozen is lost for those behind it
+)
 
 
 def named_schedule(phases: Sequence[dict] | str | None, stages: Sequence[str]) -> Sequence[dict]:

@@ -41,7 +41,7 @@ class StageScheduleHook(Hook):
 
     Args:
         phases: List of phases, each a dict with the fields of :class:`~mmsskd.distill.phases.Phase` that are not default; or the
-            name of a schedule: ``'sskd_kept'``, stage by stage with the earlier stages kept in training, then the head (what
+            name of a schedule: ``'sskd_kept'``, stage by stage with the earlier stages and their losses kept, then the head (what
             None means), or ``'sskd_literal'``, the same with the earlier stages frozen, as in the paper.
         transfer: Recipe (``epochs`` or ``iters``, ``optim_wrapper``, ``param_scheduler``, ``train_dataloader``) of the phases
             without task loss. Lengths and milestones count from the phase's own start.

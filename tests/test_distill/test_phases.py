@@ -18,8 +18,8 @@ def test_default_keeps_the_earlier_stages_in_training():
     phases = parse()
     assert [(p.name, p.train, p.mimic, p.task_loss) for p in phases] == [
         ('layer1', ('layer1',), ('layer1',), False),
-        ('layer2', ('layer1', 'layer2'), ('layer2',), False),
-        ('layer3', ('layer1', 'layer2', 'layer3'), ('layer3',), False),
+        ('layer2', ('layer1', 'layer2'), ('layer1', 'layer2'), False),
+        ('layer3', ('layer1', 'layer2', 'layer3'), ('layer1', 'layer2', 'layer3'), False),
         ('head', ('head',), (), True),
     ]
 

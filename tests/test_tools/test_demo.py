@@ -77,7 +77,7 @@ def test_classification(tmp_path):
     for name, *_ in arms:
         assert f'\n{name} ' in printed
     assert (
-        'phase 3/4 layer3 begins: trains layer1, layer2, layer3, mimics layer3' in printed
+        'phase 3/4 layer3 begins: trains layer1, layer2, layer3, mimics layer1, layer2, layer3' in printed
         and 'teacher on the validation' in printed
     )
     page = Page((out / 'classification.html').read_text())
