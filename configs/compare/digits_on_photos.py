@@ -24,7 +24,7 @@ arms = {
     'plain, from the teacher’s weights': _arm(dict(train='all', epochs=6), **_from_teacher),
     'FPN beside the boxes': _arm(dict(train='all', mimic='neck', task_loss=True, epochs=6)),
     'SSKD, literal': _arm(*(dict(train=name, epochs=1) for name in _stages), dict(train='head', epochs=1)),
-    'earlier stages kept': _arm(*_kept, dict(train='head', epochs=1)),
+    'earlier stages kept, their losses dropped': _arm(*_kept, dict(train='head', epochs=1)),
     'earlier stages and their losses kept': _arm(
         *(dict(phase, mimic=phase['train']) for phase in _kept), dict(train='head', epochs=1)
     ),

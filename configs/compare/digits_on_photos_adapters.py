@@ -23,7 +23,10 @@ arms = {
     'FPN beside the boxes': _arm(dict(train='all', mimic='neck', task_loss=True, epochs=6)),
     'all stages jointly': _arm(dict(train='all', mimic='stages', task_loss=True, epochs=6)),
     'SSKD, literal': _arm(*(dict(train=name, epochs=1) for name in _stages), dict(train='head', epochs=1)),
-    'earlier stages kept': _arm(*_kept, dict(train='head', head_from_teacher=True, epochs=1)),
+    'earlier stages kept, their losses dropped': _arm(*_kept, dict(train='head', head_from_teacher=True, epochs=1)),
+    'earlier stages and their losses kept': _arm(
+        *(dict(phase, mimic=phase['train']) for phase in _kept), dict(train='head', head_from_teacher=True, epochs=1)
+    ),
     'recommended, no labels': _arm(_own, dict(_fpn, head_from_teacher=True, epochs=5)),
     'recommended, then labels': _arm(
         _own,

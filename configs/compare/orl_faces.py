@@ -24,7 +24,7 @@ arms = {
         dict(train='neck', epochs=5),
         dict(train='head', epochs=2),
     ),
-    'earlier stages kept': _arm(
+    'earlier stages kept, their losses dropped': _arm(
         dict(name='layer1', train='layer1', epochs=2),
         dict(name='layer2', train=['layer1', 'layer2'], mimic='layer2', epochs=2),
         dict(name='layer3', train=['layer1', 'layer2', 'layer3'], mimic='layer3', epochs=2),

@@ -6,6 +6,7 @@ import pytest
 from helpers import ROOT
 from mmengine.config import Config
 
+from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import parse_plan, read_plan
 from mmsskd.compare.schedule import phase_epochs, set_epochs, stage_names, stretch
 from mmsskd.errors import ConfigError
@@ -108,3 +109,12 @@ def test_lengths_of_a_schedule_with_and_without_a_list():
     plain.train_cfg = dict(by_epoch=False, max_iters=5)
     with pytest.raises(ConfigError, match='counts iterations'):
         phase_epochs(plain)
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs/compare').glob('*.py')), ids=lambda path: path.stem)
+def test_files_of_the_repo_ask_for_runs_that_fit(path, tmp_path):
+    """Configs, options and lengths of every arm."""
+    plan = read_plan(str(path))
+    Comparison(plan, tmp_path)
+    assert plan.seeds == (0, 1, 2) and plan.arms[0].name.startswith('plain')
+    assert not list(tmp_path.iterdir())
