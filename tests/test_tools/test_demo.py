@@ -27,10 +27,10 @@ import demo_face
 import demo_steps
 
 
-def short_arms(task, folder) -> list:
-    """The same trainings, each phase one epoch."""
+def short_arms(task, folder, count=None) -> list:
+    """The same trainings, or the first ``count``, each phase one epoch; test_pairs.py and test_face_configs.py train the others."""
     arms = []
-    for name, config, plain in task.arms:
+    for name, config, plain in task.arms[:count]:
         lines = [f"_base_ = '{ROOT / 'configs' / config}'", 'train_cfg = dict(max_epochs=1, val_interval=1)']
         if config.startswith('sskd/'):
             schedule = dict(transfer=dict(epochs=1), head=dict(epochs=1))
@@ -95,12 +95,12 @@ def test_detection(tmp_path):
     """On six photos, which it finds in place of the eight hundred that it would write."""
     pytest.importorskip('mmcv.ops', reason='detection needs mmcv with compiled ops', exc_type=ImportError)
     write_digits_on_photos(tmp_path / 'data/digits_on_photos', train=6, val=4, unlabelled=0, size=64)
-    out, arms = tmp_path / 'out', short_arms(demo_detection.TASK, tmp_path)
+    out, arms = tmp_path / 'out', short_arms(demo_detection.TASK, tmp_path, 3)
     printed = run_demo('detection', arms, out, tmp_path)
     assert 'phase 2/3 fpn begins: trains layer1, layer2, layer3, layer4, neck, mimics neck' in printed
     assert 'writing digits' not in printed
     page = Page((out / 'detection.html').read_text())
-    assert page.tags.count('svg') == 3 and len(page.cells) == 5 * 6
+    assert page.tags.count('svg') == 3 and len(page.cells) == 3 * 6
     for (name, config, _), cell in zip(arms, page.cells[1::6]):
         run = out / config.rpartition('/')[2].removesuffix('.py')
         assert 100 * read_history(run).last('coco/bbox_mAP') == pytest.approx(float(cell), abs=0.05), name
@@ -110,7 +110,7 @@ def test_face(tmp_path):
     """On patterns in place of faces, which it finds in place of those that it would write."""
     write_people(tmp_path / 'data/orl_faces/train', 20, 10, shape=(112, 92))
     write_ijba_shaped(write_people(tmp_path / 'people', 14, 6, first=20, shape=(112, 92)), tmp_path / 'data/orl_ijba')
-    out, arms = tmp_path / 'out', short_arms(demo_face.TASK, tmp_path)
+    out, arms = tmp_path / 'out', short_arms(demo_face.TASK, tmp_path, 3)
     printed = run_demo('face', arms, out, tmp_path)
     assert 'phase 2/2 embedding begins: trains layer1, layer2, layer3, layer4, neck, mimics neck' in printed
     assert 'writing' not in printed
