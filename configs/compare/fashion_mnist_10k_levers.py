@@ -71,11 +71,10 @@ _changes = {
     'batch 128 instead of 32': {'train_dataloader.batch_size': 128},
     'best of each stage': {f'{_hook}.phases': _phases(reload_best=True)},
     'BN statistics anew, 100 batches': {f'{_hook}.phases': _phases(recalibrate_bn=100)},
-    'random erasing': {
+    'random resized crops of 60 % and more': {
         'train_dataloader.dataset.pipeline': [
-            dict(type='mmpretrain.RandomCrop', crop_size=28, padding=2),
+            dict(type='mmpretrain.RandomResizedCrop', scale=28, crop_ratio_range=(0.6, 1.0)),
             dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
-            dict(type='mmpretrain.RandomErasing', erase_prob=0.5, max_area_ratio=0.25, fill_color=[73], fill_std=None),
             dict(type='mmpretrain.PackInputs'),
         ]
     },
