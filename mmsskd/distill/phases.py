@@ -115,9 +115,8 @@ def stages_kept(stages: Sequence[str]) -> list[dict]:
 
 
 SCHEDULES = dict(sskd_literal=stage_by_stage, sskd_kept=stages_kept)
-DEFAULT_SCHEDULE = (
-    'sskd_kept'  # docs/results.md: what a stage has not learnt when it is frozen is lost for those behind it
-)
+# docs/results.md: what a stage has not learnt when it is frozen is lost for those behind it
+DEFAULT_SCHEDULE = 'sskd_kept'
 
 
 def named_schedule(phases: Sequence[dict] | str | None, stages: Sequence[str]) -> Sequence[dict]:
