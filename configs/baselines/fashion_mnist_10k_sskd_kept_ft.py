@@ -1,4 +1,4 @@
-# Stage by stage, earlier stages kept in training; then everything from labels.
+# Stage by stage, earlier stages kept in training; then a short fine-tuning of everything, the head from the teacher's.
 _base_ = '../_base_/fashion_mnist_10k_r20_r14.py'
 
 default_hooks = dict(
@@ -6,9 +6,9 @@ default_hooks = dict(
         phases=[
             dict(train='layer1', epochs=1),
             dict(train=['layer1', 'layer2'], mimic='layer2', epochs=1),
-            dict(train='stages', mimic='layer3', epochs=1),
-            dict(train='all', epochs=2),
+            dict(train='stages', mimic='layer3', epochs=2),
+            dict(train='all', head_from_teacher=True, epochs=1),
         ]
     )
 )
-optim_wrapper = dict(optimizer=dict(lr=0.05))
+optim_wrapper = dict(optimizer=dict(lr=0.02))

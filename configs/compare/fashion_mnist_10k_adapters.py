@@ -9,11 +9,25 @@ _narrow = {
     'model.student.backbone': dict(width=0.25, stem_channels=4),
     'model.student.head': dict(in_channels=16),
 }
-_task = [{'optim_wrapper.optimizer.lr': lr} for lr in (0.1, 0.05, 0.02)]
+_task = [{'optim_wrapper.optimizer.lr': lr} for lr in (0.1, 0.05, 0.02, 0.2, 0.01)]
 _transfer = [
     {'default_hooks.stage_schedule.transfer': dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))}
-    for lr in (0.01, 0.005, 0.02)
+    for lr in (0.01, 0.005, 0.02, 0.04, 0.08)
 ]
+
+
+def _by_stage(*phases, **options):
+    return dict(
+        config='../_base_/fashion_mnist_10k_r20_r14.py',
+        options={**_narrow, 'default_hooks.stage_schedule.phases': list(phases), **options},
+        tries=_transfer,
+    )
+
+
+_first = dict(train='layer1', epochs=1)
+_second = dict(train=['layer1', 'layer2'], epochs=1)
+_last = dict(train='stages', mimic='layer3', epochs=1)
+_task_rate = {'optim_wrapper.optimizer.lr': 0.05}
 arms = {
     'plain student': dict(
         config='../plain/fashion_mnist_10k_r14x05.py',
@@ -24,11 +38,18 @@ arms = {
     'FitNets': dict(config='../baselines/fashion_mnist_10k_fitnets.py', options=_narrow, tries=_task),
     'all stages jointly': dict(config='../baselines/fashion_mnist_10k_joint.py', options=_narrow, tries=_task),
     'SSKD, literal': dict(config='../baselines/fashion_mnist_10k_sskd_literal.py', options=_narrow, tries=_transfer),
-    'earlier stages kept, then labels': dict(
-        config='../baselines/fashion_mnist_10k_sskd_kept_ft.py', options=_narrow, tries=_transfer
+    'earlier stages and their losses kept, then the head': _by_stage(
+        _first, _second, dict(train='stages', epochs=2), dict(train='head', epochs=1)
     ),
-    'earlier stages kept, then labels and logits': dict(
-        config='../baselines/fashion_mnist_10k_sskd_kept_kd.py', options=_narrow, tries=_transfer
+    'earlier stages kept, then labels': _by_stage(
+        _first, dict(_second, mimic='layer2'), _last, dict(train='all', epochs=2), **_task_rate
+    ),
+    'earlier stages kept, then labels and logits': _by_stage(
+        _first,
+        dict(_second, mimic='layer2'),
+        _last,
+        dict(train='all', logits=True, task_weight=0.1, epochs=2),
+        **_task_rate,
     ),
 }
 plain = 'plain student'

@@ -16,6 +16,7 @@ import torch
 from ..errors import ConfigError
 from .plan import Arm, Plan
 from .runs import Run, build_config, execute
+from .schedule import check_schedule
 from .tables import Table, row_of
 
 TEACHER = 'teacher'
@@ -40,14 +41,15 @@ class Comparison:
     def __init__(self, plan: Plan, out: Path, jobs: int = 1, say: Callable[[str], None] = print):
         self.plan, self.out, self.jobs, self.say = plan, out, jobs, say
         self.chosen: dict[str, dict] = {arm.name: {} for arm in plan.arms}
-        self.searched: dict[str, list[tuple[dict, float]]] = {}
+        self.searched: dict[str, list[tuple[dict, float | None]]] = {}
         folders = [file_name(arm.name) for arm in plan.arms]
         for arm, folder in zip(plan.arms, folders):
             if folders.count(folder) > 1:
                 raise ConfigError(f'arms: the name {arm.name!r} differs from another only in signs; name them apart')
         for arm in plan.arms:  # what cannot work shows before hours of training
             for options in arm.tries or ({},):
-                build_config(replace(self._run(arm, 0, 'equal_epochs', plan.epochs, options), teacher=None))
+                cfg, _ = build_config(replace(self._run(arm, 0, 'equal_epochs', plan.epochs, options), teacher=None))
+                check_schedule(cfg, f'arms[{arm.name!r}]')
 
     def run(self) -> list[Table]:
         """Everything; returns the tables."""
@@ -123,7 +125,13 @@ class Comparison:
             if arm.name in runs:
                 scores = [run.result()['score'] for run in runs[arm.name]]
                 self.searched[arm.name] = list(zip(arm.tries, scores))
-                self.chosen[arm.name] = arm.tries[scores.index(max(scores))]
+                finite = [score for score in scores if score is not None]
+                if not finite:
+                    raise ConfigError(
+                        f'arms[{arm.name!r}]: every try of the search diverged; add tries with lower learning rates. The first: '
+                        f'{runs[arm.name][0].result()["diverged"]}'
+                    )
+                self.chosen[arm.name] = arm.tries[scores.index(max(finite))]
 
     def _seconds(self) -> dict[str, list[float]]:
         """Seconds of an epoch of each phase of each arm, measured with nothing else running."""
@@ -173,8 +181,10 @@ class Comparison:
                     failed.append(f'{run.label}: {type(error).__name__}: {error} (log: {run.work_dir}/run.log)')
                     self.say(f'{time.strftime("%H:%M:%S")} {done}/{len(left)} FAILED {failed[-1]}')
                     continue
-                score = future.result().get('score')
+                result = future.result()
+                score = result.get('score')
                 shown = '' if score is None else f': {self.plan.metric} {score * self.plan.scale:.2f}'
+                shown = ': diverged' if 'diverged' in result else shown
                 self.say(f'{time.strftime("%H:%M:%S")} {done}/{len(left)} {run.label}{shown}')
         if failed:
             raise ConfigError(

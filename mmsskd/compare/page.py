@@ -73,13 +73,18 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
 def _of_the_search(plan: Plan, searched: dict) -> str:
     if not searched:
         return 'No setting was searched for this page: one try for each arm.'
-    best = {name: max(tries, key=lambda item: item[1])[0] for name, tries in searched.items()}
+    finite = {name: [item for item in tries if item[1] is not None] for name, tries in searched.items()}
+    best = {name: max(tries, key=lambda item: item[1])[0] for name, tries in finite.items()}
+    lost = [
+        f'{len(searched[name]) - len(tries)} of {name}' for name, tries in finite.items() if len(tries) < plan.tries
+    ]
+    diverged = f' Tries that diverged: {", ".join(lost)}.' if lost else ''
     chosen = '; '.join(
         f'{name}: {", ".join(_settings(options)) or "as in its config"}' for name, options in best.items()
     )
     return (
         f'Settings were chosen on the validation split with a seed of their own ({plan.search_seed}), never on the test set, '
-        f'{plan.tries} tried for each arm. Chosen: {chosen}.'
+        f'{plan.tries} tried for each arm. Chosen: {chosen}.{diverged}'
     )
 
 

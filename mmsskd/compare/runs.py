@@ -18,7 +18,7 @@ from torch import nn
 from ..distill.export import is_stagewise
 from ..distill.model_cfg import load_strictly, resolve_model_cfg
 from ..distill.teacher import build_teacher
-from ..errors import ConfigError
+from ..errors import ConfigError, NonFiniteLossError
 from .clock import CURVE, SECONDS, ComparisonClock
 from .schedule import phase_epochs, schedule_hook, set_epochs, stage_names, stretch
 from .similarity import compare_features
@@ -97,8 +97,9 @@ def execute(run: Run) -> dict:
     """Train, measure, and write ``result.json``; goes on from a checkpoint of an interrupted call of the same run.
 
     Returns:
-        ``score`` (the metric on the test set, or on the validation set), ``epochs`` and ``seconds`` by phase, ``curve``
-        ([epoch, metric] on the validation set), ``classes``, ``stages`` (see :func:`compare_features`), ``parameters``.
+        ``score`` (the metric on the test set, or on the validation set; None where a try of the search diverged), ``epochs``
+        and ``seconds`` by phase, ``curve`` ([epoch, metric] on the validation set), ``classes``, ``stages`` (see
+        :func:`compare_features`), ``parameters``.
     """
     folder, mark = Path(run.work_dir), Path(run.work_dir) / 'fingerprint'
     if not mark.is_file() or mark.read_text() != run.fingerprint():
@@ -106,7 +107,14 @@ def execute(run: Run) -> dict:
         folder.mkdir(parents=True)
         mark.write_text(run.fingerprint())
     with open(folder / 'run.log', 'a') as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        result = _train(run)
+        try:
+            result = _train(run)
+        except NonFiniteLossError as error:
+            if run.measure != 'val':
+                raise
+            result = dict(
+                label=run.label, seed=run.seed, score=None, diverged=str(error)
+            )  # a try like any other, and a bad one
     result['fingerprint'] = run.fingerprint()
     part = run.result_file.with_suffix('.part')
     part.write_text(json.dumps(result, indent=1))

@@ -7,10 +7,12 @@ from mmengine.config import Config
 
 from ..distill.export import is_schedule_hook, is_stagewise
 from ..distill.model_cfg import build_model, resolve_model_cfg
-from ..distill.phases import named_schedule
+from ..distill.phases import named_schedule, parse_phases
 from ..distill.stages import find_stages
 from ..distill.teacher import without_init
 from ..errors import ConfigError
+
+_names: dict[str, list[str]] = {}  # by student: the arms of a comparison share one, which takes a second to build
 
 
 def schedule_hook(cfg: Config) -> dict:
@@ -24,7 +26,7 @@ def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
 
     Args:
         cfg: Of the run.
-        stages: Names of the student's stages, needed where the schedule has no list of phases.
+        stages: Names of the student's stages, which a schedule without a list of phases needs.
 
     Raises:
         ConfigError: The run counts iterations.
@@ -74,12 +76,35 @@ def set_epochs(cfg: Config, epochs: Sequence[int], stages: Sequence[str] | None 
     hook['phases'] = [dict(phase, epochs=length) for phase, length in zip(phases, epochs, strict=True)]
 
 
+def check_schedule(cfg: Config, where: str) -> None:
+    """Refuse a schedule that could not begin.
+
+    Args:
+        cfg: Of the run.
+        where: What the message begins with.
+
+    Raises:
+        ConfigError: A phase that cannot work.
+    """
+    if not is_stagewise(cfg):
+        return
+    hook = schedule_hook(cfg)
+    recipes = (hook.get('transfer'), hook.get('head'), cfg.get('optim_wrapper'), cfg.get('param_scheduler'))
+    try:
+        parse_phases(hook.get('phases'), stage_names(cfg), 'epochs', *recipes)
+    except ConfigError as error:
+        raise ConfigError(f'{where}: {error}') from None
+
+
 def stage_names(cfg: Config) -> list[str] | None:
-    """Names of the student's stages where a schedule without a list of phases needs them; None where it does not."""
-    if not is_stagewise(cfg) or isinstance(schedule_hook(cfg).get('phases'), (list, tuple)):
+    """Names of the student's stages; None where the run is a plain one."""
+    if not is_stagewise(cfg):
         return None
     model = cfg.model
     preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
-    student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)))
-    inputs = torch.zeros(1, *model.get('input_shape', (3, 224, 224)))
-    return [stage.name for stage in find_stages(student, model.get('stages'), inputs)]
+    student = without_init(resolve_model_cfg(model.student, 'student', preprocessor))
+    stages, shape = model.get('stages'), model.get('input_shape', (3, 224, 224))
+    key = repr((student, stages, shape))
+    if key not in _names:
+        _names[key] = [stage.name for stage in find_stages(build_model(student), stages, torch.zeros(1, *shape))]
+    return _names[key]
