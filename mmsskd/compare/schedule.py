@@ -102,9 +102,9 @@ def stage_names(cfg: Config) -> list[str] | None:
         return None
     model = cfg.model
     preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
-    student = without_init(resolve_model_cfg(model.student, 'student', preprocessor))
     stages, shape = model.get('stages'), model.get('input_shape', (3, 224, 224))
-    key = repr((student, stages, shape))
+    key = repr((model.student, preprocessor, stages, shape))
     if key not in _names:
-        _names[key] = [stage.name for stage in find_stages(build_model(student), stages, torch.zeros(1, *shape))]
+        student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)))
+        _names[key] = [stage.name for stage in find_stages(student, stages, torch.zeros(1, *shape))]
     return _names[key]
