@@ -38,5 +38,6 @@ arms = {
 }
 plain = 'plain student'
 epochs = 6
+equal_seconds = 'recommended, then boxes'
 seeds = [0, 1, 2]
 val_interval = 6

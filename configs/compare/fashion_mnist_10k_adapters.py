@@ -51,6 +51,13 @@ arms = {
         dict(train='all', logits=True, task_weight=0.1, epochs=2),
         **_task_rate,
     ),
+    'earlier stages kept, then labels beside their losses': _by_stage(
+        _first,
+        _second,
+        dict(train='stages', epochs=1),
+        dict(train='all', mimic='stages', task_loss=True, epochs=2),
+        **_task_rate,
+    ),
 }
 plain = 'plain student'
 epochs = 5

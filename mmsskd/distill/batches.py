@@ -88,14 +88,14 @@ class PhaseBatches:
 
     def __next__(self):
         self.hook.advance(self.runner)
-        needed = {id(loader) for loader in self.hook.loaders[self.hook.index :]}
+        needed = {id(loader) for loader in self.hook.schedule.loaders[self.hook.index :]}
         for key in [key for key in self.iterators if key not in needed]:
             del self.iterators[key]  # ends workers that no later phase needs
         seed_everything(self.runner.seed, self.runner.iter)
         return next(self._iterator(self.hook.index))
 
     def _iterator(self, index: int) -> _InfiniteDataloaderIterator:
-        loader = self.hook.loaders[index]
+        loader = self.hook.schedule.loaders[index]
         if id(loader) not in self.iterators:
             # with a generator of its own, starting the loader draws nothing from the global state
             loader.generator = torch.Generator().manual_seed(self.runner.seed)
@@ -105,7 +105,7 @@ class PhaseBatches:
     def skip_iter(self, steps: int) -> None:
         """Called by the train loop on resume: skip what the first ``steps`` iterations of the run have drawn."""
         drawn: dict[int, int] = {}
-        for index, phase in enumerate(self.hook.phases):
+        for index, phase in enumerate(self.hook.schedule.phases):
             iterator = self._iterator(index)
             drawn.setdefault(id(iterator), 0)
             drawn[id(iterator)] += min(max(steps - phase.begin, 0), phase.length)

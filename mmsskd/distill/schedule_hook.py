@@ -15,12 +15,13 @@ from .batches import PhaseBatches, build_loaders, reseed_samplers, seed_everythi
 from .checks import check_run, check_strategy
 from .distiller import StagewiseDistiller
 from .export import dataset_meta, export_student, save_checkpoint
-from .phases import HEAD, Phase, parse_phases
+from .phases import Phase, parse_phases
 from .recalibrate import recalibrate
 from .recipe import build_optimisation, forget_last_phase, unwrap, wrap_anew
 from .rehearsal import rehearse
 from .reload import BestWeights
 from .resume import begin_epoch_anew, check_resumable, check_same_schedule, restore_gradients, schedule_state
+from .schedule import Schedule
 from .validation import average_buffers, measure_teacher, show, validate_features
 
 
@@ -71,7 +72,7 @@ class StageScheduleHook(Hook):
                 raise ConfigError(f'StageScheduleHook.{key} must be True or False, found {value!r}')
         self.evaluate_teacher = evaluate_teacher
         self.save_phase_ends = save_phase_ends
-        self.phases: list[Phase] = []
+        self.schedule: Schedule | None = None
         self.index: int | None = None
         self.resumed_inside = False
         self.pending: dict = {}
@@ -88,59 +89,51 @@ class StageScheduleHook(Hook):
 
     def _set_up(self, runner: Runner) -> None:
         """Check the schedule against model and run, build the loaders of all phases, give the train loop its length."""
-        if self.phases:
+        if self.schedule is not None:
             return
         loop, cfg = runner.train_loop, runner.cfg
-        self.by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
         self.distiller = unwrap(runner.model)
         if not isinstance(self.distiller, StagewiseDistiller):
             found = type(self.distiller).__name__
             raise ConfigError(f'StageScheduleHook needs model.type mmsskd.StagewiseDistiller, found {found}')
-        self.phases = parse_phases(
+        phases = parse_phases(
             self.phase_cfgs,
             list(self.distiller.stages),
-            'epochs' if self.by_epoch else 'iters',
+            'epochs' if by_epoch else 'iters',
             self.transfer,
             self.head,
             cfg.get('optim_wrapper'),
             cfg.get('param_scheduler'),
         )
-        check_run(runner, self.phases, self.by_epoch, self.distiller)
-        self.loaders = build_loaders(runner, self.phases)
-        check_data(runner, self.phases, self.loaders, self.distiller.student)
-        rehearse(
-            runner, self.distiller, self.phases, self.loaders, list(map(self._iterations, range(len(self.phases))))
-        )
-        if self.by_epoch:
-            loop._max_epochs = self.phases[-1].end
+        check_run(runner, phases, by_epoch, self.distiller)
+        schedule = Schedule(phases, build_loaders(runner, phases), by_epoch)
+        check_data(runner, phases, schedule.loaders, self.distiller.student)
+        rehearse(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
+        self.schedule = schedule
+        if by_epoch:
+            loop._max_epochs = schedule.end
         else:
             loop.dataloader_iterator = PhaseBatches(self, runner)
-        loop._max_iters = sum(self._iterations(i) for i in range(len(self.phases)))
-        unit = 'epochs' if self.by_epoch else 'iterations'
-        lines = [
-            f'  {i} {phase.name}: {phase.length} {unit}, {phase.purpose}' for i, phase in enumerate(self.phases, 1)
-        ]
-        runner.logger.info('\n'.join([f'schedule of {self.phases[-1].end} {unit}:', *lines]))
-        if not any(HEAD in phase.train for phase in self.phases):
+        loop._max_iters = sum(schedule.iterations)
+        runner.logger.info(str(schedule))
+        if not schedule.trains_head:
             runner.logger.warning(
                 'no phase trains the head: this run only transfers, the head of the student stays as it was'
             )
 
-    def _iterations(self, index: int) -> int:
-        phase = self.phases[index]
-        return phase.length * len(self.loaders[index]) if self.by_epoch else phase.length
-
-    def _at(self, step: int) -> int:
-        """Index of the phase that holds epoch or iteration ``step``; the last one once the schedule has ended."""
-        return next((i for i, phase in enumerate(self.phases) if step < phase.end), len(self.phases) - 1)
-
     def _now(self, runner: Runner) -> int:
-        return runner.epoch if self.by_epoch else runner.iter
+        return runner.epoch if self.schedule.by_epoch else runner.iter
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that the run is in."""
+        return self.schedule.phases[self.index]
 
     @property
     def position(self) -> str:
         """Which phase it is, for the log."""
-        return f'phase {self.index + 1}/{len(self.phases)} {self.phases[self.index].name}'
+        return f'phase {self.index + 1}/{len(self.schedule.phases)} {self.phase.name}'
 
     # -- entering a phase --------------------------------------------------------------------------------------------
 
@@ -150,16 +143,15 @@ class StageScheduleHook(Hook):
             return
         runner._train_loop = runner.build_train_loop(runner._train_loop)
         self._set_up(runner)
-        saved = check_resumable(checkpoint, self.distiller, self.by_epoch)
-        step = checkpoint['meta']['epoch' if self.by_epoch else 'iter']
-        index = self._at(step)
-        check_same_schedule(saved, self.phases, step, index)
-        if self.by_epoch:
-            phase = self.phases[index]
-            begun = sum(map(self._iterations, range(index))) + (step - phase.begin) * len(self.loaders[index])
-            begin_epoch_anew(checkpoint, begun, runner.logger)
+        schedule = self.schedule
+        saved = check_resumable(checkpoint, self.distiller, schedule.by_epoch)
+        step = checkpoint['meta']['epoch' if schedule.by_epoch else 'iter']
+        index = schedule.at(step)
+        check_same_schedule(saved, schedule.phases, step, index)
+        if schedule.by_epoch:
+            begin_epoch_anew(checkpoint, schedule.first_iteration(step), runner.logger)
         if checkpoint['meta'].get('seed') is not None:
-            reseed_samplers(self.loaders, checkpoint['meta']['seed'])
+            reseed_samplers(schedule.loaders, checkpoint['meta']['seed'])
         self._enter(runner, index)
         self.resumed_inside = saved['phase'] == index
         if not self.resumed_inside:  # the checkpoint closed the phase before: its optimiser is of no use in this one
@@ -172,7 +164,7 @@ class StageScheduleHook(Hook):
         """Enter the phase in which the run starts or goes on, and measure the teacher."""
         self.distiller.on_non_finite = lambda values: self._stop(runner, values)
         self._clock = time.time(), runner.iter
-        self._enter(runner, self._at(self._now(runner)), keep_optimisation=self.index is not None)
+        self._enter(runner, self.schedule.at(self._now(runner)), keep_optimisation=self.index is not None)
         restore_gradients(self.distiller, self.pending)
         if self.evaluate_teacher and runner._val_dataloader is not None:
             measure_teacher(runner, self.distiller)
@@ -180,79 +172,72 @@ class StageScheduleHook(Hook):
             self._begin(runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
-        if self.by_epoch:
+        if self.schedule.by_epoch:
             self.advance(runner)
             seed_everything(runner.seed, runner.epoch)
-            phase = self.phases[self.index]
+            phase = self.phase
             runner.logger.info(
                 f'{self.position} epoch {runner.epoch - phase.begin + 1}/{phase.length}{self._eta(runner)}'
             )
 
     def advance(self, runner: Runner) -> None:
         """Enter the next phase if the current one has ended."""
-        index = self._at(self._now(runner))
+        index = self.schedule.at(self._now(runner))
         if index != self.index:
             self._enter(runner, index)
             self._begin(runner)
 
     def _enter(self, runner: Runner, index: int, keep_optimisation: bool = False) -> None:
         """Make the Runner ready for a phase; ``keep_optimisation`` leaves optimiser and schedulers as a resume loaded them."""
-        phase, self.index = self.phases[index], index
+        schedule, self.index = self.schedule, index
         for parameter in self.distiller.parameters():
             parameter.grad = None
-        self.distiller.set_phase(phase)
+        self.distiller.set_phase(self.phase)
         if runner.distributed:
             wrap_anew(runner, self.distiller)
-            self.distiller.set_phase(phase)  # the wrapping may have converted BN layers
-        runner.train_loop.dataloader = self.loaders[index]
-        for loader in set(self.loaders) - set(self.loaders[index:]):
+            self.distiller.set_phase(self.phase)  # the wrapping may have converted BN layers
+        runner.train_loop.dataloader = schedule.loaders[index]
+        for loader in set(schedule.loaders) - set(schedule.loaders[index:]):
             loader._iterator = None  # ends persistent workers that no later phase needs
         if not keep_optimisation:
-            build_optimisation(runner, phase, self._iterations(index))
-        done = runner.iter - sum(self._iterations(i) for i in range(index))
-        runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), self._iterations(index))
+            build_optimisation(runner, self.phase, schedule.iterations[index])
+        done = runner.iter - schedule.iterations_before(index)
+        runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), schedule.iterations[index])
         # both train loops look at val_begin
         begin = runner.cfg.get('train_cfg', {}).get('val_begin', 1)
-        runner.train_loop.val_begin = begin if self._predicts(index) else phase.end + 1
-
-    def _predicts(self, index: int) -> bool:
-        """Whether the task metric says something: the head learns or is the teacher's, or the last stage needs none."""
-        reached, last = self.phases[: index + 1], list(self.distiller.stages)[-1]
-        headless = getattr(self.distiller.student, 'predicts_without_head', False)
-        copied = any(phase.head_from_teacher or (headless and last in phase.train) for phase in reached)
-        return copied or self.phases[index].learns_task
+        predicts = schedule.predicts(index, self.distiller)
+        runner.train_loop.val_begin = begin if predicts else self.phase.end + 1
 
     def _begin(self, runner: Runner) -> None:
         """What happens once, when a phase really begins rather than goes on."""
-        phase = self.phases[self.index]
-        if phase.head_from_teacher:
+        if self.phase.head_from_teacher:
             self.distiller.copy_head_from_teacher()
         forget_last_phase(runner)
-        runner.logger.info(f'{self.position} begins: {phase.purpose}')
+        runner.logger.info(f'{self.position} begins: {self.phase.purpose}')
 
     # -- during a phase ----------------------------------------------------------------------------------------------
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if self.by_epoch:
+        if self.schedule.by_epoch:
             return
-        phase, done = self.phases[self.index], runner.iter + 1
+        phase, done = self.phase, runner.iter + 1
         interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)
         if done % interval == 0 or done == phase.end:
             runner.logger.info(f'{self.position} iter {done - phase.begin}/{phase.length}{self._eta(runner)}')
         self._close_step(runner, done)
 
     def after_train_epoch(self, runner: Runner, metrics=None) -> None:
-        if self.by_epoch:
+        if self.schedule.by_epoch:
             self._close_step(runner, runner.epoch + 1)
 
     def _close_step(self, runner: Runner, done: int) -> None:
         """After an epoch or iteration: equal buffers on all ranks, validation of what is mimicked, the phase's checkpoint."""
-        phase = self.phases[self.index]
+        phase = self.phase
         due = done % runner.train_loop.val_interval == 0 or done == phase.end
         if phase.recalibrate_bn and done == phase.end:
             seed = runner.seed + self.index
-            recalibrate(runner, self.distiller, self.loaders[self.index], phase.recalibrate_bn, seed)
-        if runner.distributed and (due or self.by_epoch):
+            recalibrate(runner, self.distiller, self.schedule.loaders[self.index], phase.recalibrate_bn, seed)
+        if runner.distributed and (due or self.schedule.by_epoch):
             average_buffers(self.distiller)
         if due and phase.mimic and runner._val_dataloader is not None:
             values = validate_features(runner, self.distiller, phase.mimic)
@@ -264,8 +249,8 @@ class StageScheduleHook(Hook):
                 self.best.offer(self.distiller, values, done)
         if phase.reload_best and done == phase.end:
             runner.logger.info(f'{self.position} {self.best.reload(self.distiller)}')
-        if done == phase.end and done != self.phases[-1].end and self.save_phase_ends and is_main_process():
-            meta = dict(epoch=runner.epoch + self.by_epoch, iter=runner.iter + (not self.by_epoch))
+        if done == phase.end and done != self.schedule.end and self.save_phase_ends and is_main_process():
+            meta = dict(epoch=runner.epoch + self.schedule.by_epoch, iter=runner.iter + (not self.schedule.by_epoch))
             save_checkpoint(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
@@ -275,7 +260,7 @@ class StageScheduleHook(Hook):
             runner.logger.info(f'{self.position} student: {show(student)} | teacher: {show(teacher)}')
 
     def _stop(self, runner: Runner, values: str) -> None:
-        phase, iteration = self.phases[self.index], runner.iter + 1
+        phase, iteration = self.phase, runner.iter + 1
         meta = dict(epoch=runner.epoch, iter=runner.iter)
         path = save_checkpoint(runner, f'non_finite_iter_{iteration}_rank{get_rank()}.pth', meta)
         finite = all(torch.isfinite(parameter).all() for parameter in self.distiller.parameters())
@@ -291,7 +276,9 @@ class StageScheduleHook(Hook):
     # -- files -------------------------------------------------------------------------------------------------------
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['stage_schedule'] = schedule_state(self.distiller, self.phases, self.index, self.by_epoch)
+        checkpoint['stage_schedule'] = schedule_state(
+            self.distiller, self.schedule.phases, self.index, self.schedule.by_epoch
+        )
         if self.best.state is not None:
             checkpoint['stage_schedule']['best'] = self.best.state
 
@@ -301,7 +288,7 @@ class StageScheduleHook(Hook):
         for hook in runner.hooks:  # an EMA puts its averaged weights in their place, as it does in every checkpoint
             hook.before_save_checkpoint(runner, checkpoint)
         if is_main_process():
-            meta = dataset_meta(runner, self.loaders)
+            meta = dataset_meta(runner, self.schedule.loaders)
             weights, config = export_student(checkpoint['state_dict'], runner.cfg, runner.work_dir, meta)
             runner.logger.info(f'the plain student is in {weights}, its config in {config}')
 

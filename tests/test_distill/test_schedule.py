@@ -339,7 +339,11 @@ def test_equal_loaders_of_phases_are_one(tmp_path, teacher_path):
     cfg = run_cfg(tmp_path, teacher_path)
     cfg.default_hooks.stage_schedule.transfer.train_dataloader = loader(count=64)
     hook = next(hook for hook in train(cfg).hooks if isinstance(hook, StageScheduleHook))
-    assert len(hook.loaders) == 4 and len(set(hook.loaders)) == 2 and hook.loaders[0] is hook.loaders[2]
+    assert (
+        len(hook.schedule.loaders) == 4
+        and len(set(hook.schedule.loaders)) == 2
+        and hook.schedule.loaders[0] is hook.schedule.loaders[2]
+    )
 
 
 def test_optimiser_constructors_see_the_names_of_the_student(tmp_path, teacher_path):
