@@ -9,6 +9,8 @@ import pytest
 from helpers import ROOT, python
 from mmengine.config import Config
 
+from mmsskd.compare.comparison import Comparison
+from mmsskd.compare.plan import read_plan
 from mmsskd.distill.phases import named_schedule, parse_phases
 
 README = (ROOT / 'README.md').read_text()
@@ -21,8 +23,10 @@ def block(start: str) -> str:
 
 
 def test_files_and_tools_that_it_names_exist():
+    headings = re.findall(r'^#+ (.*)$', README, re.M)
+    anchors = {'#' + re.sub(r'[^\w -]', '', heading).lower().replace(' ', '-') for heading in headings}
     for target in re.findall(r'\]\((?!https?:)([^)]+)\)', README):
-        assert (ROOT / target).exists(), target
+        assert target in anchors or (ROOT / target.partition('#')[0]).exists(), target
     for target in re.findall(r'(?:tools|configs|docs)/[\w/.]+\.(?:py|sh|md)', README):
         assert (ROOT / target).is_file(), target
 
@@ -60,10 +64,24 @@ def write_batch(path, seed):
     path.write_bytes(pickle.dumps(dict(data=data, labels=[0, 1, 2, 4])))
 
 
+def test_own_comparison_fits_the_configs_of_own_data(tmp_path, monkeypatch):
+    """The file as it stands, beside the two configs and the plain student in two lines: every arm and every try of it."""
+    (tmp_path / 'mine').mkdir()
+    teacher, sskd = [text for text in BLOCKS if "type='mmsskd.CIFARFiles'" in text]
+    lines = re.search(r'`mine/student\.py`,\s+which is `(_base_ = .*?)` and `(model = .*?)`:', README).groups()
+    texts = dict(teacher=teacher, sskd=sskd, student='\n'.join(lines), compare=block('# mine/compare.py'))
+    for name, text in texts.items():
+        (tmp_path / f'mine/{name}.py').write_text(text)
+    monkeypatch.chdir(tmp_path)
+    plan = read_plan('mine/compare.py')
+    Comparison(plan, tmp_path / 'out')
+    assert len(plan.arms) == 5 and plan.tries == 3
+
+
 def test_own_data_in_cifar_format_by_inheritance(tmp_path):
     """The two files of the README as they stand, run by the two commands of the README; only the epochs are cut."""
     (tmp_path / 'mine/data').mkdir(parents=True)
-    for seed, name in enumerate(('data_batch_1', 'data_batch_2', 'test_batch')):
+    for seed, name in enumerate(('data_batch_1', 'data_batch_2', 'val_batch', 'test_batch')):
         write_batch(tmp_path / 'mine/data' / name, seed)
     teacher, student = [text for text in BLOCKS if "type='mmsskd.CIFARFiles'" in text]
     (tmp_path / 'mine/teacher.py').write_text(teacher)

@@ -27,8 +27,22 @@ arms = {
     'SSKD, literal, then fine-tuning': dict(
         config='../baselines/fashion_mnist_10k_sskd_literal_ft.py', tries=_transfer
     ),
-    'earlier stages kept': dict(config='../baselines/fashion_mnist_10k_sskd_kept.py', tries=_transfer),
-    'earlier stages kept, then fine-tuning': dict(
+    'earlier stages and their losses kept, then the head': dict(
+        config='../_base_/fashion_mnist_10k_r20_r14.py',
+        options={
+            'default_hooks.stage_schedule.phases': [
+                dict(train='layer1', epochs=1),
+                dict(train=['layer1', 'layer2'], epochs=1),
+                dict(train='stages', epochs=2),
+                dict(train='head', epochs=1),
+            ]
+        },
+        tries=_transfer,
+    ),
+    'earlier stages kept, their losses dropped': dict(
+        config='../baselines/fashion_mnist_10k_sskd_kept.py', tries=_transfer
+    ),
+    'earlier stages kept, their losses dropped, then fine-tuning': dict(
         config='../baselines/fashion_mnist_10k_sskd_kept_ft.py', tries=_transfer
     ),
     'all at once, then the last': dict(config='../baselines/fashion_mnist_10k_sskd_all_at_once.py', tries=_transfer),

@@ -41,17 +41,17 @@ arms = {
     'earlier stages and their losses kept, then the head': _by_stage(
         _first, _second, dict(train='stages', epochs=2), dict(train='head', epochs=1)
     ),
-    'earlier stages kept, then labels': _by_stage(
+    'earlier stages kept, their losses dropped, then labels': _by_stage(
         _first, dict(_second, mimic='layer2'), _last, dict(train='all', epochs=2), **_task_rate
     ),
-    'earlier stages kept, then labels and logits': _by_stage(
+    'earlier stages kept, their losses dropped, then labels and logits': _by_stage(
         _first,
         dict(_second, mimic='layer2'),
         _last,
         dict(train='all', logits=True, task_weight=0.1, epochs=2),
         **_task_rate,
     ),
-    'earlier stages kept, then labels beside their losses': _by_stage(
+    'earlier stages and their losses kept, then labels beside them': _by_stage(
         _first,
         _second,
         dict(train='stages', epochs=1),
@@ -61,6 +61,6 @@ arms = {
 }
 plain = 'plain student'
 epochs = 5
-equal_seconds = 'earlier stages kept, then labels and logits'
+equal_seconds = 'earlier stages kept, their losses dropped, then labels and logits'
 seeds = [0, 1, 2]
 val_interval = 5

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 
 from ..errors import ConfigError
 from .plan import Arm, Plan
@@ -50,6 +51,8 @@ class Comparison:
             for options in arm.tries or ({},):
                 cfg, _ = build_config(replace(self._run(arm, 0, 'equal_epochs', plan.epochs, options), teacher=None))
                 check_schedule(cfg, f'arms[{arm.name!r}]')
+                if arm.tries:
+                    _check_splits(cfg, f'arms[{arm.name!r}]')
 
     def run(self) -> list[Table]:
         """Everything; returns the tables."""
@@ -204,6 +207,16 @@ class Comparison:
             total = _total(of[arm.name][0]['epochs'], seconds[arm.name])
             rows.append(row_of(plan, arm.name, of[arm.name], of[arm.plain], teacher, total, arm.plain))
         return Table(title, rows, len(plan.seeds))
+
+
+def _check_splits(cfg: Config, where: str) -> None:
+    """Refuse to choose settings on what the students are measured on."""
+    sets = [(cfg.get(f'{split}_dataloader') or {}).get('dataset') for split in ('val', 'test')]
+    if sets[0] is not None and sets[0] == sets[1]:
+        raise ConfigError(
+            f'{where}: tries are chosen on val_dataloader, which has the images of test_dataloader; name another split in one of '
+            'them (options for all arms: the key options of the file), or leave tries out'
+        )
 
 
 def _total(epochs: Sequence[int], seconds: Sequence[float]) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from ..distill.export import is_schedule_hook, is_stagewise
 from ..distill.model_cfg import build_model, resolve_model_cfg
@@ -29,7 +29,7 @@ def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
         stages: Names of the student's stages, which a schedule without a list of phases needs.
 
     Raises:
-        ConfigError: The run counts iterations.
+        ConfigError: The run counts iterations, or a phase has no length.
     """
     if not cfg.train_cfg.get('by_epoch', True):
         raise ConfigError(
@@ -38,13 +38,22 @@ def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
     if not is_stagewise(cfg):
         return [cfg.train_cfg.max_epochs]
     hook = schedule_hook(cfg)
-    transfer, head = ((hook.get(key) or {}).get('epochs') for key in ('transfer', 'head'))
-    lengths = []
-    for phase in named_schedule(hook.get('phases'), stages):
-        train = phase['train']
-        learns = phase.get('task_loss', 'head' in train or 'all' in train)
-        lengths.append(phase.get('epochs') or (head if learns else transfer))
+    phases = named_schedule(hook.get('phases'), stages)
+    lengths = [phase.get('epochs') or _recipe(hook, phase).get('epochs') for phase in phases]
+    if None in lengths:
+        number = lengths.index(None) + 1
+        raise ConfigError(
+            f'StageScheduleHook.phases, phase {number} of {len(phases)} has no length: set epochs in it, in transfer or in head'
+        )
     return lengths
+
+
+def _learns(phase: dict) -> bool:
+    return phase.get('task_loss', 'head' in phase.get('train', ()) or 'all' in phase.get('train', ()))
+
+
+def _recipe(hook: dict, phase: dict) -> dict:
+    return hook.get('head' if _learns(phase) else 'transfer') or {}
 
 
 def stretch(epochs: Sequence[int], total: int) -> list[int]:
@@ -67,13 +76,37 @@ def stretch(epochs: Sequence[int], total: int) -> list[int]:
 
 
 def set_epochs(cfg: Config, epochs: Sequence[int], stages: Sequence[str] | None = None) -> None:
-    """Give the phases of a run these lengths."""
+    """Give the phases of a run these lengths; what learning rates do at an epoch, they do at the same share of the new length."""
+    before = phase_epochs(cfg, stages)
+    own = cfg.get('param_scheduler')
     if not is_stagewise(cfg):
         cfg.train_cfg.max_epochs = epochs[0]
+        if own:
+            cfg.param_scheduler = _stretched(own, before[0], epochs[0])
         return
-    hook = schedule_hook(cfg)
-    phases = named_schedule(hook.get('phases'), stages)
-    hook['phases'] = [dict(phase, epochs=length) for phase, length in zip(phases, epochs, strict=True)]
+    hook, phases = schedule_hook(cfg), []
+    for phase, was, length in zip(named_schedule(hook.get('phases'), stages), before, epochs, strict=True):
+        schedulers = phase.get('param_scheduler') or _recipe(hook, phase).get('param_scheduler')
+        schedulers = schedulers or (own if _learns(phase) else None)
+        phases.append(dict(phase, epochs=length))
+        if schedulers and was != length:
+            phases[-1]['param_scheduler'] = _stretched(schedulers, was, length)
+    hook['phases'] = phases
+
+
+def _stretched(schedulers: dict | Sequence[dict], was: int, length: int) -> list[dict]:
+    """Schedulers of ``was`` epochs for ``length``; what counts iterations, as a warm-up does, stays."""
+    result = []
+    for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
+        scheduler = ConfigDict(scheduler)
+        if scheduler.get('by_epoch', True):
+            for key in ('begin', 'end', 'T_max'):
+                if isinstance(scheduler.get(key), int):
+                    scheduler[key] = max(round(scheduler[key] * length / was), 0 if key == 'begin' else 1)
+            if 'milestones' in scheduler:
+                scheduler.milestones = [max(round(epoch * length / was), 1) for epoch in scheduler.milestones]
+        result.append(scheduler)
+    return result
 
 
 def check_schedule(cfg: Config, where: str) -> None:

@@ -112,6 +112,47 @@ def test_lengths_of_a_schedule_with_and_without_a_list():
         phase_epochs(plain)
 
 
+def test_rates_follow_the_length():
+    """mmdet's 1x at half its length drops at half its milestones; a warm-up counts iterations and stays."""
+    plain = Config.fromfile(ROOT / 'configs/plain/digits_r8.py')
+    warm_up = dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500)
+    steps = dict(type='MultiStepLR', begin=0, end=12, by_epoch=True, milestones=[8, 11], gamma=0.1)
+    plain.train_cfg.max_epochs, plain.param_scheduler = 12, [warm_up, steps]
+    set_epochs(plain, [6])
+    assert plain.param_scheduler == [warm_up, dict(steps, end=6, milestones=[4, 6])] and plain.train_cfg.max_epochs == 6
+
+    cfg = Config.fromfile(ROOT / 'configs/sskd/digits_r14x2_r8.py')
+    cfg.param_scheduler = steps  # of the run: for the phases that learn the task and have none of their own
+    own = dict(type='CosineAnnealingLR', T_max=10, by_epoch=True, begin=2)
+    first = dict(train='layer1', epochs=10, param_scheduler=own)
+    cfg.default_hooks.stage_schedule.phases = [first, dict(train='layer2'), dict(train='head', epochs=12)]
+    cfg.default_hooks.stage_schedule.head.pop('param_scheduler', None)
+    set_epochs(cfg, [5, 12, 24])
+    stretched = cfg.default_hooks.stage_schedule.phases
+    assert stretched[0].param_scheduler == [dict(own, T_max=5, begin=1)]
+    assert 'param_scheduler' not in stretched[1]  # as long as before
+    assert stretched[2].param_scheduler == [dict(steps, end=24, milestones=[16, 22])]
+
+
+def test_a_phase_without_a_length_is_named():
+    cfg = Config.fromfile(ROOT / 'configs/sskd/digits_r14x2_r8.py')
+    cfg.default_hooks.stage_schedule.phases = [dict(train='layer1', epochs=3), dict(train='head')]
+    cfg.default_hooks.stage_schedule.head = None
+    with pytest.raises(ConfigError, match='phase 2 of 2 has no length'):
+        phase_epochs(cfg)
+
+
+def test_settings_are_not_chosen_on_the_test_images(tmp_path):
+    arms = dict(plain=dict(config='digits_r8.py', tries=[{}, {'optim_wrapper.optimizer.lr': 0.01}]))
+    whole = Config.fromfile(CONFIGS / 'digits_r8.py')
+    same = {'test_dataloader': whole.val_dataloader, 'val_dataloader': whole.val_dataloader}
+    with pytest.raises(
+        ConfigError, match=r"arms\['plain'\]: tries are chosen on val_dataloader, which has the images of"
+    ):
+        Comparison(parse(arms=arms, options=same), tmp_path)
+    Comparison(parse(arms=dict(plain='digits_r8.py'), options=same), tmp_path)  # nothing is chosen
+
+
 @pytest.mark.parametrize('path', sorted((ROOT / 'configs/compare').glob('*.py')), ids=lambda path: path.stem)
 def test_files_of_the_repo_ask_for_runs_that_fit(path, tmp_path):
     """Configs, options and lengths of every arm."""
