@@ -99,10 +99,10 @@ TASK = Task(
     arms=[
         (TEACHER, 'plain/digits_on_photos_r34_w16.py', None),
         ('plain student', 'plain/digits_on_photos_r18_w16.py', None),
-        ('stage by stage', 'sskd/digits_on_photos_r34_r18_w16.py', 'plain student'),
+        ('recommended', 'sskd/digits_on_photos_r34_r18_w16.py', 'plain student'),
         ('plain student, boxes on 80 images', 'plain/digits_on_photos_r18_w16_few_labels.py', None),
         (
-            'stage by stage, boxes on 80 images',
+            'recommended, boxes on 80 images',
             'sskd/digits_on_photos_r34_r18_w16_few_labels.py',
             'plain student, boxes on 80 images',
         ),

@@ -54,7 +54,7 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
         f'A teacher ({short(results[0].parameters)} parameters) learns to tell {PEOPLE} people of the ORL faces apart. Then a '
         f'student ({short(run.parameters)} parameters) is trained plainly, and another by the recipe of docs/results.md: each '
         'stage of the backbone follows the feature maps of the teacher, then everything learns by the embedding, without a single '
-        'name. A third is trained plainly where only two pictures of each person have names; stage by stage needs none, so its row '
+        'name. A third is trained plainly where only two pictures of each person have names; the recipe needs none, so its row '
         'is the same there. All are tested on twenty other people, in ten splits with the layout and the rules of IJB-A. All '
         'students take the same number of iterations.'
     )
@@ -94,7 +94,7 @@ TASK = Task(
     arms=[
         (TEACHER, 'plain/face_orl_r18.py', None),
         ('plain student', 'plain/face_orl_r18_student.py', None),
-        ('stage by stage, no names', 'sskd/face_orl_r18_r18.py', 'plain student'),
+        ('recommended, no names', 'sskd/face_orl_r18_r18.py', 'plain student'),
         ('plain student, names of 2 pictures a person', 'plain/face_orl_r18_student_few_labels.py', None),
     ],
     metric='orl/tar@far=1e-2',

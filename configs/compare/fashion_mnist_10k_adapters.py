@@ -41,6 +41,13 @@ arms = {
     'earlier stages and their losses kept, then the head': _by_stage(
         _first, _second, dict(train='stages', epochs=2), dict(train='head', epochs=1)
     ),
+    'the same, BN behind the adapters': _by_stage(
+        _first,
+        _second,
+        dict(train='stages', epochs=2),
+        dict(train='head', epochs=1),
+        **{'model.adapter_norm': True},
+    ),
     'earlier stages kept, their losses dropped, then labels': _by_stage(
         _first, dict(_second, mimic='layer2'), _last, dict(train='all', epochs=2), **_task_rate
     ),

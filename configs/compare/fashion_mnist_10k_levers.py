@@ -49,6 +49,9 @@ _changes = {
             dict(train='stages', head_from_teacher=True, epochs=3),
         ]
     },
+    'more epochs for the first stages: 2 + 2 + 1': {
+        f'{_hook}.phases': [dict(phase, epochs=length) for phase, length in zip(_phases(), (2, 2, 1))]
+    },
     'last stage only': {f'{_hook}.phases': [dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=5)]},
     'all stages at once by their own losses': {
         f'{_hook}.phases': [dict(train='stages', head_from_teacher=True, epochs=5)]
@@ -86,6 +89,14 @@ _changes = {
             *_phases()[:2],
             dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=2),
             dict(train='all', epochs=1),
+        ],
+        'optim_wrapper.optimizer.lr': 0.01,
+    },
+    'two epochs of labels at the end': {
+        f'{_hook}.phases': [
+            *_phases()[:2],
+            dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=1),
+            dict(train='all', epochs=2),
         ],
         'optim_wrapper.optimizer.lr': 0.01,
     },

@@ -114,7 +114,7 @@ def test_face(tmp_path):
     printed = run_demo('face', arms, out, tmp_path)
     assert 'phase 2/2 embedding begins: trains layer1, layer2, layer3, layer4, neck, mimics neck' in printed
     assert 'writing' not in printed
-    assert '| stage by stage, no names |' in printed, 'the numbers of IJB-A, a row for each network'
+    assert '| recommended, no names |' in printed, 'the numbers of IJB-A, a row for each network'
     page = Page((out / 'face.html').read_text())
     assert page.tags.count('svg') == 5
     for (name, config, _), cell in zip(arms, page.cells[1::6]):
