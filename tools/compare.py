@@ -5,8 +5,11 @@ FILE names teacher, arms, epochs and seeds; configs/compare/ holds ours. Run it 
 results.csv, results.json, results.md and the page index.html into the work dir."""
 
 import argparse
+import fcntl
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
@@ -14,6 +17,7 @@ from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
 from mmsskd.compare.plan import read_plan
 from mmsskd.compare.tables import to_csv, to_json, to_markdown, to_text
+from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import plain_errors
 
 
@@ -28,7 +32,8 @@ def main():
     plan = read_plan(args.file)
     out = Path(args.work_dir or Path('work_dirs', 'compare', Path(args.file).stem))
     comparison = Comparison(plan, out, max(args.jobs, 1), say=lambda line: print(line, flush=True))
-    tables = comparison.run()
+    with alone(out):
+        tables = comparison.run()
     write(out / 'results.csv', to_csv(tables))
     write(out / 'results.md', to_markdown(tables))
     write(out / 'results.json', to_json(plan, tables, comparison.searched))
@@ -36,6 +41,20 @@ def main():
     for table in tables:
         print(f'\n{to_text(table)}')
     print(f'\n{out}/index.html, results.md, results.csv, results.json')
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Refuse a second comparison in one work dir: it would train the same runs over those of the first."""
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / '.lock', 'w') as lock:  # the system lets go of it with the process, however that ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f'another comparison is at work in {out}; wait for it, or give this one another --work-dir'
+            ) from None
+        yield
 
 
 def write(path: Path, text: str) -> None:

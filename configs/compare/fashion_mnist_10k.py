@@ -5,22 +5,28 @@ metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
 teacher = '../plain/fashion_mnist_10k_r20x05.py'
 
-# learning rates of what learns the task, and of transfer phases
-_task = [{'optim_wrapper.optimizer.lr': lr} for lr in (0.1, 0.05, 0.02, 0.2, 0.01)]
-_transfer = [
-    {'default_hooks.stage_schedule.transfer': dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))}
-    for lr in (0.01, 0.005, 0.02, 0.04, 0.08)
-]
+# three learning rates for each arm, around what suits it: of what learns the task, and of transfer phases
+_task, _kd, _gentle = (
+    [{'optim_wrapper.optimizer.lr': lr} for lr in rates]
+    for rates in ((0.1, 0.05, 0.2), (0.1, 0.05, 0.02), (0.01, 0.05, 0.02))
+)
+_transfer, _slow_transfer = (
+    [
+        {'default_hooks.stage_schedule.transfer': dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))}
+        for lr in rates
+    ]
+    for rates in ((0.01, 0.04, 0.02), (0.01, 0.005, 0.02))
+)
 arms = {
     'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', tries=_task),
-    'plain, from the teacher’s weights': dict(config='../baselines/fashion_mnist_10k_from_teacher.py', tries=_task),
-    'Hinton KD': dict(config='../baselines/fashion_mnist_10k_kd.py', tries=_task),
-    'Hinton KD, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_kd_ft.py', tries=_task),
+    'plain, from the teacher’s weights': dict(config='../baselines/fashion_mnist_10k_from_teacher.py', tries=_gentle),
+    'Hinton KD': dict(config='../baselines/fashion_mnist_10k_kd.py', tries=_kd),
+    'Hinton KD, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_kd_ft.py', tries=_kd),
     'Hinton KD, from the teacher’s weights': dict(
-        config='../baselines/fashion_mnist_10k_kd.py', options={'model.student_from_teacher': True}, tries=_task
+        config='../baselines/fashion_mnist_10k_kd.py', options={'model.student_from_teacher': True}, tries=_gentle
     ),
-    'FitNets': dict(config='../baselines/fashion_mnist_10k_fitnets.py', tries=_task),
-    'FitNets, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_fitnets_ft.py', tries=_task),
+    'FitNets': dict(config='../baselines/fashion_mnist_10k_fitnets.py', tries=_gentle),
+    'FitNets, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_fitnets_ft.py', tries=_gentle),
     'all stages jointly': dict(config='../baselines/fashion_mnist_10k_joint.py', tries=_task),
     'all stages jointly, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_joint_ft.py', tries=_task),
     'SSKD, literal': dict(config='../baselines/fashion_mnist_10k_sskd_literal.py', tries=_transfer),
@@ -58,7 +64,7 @@ arms = {
             ],
             'optim_wrapper.optimizer.lr': 0.02,
         },
-        tries=_transfer,
+        tries=_slow_transfer,
     ),
 }
 plain = 'plain student'

@@ -1,6 +1,7 @@
 """A whole comparison on digits: real runs in worker processes, run twice, with what it writes."""
 
 import csv
+import fcntl
 import json
 import re
 from dataclasses import asdict, replace
@@ -163,6 +164,14 @@ def test_a_slip_shows_before_anything_is_trained(tmp_path):
     (tmp_path / 'small.py').write_text(text.replace('epochs = 5', 'epochs = 3'))
     done = call(tmp_path)
     assert done.returncode == 1 and 'too few for 4 phases' in done.stderr and not (tmp_path / 'out').exists()
+
+
+def test_two_comparisons_do_not_share_a_work_dir(compared):
+    folder, _ = compared
+    with open(folder / 'out/.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = call(folder)
+    assert done.returncode == 1 and 'another comparison is at work in out' in done.stderr
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path):
