@@ -9,8 +9,8 @@ teacher = '../plain/face_orl_r18.py'
 _pair = '../_base_/orl_faces_r18_r18.py'
 
 
-def _arm(*phases):
-    return dict(config=_pair, options={'default_hooks.stage_schedule.phases': list(phases)})
+def _arm(*phases, **options):
+    return dict(config=_pair, options={'default_hooks.stage_schedule.phases': list(phases), **options})
 
 
 _own = dict(train='stages', epochs=3)  # each stage by its own loss
@@ -42,6 +42,9 @@ arms = {
     ),
     'embedding only, no labels': _arm(dict(_embedding, epochs=15)),
     'recommended, no labels': _arm(_own, dict(_embedding, epochs=12)),
+    'recommended, no labels, BN behind the adapters': _arm(
+        _own, dict(_embedding, epochs=12), **{'model.adapter_norm': True}
+    ),
     'recommended, then labels': _arm(
         _own, dict(_embedding, epochs=7), dict(train='all', mimic='neck', task_loss=True, epochs=5)
     ),
