@@ -77,6 +77,8 @@ def ten_classes(model) -> ConfigDict:
 def test_pair(path, photos, tmp_path):
     cfg = shrink(inherited(path, tmp_path), photos, tmp_path)
     torch.manual_seed(0)
+    if any(phase.get('head_from_teacher') for phase in cfg.default_hooks.stage_schedule.get('phases') or ()):
+        cfg.model.teacher = ten_classes(resolve_model_cfg(cfg.model.teacher, 'teacher'))  # a head that fits
     teacher = build_model(without_init(resolve_model_cfg(cfg.model.teacher, 'teacher')))
     torch.save(teacher.state_dict(), tmp_path / 'teacher.pth')
     cfg.model.teacher_checkpoint = str(tmp_path / 'teacher.pth')
