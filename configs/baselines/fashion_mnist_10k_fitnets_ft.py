@@ -1,8 +1,7 @@
 # FitNets as in fashion_mnist_10k_fitnets.py, then a short fine-tuning from labels alone. The head stays the student's own, whose
 # features are not the teacher's.
-_base_ = '../_base_/fashion_mnist_10k_r20_r14.py'
+_base_ = './fashion_mnist_10k_fitnets.py'
 
-model = dict(mimic_loss=dict(type='mmsskd.FeatureMimicLoss', normalize='none', loss_weight=100.0))
 default_hooks = dict(
     stage_schedule=dict(
         phases=[
