@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader, Subset
 
-from .phases import Phase
+from .phase import Phase
 
 
 def seed_everything(seed: int, step: int) -> None:

@@ -7,8 +7,9 @@ from mmengine.runner import Runner
 
 from ..errors import ConfigError
 from .distiller import StagewiseDistiller
+from .head import head_mismatch
 from .losses import replaced_stages
-from .phases import HEAD, Phase
+from .phase import HEAD, Phase
 
 SHARDED = ('FullyShardedDataParallel', 'MMFullyShardedDataParallel')
 
@@ -65,10 +66,10 @@ def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller
                 'has trained. Add the stage to train, or let an earlier phase train and mimic it.'
             )
         _check_levers(runner, distiller, phase, f'phase {number} ({phase.name})')
-        head_mismatch = distiller.head_mismatch() if phase.head_from_teacher else []
-        if head_mismatch:
+        problems = head_mismatch(distiller) if phase.head_from_teacher else []
+        if problems:
             raise ConfigError(
-                f'phase {number} ({phase.name}): head_from_teacher, but the heads differ: {"; ".join(head_mismatch[:5])}. '
+                f'phase {number} ({phase.name}): head_from_teacher, but the heads differ: {"; ".join(problems[:5])}. '
                 'Give both the same head, or leave head_from_teacher out.'
             )
         for scheduler in phase.param_scheduler or ():

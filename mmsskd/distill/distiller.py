@@ -17,7 +17,7 @@ from .logits import find_logits
 from .losses import phase_losses
 from .model_cfg import build_model, load_strictly, resolve_model_cfg
 from .pairing import pair_stages
-from .phases import HEAD, Phase
+from .phase import HEAD, Phase
 from .shared_weights import check_shared_weights, copy_shared_weights
 from .stages import taps_of
 from .state_names import add_student_prefix, strip_student_prefix
@@ -260,29 +260,6 @@ class StagewiseDistiller(BaseModel):
             copy_shared_weights(self.student, self.teacher)
         if self.student_checkpoint:
             load_strictly(self.student, self.student_checkpoint, 'model.student_checkpoint')
-
-    def head_mismatch(self) -> list[str]:
-        """Why the teacher's head cannot be the student's: names and shapes that differ; empty where it can."""
-        theirs = self.teacher.state_dict()
-        problems = []
-        for name, own in self.head_state().items():
-            if name not in theirs:
-                problems.append(f'{name} (not in the teacher)')
-            elif theirs[name].shape != own.shape:
-                problems.append(f'{name} {tuple(own.shape)} (teacher: {tuple(theirs[name].shape)})')
-        return problems
-
-    def head_state(self) -> dict[str, Tensor]:
-        """The student's head: the parameters and buffers that no stage owns, under their own names."""
-        parts = set(self.modules_of(HEAD)) | {''}
-        return {name: value for name, value in self.student.state_dict().items() if name.rpartition('.')[0] in parts}
-
-    @torch.no_grad()
-    def copy_head_from_teacher(self) -> None:
-        """Copy the teacher's weights and buffers into the student's head."""
-        theirs = self.teacher.state_dict()
-        for name, own in self.head_state().items():
-            own.copy_(theirs[name])
 
     def _apply(self, fn, recurse: bool = True):
         super()._apply(fn, recurse)

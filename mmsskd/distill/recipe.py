@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..errors import ConfigError, candidates
+from .phase import Phase
 from .phase_recipe import default_param_scheduler
-from .phases import Phase
 
 
 def build_optimisation(runner: Runner, phase: Phase, iterations: int) -> None:

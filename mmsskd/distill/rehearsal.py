@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from ..errors import ConfigError
 from .batches import batches_beside, can_be_indexed
 from .distiller import StagewiseDistiller
-from .phases import Phase
+from .phase import Phase
 from .recalibrate import statistics
 from .recipe import build_optimisation, check_optimizer
 

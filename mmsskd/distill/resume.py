@@ -7,7 +7,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from .distiller import StagewiseDistiller
 from .model_cfg import misfits
-from .phases import LEVERS, Phase
+from .phase import LEVERS, Phase
 
 
 def schedule_state(distiller: StagewiseDistiller, phases: Sequence[Phase], index: int, by_epoch: bool) -> dict:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch.utils.data import DataLoader
 
 from .distiller import StagewiseDistiller
-from .phases import HEAD, Phase
+from .phase import HEAD, Phase
 
 
 class Schedule:

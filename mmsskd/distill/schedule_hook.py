@@ -3,19 +3,21 @@
 import time
 from collections.abc import Sequence
 
-import torch
-from mmengine.dist import get_rank, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from ..errors import ConfigError, NonFiniteLossError
+from ..errors import ConfigError
 from ..registry import HOOKS
 from ..utils.data_checks import check_data
 from .batches import PhaseBatches, build_loaders, reseed_samplers, seed_everything
 from .checks import check_run, check_strategy
 from .distiller import StagewiseDistiller
 from .export import dataset_meta, export_student, save_checkpoint
-from .phases import Phase, parse_phases
+from .head import copy_head_from_teacher
+from .non_finite import stop
+from .phase import Phase
+from .phases import parse_phases
 from .recalibrate import recalibrate
 from .recipe import build_optimisation, forget_last_phase, unwrap, wrap_anew
 from .rehearsal import rehearse
@@ -41,7 +43,7 @@ class StageScheduleHook(Hook):
         default_hooks = dict(stage_schedule=dict(type='mmsskd.StageScheduleHook', transfer=dict(epochs=10), head=dict(epochs=20)))
 
     Args:
-        phases: List of phases, each a dict with the fields of :class:`~mmsskd.distill.phases.Phase` that are not default; or the
+        phases: List of phases, each a dict with the fields of :class:`~mmsskd.distill.phase.Phase` that are not default; or the
             name of a schedule: ``'sskd_kept'``, stage by stage with the earlier stages and their losses kept, then the head (what
             None means), or ``'sskd_literal'``, the same with the earlier stages frozen, as in the paper.
         transfer: Recipe (``epochs`` or ``iters``, ``optim_wrapper``, ``param_scheduler``, ``train_dataloader``) of the phases
@@ -162,7 +164,7 @@ class StageScheduleHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Enter the phase in which the run starts or goes on, and measure the teacher."""
-        self.distiller.on_non_finite = lambda values: self._stop(runner, values)
+        self.distiller.on_non_finite = lambda values: stop(runner, self.distiller, self.phase, self.position, values)
         self._clock = time.time(), runner.iter
         self._enter(runner, self.schedule.at(self._now(runner)), keep_optimisation=self.index is not None)
         restore_gradients(self.distiller, self.pending)
@@ -211,7 +213,7 @@ class StageScheduleHook(Hook):
     def _begin(self, runner: Runner) -> None:
         """What happens once, when a phase really begins rather than goes on."""
         if self.phase.head_from_teacher:
-            self.distiller.copy_head_from_teacher()
+            copy_head_from_teacher(self.distiller)
         forget_last_phase(runner)
         runner.logger.info(f'{self.position} begins: {self.phase.purpose}')
 
@@ -258,20 +260,6 @@ class StageScheduleHook(Hook):
         if teacher and metrics and self.index is not None:
             student = {key: metrics[key] for key in teacher if key in metrics}
             runner.logger.info(f'{self.position} student: {show(student)} | teacher: {show(teacher)}')
-
-    def _stop(self, runner: Runner, values: str) -> None:
-        phase, iteration = self.phase, runner.iter + 1
-        meta = dict(epoch=runner.epoch, iter=runner.iter)
-        path = save_checkpoint(runner, f'non_finite_iter_{iteration}_rank{get_rank()}.pth', meta)
-        finite = all(torch.isfinite(parameter).all() for parameter in self.distiller.parameters())
-        weights = (
-            'weights as they were before this step' if finite else 'weights, which are themselves not finite any more,'
-        )
-        raise NonFiniteLossError(
-            f'{self.position}, iteration {iteration} of the run, rank {get_rank()}: {values}. The {weights} '
-            f'are in {path}. Lower the learning rate of this phase ({phase.optim_wrapper.get("optimizer")}), set clip_grad in '
-            'its optim_wrapper, or look for images that are not finite after normalisation.'
-        )
 
     # -- files -------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from .host import host_trains
 from .pairing import pair_stages
-from .phases import HEAD
+from .phase import HEAD
 from .tap import features_at
 
 COLUMNS = (

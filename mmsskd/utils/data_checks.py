@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..distill.phases import Phase
+from ..distill.phase import Phase
 from ..errors import ConfigError, candidates
 
 MOST_FILES = 200_000  # looked for; of a larger set, every n-th
