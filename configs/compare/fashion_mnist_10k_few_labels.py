@@ -34,31 +34,72 @@ _run = {
     count: {'train_dataloader.dataset': dict(_delete_=True, **_labelled[count]['dataset'])} for count in (100, 1000)
 }
 _head = {count: {'default_hooks.stage_schedule.head': dict(train_dataloader=_labelled[count])} for count in (100, 1000)}
+_transfer = 'default_hooks.stage_schedule.transfer'
+
+
+def _task(*rates):
+    return [{'optim_wrapper.optimizer.lr': lr} for lr in rates]
+
+
+def _logits(*rates):
+    return [{f'{_transfer}.optim_wrapper.optimizer.lr': lr} for lr in rates]
+
+
+_stages = [{_transfer: dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))} for lr in (0.01, 0.02, 0.04)]
+_default = [
+    dict(train='layer1', epochs=1),
+    dict(train=['layer1', 'layer2'], epochs=1),
+    dict(train='stages', epochs=2),
+    dict(train='head', epochs=1),
+]
 arms = {
     f'{name}, {count} labels': dict(
-        config=config, options={**where[count], **options}, plain=f'plain student, {count} labels'
+        config=config, options={**where[count], **options}, tries=tries, plain=f'plain student, {count} labels'
     )
     for count in (100, 1000)
-    for name, config, where, options in (
-        ('plain student', '../plain/fashion_mnist_10k_r14x05.py', _run, {}),
+    for name, config, where, options, tries in (
+        ('plain student', '../plain/fashion_mnist_10k_r14x05.py', _run, {}, _task(0.1, 0.05, 0.02)),
         (
             'plain, from the teacher’s weights',
             '../baselines/fashion_mnist_10k_from_teacher.py',
             _run,
-            {'optim_wrapper.optimizer.lr': 0.02},
+            {},
+            _task(0.05, 0.02, 0.01),
         ),
-        ('Hinton KD', '../baselines/fashion_mnist_10k_kd.py', _run, {'optim_wrapper.optimizer.lr': 0.05}),
-        ('Hinton KD, all images', '../baselines/fashion_mnist_10k_kd_unlabelled.py', _head, {}),
+        ('Hinton KD', '../baselines/fashion_mnist_10k_kd.py', _run, {}, _task(0.1, 0.05, 0.02)),
         (
-            'Hinton KD, all images, teacher’s weights',
+            'Hinton KD, all images',
+            '../baselines/fashion_mnist_10k_kd_unlabelled.py',
+            _head,
+            {},
+            _logits(0.2, 0.1, 0.05),
+        ),
+        (
+            'Hinton KD, all images, from the teacher’s weights',
             '../baselines/fashion_mnist_10k_kd_unlabelled.py',
             _head,
             {'model.student_from_teacher': True},
+            _logits(0.1, 0.03, 0.01),
         ),
-        ('backbone stage by stage, head from labels', '../baselines/fashion_mnist_10k_sskd_head.py', _head, {}),
+        (
+            'default schedule, all images, head from labels',
+            '../_base_/fashion_mnist_10k_r20_r14.py',
+            _head,
+            {'default_hooks.stage_schedule.phases': _default},
+            _stages,
+        ),
+        (
+            'stages from the teacher’s weights, all images, its head tuned on labels',
+            '../baselines/fashion_mnist_10k_sskd_head.py',
+            _head,
+            {},
+            _stages,
+        ),
     )
 }
-arms['recommended, no labels'] = dict(config='../sskd/fashion_mnist_10k_r20_r14.py', plain='plain student, 100 labels')
+arms['recommended, no labels'] = dict(
+    config='../sskd/fashion_mnist_10k_r20_r14.py', tries=_stages, plain='plain student, 100 labels'
+)
 plain = 'plain student, 100 labels'
 epochs = 5
 seeds = [0, 1, 2]
