@@ -1,4 +1,4 @@
-# ResNet-20 teaches ResNet-14 of the same widths on 10,000 images of Fashion-MNIST: every way of docs/results.md, at a quarter of
+# ResNet-20 teaches ResNet-14 of the same widths on 10,000 images of Fashion-MNIST: the ways of the field and ours, at a quarter of
 # the teacher's epochs. Needs Debian's package dataset-fashion-mnist.
 title = 'Fashion-MNIST, 10,000 images: ResNet-20 to ResNet-14 of the same widths'
 metric = 'accuracy/top1'

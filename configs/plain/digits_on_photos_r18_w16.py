@@ -1,5 +1,5 @@
-# Faster R-CNN with a ResNet-18 of half the teacher's width on digits on photos, the student:
-# trained plainly, for three eighths of the teacher's epochs.
+# Faster R-CNN with a ResNet-18 of a quarter of the usual width on digits on photos, the student of both pairs: trained plainly,
+# for three eighths of the teacher's epochs.
 _base_ = './digits_on_photos_r18.py'
 
 model = dict(
