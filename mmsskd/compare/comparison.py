@@ -12,12 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 
+from ..distill.export import is_stagewise
 from ..errors import ConfigError
+from ..utils.cli import explain
+from .checks import check_config, check_names, check_splits
 from .plan import Arm, Plan
+from .rehearsal import Rehearsed, rehearse
 from .runs import Run, build_config, execute
-from .schedule import check_schedule
 from .tables import Table, row_of
 
 TEACHER = 'teacher'
@@ -43,20 +45,26 @@ class Comparison:
         self.plan, self.out, self.jobs, self.say = plan, out, jobs, say
         self.chosen: dict[str, dict] = {arm.name: {} for arm in plan.arms}
         self.searched: dict[str, list[tuple[dict, float | None]]] = {}
-        folders = [file_name(arm.name) for arm in plan.arms]
-        for arm, folder in zip(plan.arms, folders):
-            if folders.count(folder) > 1:
-                raise ConfigError(f'arms: the name {arm.name!r} differs from another only in signs; name them apart')
-        for arm in plan.arms:  # what cannot work shows before hours of training
+        names = [arm.name for arm in plan.arms]
+        check_names(names, list(map(file_name, names)), TEACHER)
+        with _named(TEACHER):  # what cannot work shows before hours of training
+            cfg, _ = build_config(self._teacher(0))
+            if is_stagewise(cfg):
+                raise ConfigError('its config is one of a stage-by-stage run; name that of the teacher itself')
+            check_config(cfg)
+        for arm in plan.arms:
             for options in arm.tries or ({},):
-                cfg, _ = build_config(replace(self._run(arm, 0, 'equal_epochs', plan.epochs, options), teacher=None))
-                check_schedule(cfg, f'arms[{arm.name!r}]')
-                if arm.tries:
-                    _check_splits(cfg, f'arms[{arm.name!r}]')
+                with _named(f'arms[{arm.name!r}]'):
+                    run = self._run(arm, 0, 'equal_epochs', plan.epochs, options)
+                    cfg, _ = build_config(replace(run, teacher=None))
+                    check_config(cfg)
+                    if arm.tries:
+                        check_splits(cfg)
 
     def run(self) -> list[Table]:
         """Everything; returns the tables."""
         plan = self.plan
+        self._rehearse()
         teachers = [self._teacher(seed) for seed in self._teacher_seeds()]
         self._all(teachers)
         self._search()
@@ -111,6 +119,34 @@ class Comparison:
             measure=measure,
             teacher=self._teacher(seed).work_dir,
         )
+
+    def _rehearse(self) -> None:
+        """Try teacher and arms, each arm with its first setting, unless that was done before."""
+        plan, folder = self.plan, self.out / 'rehearsal'
+        done, seed = Rehearsed(folder), plan.seeds[0]
+        teacher = replace(self._teacher(seed), work_dir=str(folder / TEACHER), label=TEACHER)
+        arms = [
+            replace(
+                self._run(
+                    arm, seed, 'rehearsal', plan.epochs, next(iter(arm.tries), {}), 'val' if arm.tries else 'test'
+                ),
+                label=f'arms[{arm.name!r}]',
+                teacher=teacher.work_dir,
+            )
+            for arm in plan.arms
+        ]
+        left = [run for run in arms if run not in done]
+        if not left and teacher in done:
+            return
+        self.say(f'{time.strftime("%H:%M:%S")} each of {len(left)} arms is tried for one step')
+        with _workers(min(self.jobs, max(len(left), 1)), self.jobs) as pool:
+            for group in ([teacher], left):
+                for run, future in [(run, pool.submit(rehearse, run)) for run in group]:
+                    if future.exception() is not None:
+                        pool.shutdown(wait=False, cancel_futures=True)
+                        error = explain(future.exception(), hint=False)
+                        raise ConfigError(f'{run.label}: {error} (log: {run.work_dir}/run.log)')
+        done.add([teacher, *left])
 
     def _search(self) -> None:
         """Choose among the tries of each arm, on the validation split, with a seed of its own."""
@@ -209,14 +245,13 @@ class Comparison:
         return Table(title, rows, len(plan.seeds))
 
 
-def _check_splits(cfg: Config, where: str) -> None:
-    """Refuse to choose settings on what the students are measured on."""
-    sets = [(cfg.get(f'{split}_dataloader') or {}).get('dataset') for split in ('val', 'test')]
-    if sets[0] is not None and sets[0] == sets[1]:
-        raise ConfigError(
-            f'{where}: tries are chosen on val_dataloader, which has the images of test_dataloader; name another split in one of '
-            'them (options for all arms: the key options of the file), or leave tries out'
-        )
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say of what is wrong in a config whose it is."""
+    try:
+        yield
+    except Exception as error:
+        raise ConfigError(f'{where}: {explain(error, hint=False)}') from error
 
 
 def _total(epochs: Sequence[int], seconds: Sequence[float]) -> float:
@@ -225,7 +260,7 @@ def _total(epochs: Sequence[int], seconds: Sequence[float]) -> float:
 
 def file_name(arm: str) -> str:
     """An arm's name as that of a folder."""
-    return re.sub(r'[^\w.]+', '_', arm).strip('_')
+    return re.sub(r'[^\w.]+', '_', arm).strip('._')
 
 
 @contextmanager

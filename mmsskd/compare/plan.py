@@ -104,12 +104,27 @@ def parse_plan(cfg: Mapping, folder: Path, where: str) -> Plan:
             )
     for key, least in (('epochs', 1), ('val_interval', 1), ('search_seed', 0)):
         _whole(cfg.get(key, least), least, f'{where}: {key}')
+    for key in ('title', 'metric', 'per_class'):
+        if (
+            key in cfg
+            and not (isinstance(cfg[key], str) and cfg[key])
+            and not (key == 'per_class' and cfg[key] is None)
+        ):
+            raise ConfigError(f'{where}: {key} must be a text, found {cfg[key]!r}')
+    scale = cfg.get('scale', 1.0)
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < float('inf'):
+        raise ConfigError(
+            f'{where}: scale must be a number above 0, by which the metric is in points of 100; found {scale!r}'
+        )
     teacher = cfg['teacher']
     teacher = dict(config=teacher) if isinstance(teacher, str) else teacher
     _known(teacher, ('config', 'options', 'checkpoint'), f'{where}: teacher')
     arms_cfg = cfg['arms']
     if not isinstance(arms_cfg, Mapping) or not arms_cfg:
         raise ConfigError(f'{where}: arms must be a dict from names to dict(config=...), found {arms_cfg!r}')
+    for name in arms_cfg:
+        if not isinstance(name, str):
+            raise ConfigError(f'{where}: arms: names are texts, found {name!r}')
     arms = tuple(_arm(name, arm, cfg['plain'], folder, f'{where}: arms[{name!r}]') for name, arm in arms_cfg.items())
     names = [arm.name for arm in arms]
     for arm in arms:
@@ -127,17 +142,17 @@ def parse_plan(cfg: Mapping, folder: Path, where: str) -> Plan:
             f'{where}: every arm must get as many tries as every other, found {found}; add or remove tries'
         )
     seeds = cfg.get('seeds', [0, 1, 2])
-    if not isinstance(seeds, (list, tuple)) or not seeds or len(set(seeds)) < len(seeds):
+    if not isinstance(seeds, (list, tuple)) or not seeds or len(set(map(repr, seeds))) < len(seeds):
         raise ConfigError(f'{where}: seeds must be a list of different whole numbers, found {seeds!r}')
     for seed in seeds:
         _whole(seed, 0, f'{where}: seeds')
     return Plan(
         title=cfg.get('title', Path(where).stem),
         metric=cfg['metric'],
-        scale=cfg.get('scale', 1.0),
+        scale=scale,
         per_class=cfg.get('per_class'),
         teacher=_config(teacher.get('config'), folder, f'{where}: teacher'),
-        teacher_options=dict(teacher.get('options') or {}),
+        teacher_options=_options(teacher, f'{where}: teacher'),
         teacher_checkpoint=_checkpoint(teacher.get('checkpoint'), folder, f'{where}: teacher'),
         arms=arms,
         epochs=cfg['epochs'],
@@ -145,7 +160,7 @@ def parse_plan(cfg: Mapping, folder: Path, where: str) -> Plan:
         seeds=tuple(seeds),
         search_seed=cfg.get('search_seed', 100),
         val_interval=cfg.get('val_interval', 1),
-        options=dict(cfg.get('options') or {}),
+        options=_options(cfg, where),
     )
 
 
@@ -158,10 +173,19 @@ def _arm(name: str, cfg, plain: str, folder: Path, where: str) -> Arm:
     return Arm(
         name=name,
         config=_config(cfg.get('config'), folder, where),
-        options=dict(cfg.get('options') or {}),
+        options=_options(cfg, where),
         tries=tuple(map(dict, tries)),
         plain=cfg.get('plain', plain),
     )
+
+
+def _options(cfg: Mapping, where: str) -> dict:
+    options = cfg.get('options', {})
+    if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+        raise ConfigError(
+            f"{where}: options must be a dict such as {{'optim_wrapper.optimizer.lr': 0.1}}, found {options!r}"
+        )
+    return dict(options)
 
 
 def _config(path, folder: Path, where: str) -> str:

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import statistics
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ..distill.export import is_stagewise
 from ..distill.model_cfg import load_strictly, resolve_model_cfg
 from ..distill.teacher import build_teacher
 from ..errors import ConfigError, NonFiniteLossError
+from .checks import check_options
 from .clock import CURVE, SECONDS, ComparisonClock
 from .schedule import phase_epochs, schedule_hook, set_epochs, stage_names, stretch
 from .similarity import compare_features
@@ -64,10 +66,8 @@ class Run:
 
     def result(self) -> dict | None:
         """What an earlier call of this very run wrote; None where there is none, or where anything of it has changed."""
-        if not self.result_file.is_file():
-            return None
-        result = json.loads(self.result_file.read_text())
-        return result if result['fingerprint'] == self.fingerprint() else None
+        result = _read(self.work_dir)
+        return result if result.get('fingerprint') == self.fingerprint() else None
 
     def fingerprint(self) -> str:
         """Changes with all that the result depends on: the config's text, the student's that it names, its changes, the teacher."""
@@ -75,9 +75,7 @@ class Run:
         text = cfg.pretty_text
         if is_stagewise(cfg):
             text += repr(resolve_model_cfg(cfg.model.student, 'student'))
-        teacher = ''
-        if self.teacher is not None and (Path(self.teacher) / 'result.json').is_file():
-            teacher = json.loads((Path(self.teacher) / 'result.json').read_text())['fingerprint']
+        teacher = _read(self.teacher).get('fingerprint', '') if self.teacher is not None else ''
         parts = (
             text,
             self.options,
@@ -93,6 +91,30 @@ class Run:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
+def _read(work_dir: str) -> dict:
+    """The result in a work dir; empty where there is none, or none that can be read: it is made again."""
+    try:
+        result = json.loads((Path(work_dir) / 'result.json').read_text())
+    except (OSError, ValueError):
+        return {}
+    return result if isinstance(result, dict) else {}
+
+
+@contextlib.contextmanager
+def logged(run: Run) -> Iterator[None]:
+    """All that is printed goes to the run's own log, the traceback of an error too."""
+    with (
+        open(Path(run.work_dir) / 'run.log', 'a') as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        try:
+            yield
+        except Exception:
+            traceback.print_exc(file=log)
+            raise
+
+
 def execute(run: Run) -> dict:
     """Train, measure, and write ``result.json``; goes on from a checkpoint of an interrupted call of the same run.
 
@@ -106,7 +128,7 @@ def execute(run: Run) -> dict:
         shutil.rmtree(folder, ignore_errors=True)  # of other settings
         folder.mkdir(parents=True)
         mark.write_text(run.fingerprint())
-    with open(folder / 'run.log', 'a') as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    with logged(run):
         try:
             result = _train(run)
         except NonFiniteLossError as error:
@@ -128,11 +150,18 @@ def build_config(run: Run) -> tuple[Config, list[int]]:
     Raises:
         ConfigError: An option or a length that does not fit.
     """
-    cfg = Config.fromfile(run.config)
+    try:
+        cfg = Config.fromfile(run.config)
+    except Exception as error:
+        raise ConfigError(f'cannot read {run.config!r}: {type(error).__name__}: {error}') from error
+    for key in ('model', 'train_cfg'):
+        if not isinstance(cfg.get(key), dict):
+            raise ConfigError(f'{run.config}: a config needs a {key}, found the keys {sorted(cfg.keys())}')
+    check_options(cfg.to_dict(), run.options)
     try:
         cfg.merge_from_dict(run.options)
     except Exception as error:
-        raise ConfigError(f'{run.label}: options {run.options} do not fit {run.config}: {error}') from error
+        raise ConfigError(f'options {run.options} do not fit {run.config}: {error}') from error
     stages = stage_names(cfg)
     epochs = phase_epochs(cfg, stages)
     if run.measure == 'seconds':
@@ -173,10 +202,10 @@ def _train(run: Run) -> dict:
         load_strictly(runner.model, run.checkpoint, 'teacher.checkpoint')
         (Path(run.work_dir) / 'last_checkpoint').write_text(run.checkpoint)
     if run.measure == 'val':
-        result['score'] = _score(runner.val_loop.run(), run.metric)
+        result['score'] = score_of(runner.val_loop.run(), run.metric)
     if run.measure == 'test':
         metrics = runner.test()
-        result['score'] = _score(metrics, run.metric)
+        result['score'] = score_of(metrics, run.metric)
         dataset = runner.test_loop.dataloader.dataset
         result['classes'] = by_class(metrics, run.per_class, dataset.metainfo.get('classes') or ())
         model = runner.model
@@ -206,7 +235,12 @@ def _seconds(notes: Sequence[tuple[int, float]], phases: int) -> list[float]:
     return [statistics.median(values or every) for values in by_phase]
 
 
-def _score(metrics: dict, key: str) -> float:
+def score_of(metrics: dict, key: str) -> float:
+    """The metric among what an evaluator gave.
+
+    Raises:
+        ConfigError: It is not there.
+    """
     if key not in metrics:
         raise ConfigError(f'metric: the evaluator gives no {key!r}; it gives {", ".join(sorted(map(str, metrics)))}')
     return float(metrics[key])
@@ -217,7 +251,8 @@ def by_class(metrics: dict, key: str | None, classes: Sequence[str]) -> dict[str
     if key is None:
         return {}
     if '{}' in key:
-        return {name: float(metrics[key.format(name)]) for name in classes if key.format(name) in metrics}
+        keys = {name: key.replace('{}', name) for name in classes}
+        return {name: float(metrics[own]) for name, own in keys.items() if own in metrics}
     if key not in metrics:
         raise ConfigError(f'per_class: the evaluator gives no {key!r}; it gives {", ".join(sorted(map(str, metrics)))}')
     return {name: float(value) for name, value in zip(classes, metrics[key], strict=True)}

@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 
 from ..distill.export import is_schedule_hook, is_stagewise
 from ..distill.model_cfg import build_model, resolve_model_cfg
-from ..distill.phases import named_schedule, parse_phases
+from ..distill.phases import named_schedule
 from ..distill.stages import find_stages
 from ..distill.teacher import without_init
 from ..errors import ConfigError
@@ -31,20 +31,26 @@ def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
     Raises:
         ConfigError: The run counts iterations, or a phase has no length.
     """
-    if not cfg.train_cfg.get('by_epoch', True):
+    if not cfg.train_cfg.get('by_epoch', True) or 'max_iters' in cfg.train_cfg:
         raise ConfigError(
             'a comparison counts epochs, but the train loop of a config counts iterations: set by_epoch=True'
         )
     if not is_stagewise(cfg):
-        return [cfg.train_cfg.max_epochs]
+        length = cfg.train_cfg.get('max_epochs')
+        if not isinstance(length, int) or length < 1:
+            raise ConfigError(f'train_cfg.max_epochs must be a whole number of at least 1, found {length!r}')
+        return [length]
     hook = schedule_hook(cfg)
     phases = named_schedule(hook.get('phases'), stages)
+    if not isinstance(phases, (list, tuple)) or not all(isinstance(phase, dict) for phase in phases):
+        raise ConfigError(f'StageScheduleHook.phases must be a list of dicts, found {phases!r}')
     lengths = [phase.get('epochs') or _recipe(hook, phase).get('epochs') for phase in phases]
-    if None in lengths:
-        number = lengths.index(None) + 1
-        raise ConfigError(
-            f'StageScheduleHook.phases, phase {number} of {len(phases)} has no length: set epochs in it, in transfer or in head'
-        )
+    for number, length in enumerate(lengths, 1):
+        where = f'StageScheduleHook.phases, phase {number} of {len(phases)}'
+        if length is None:
+            raise ConfigError(f'{where} has no length: set epochs in it, in transfer or in head')
+        if not isinstance(length, int) or length < 1:
+            raise ConfigError(f'{where}: epochs must be a whole number of at least 1, found {length!r}')
     return lengths
 
 
@@ -107,26 +113,6 @@ def _stretched(schedulers: dict | Sequence[dict], was: int, length: int) -> list
                 scheduler.milestones = [max(round(epoch * length / was), 1) for epoch in scheduler.milestones]
         result.append(scheduler)
     return result
-
-
-def check_schedule(cfg: Config, where: str) -> None:
-    """Refuse a schedule that could not begin.
-
-    Args:
-        cfg: Of the run.
-        where: What the message begins with.
-
-    Raises:
-        ConfigError: A phase that cannot work.
-    """
-    if not is_stagewise(cfg):
-        return
-    hook = schedule_hook(cfg)
-    recipes = (hook.get('transfer'), hook.get('head'), cfg.get('optim_wrapper'), cfg.get('param_scheduler'))
-    try:
-        parse_phases(hook.get('phases'), stage_names(cfg), 'epochs', *recipes)
-    except ConfigError as error:
-        raise ConfigError(f'{where}: {error}') from None
 
 
 def stage_names(cfg: Config) -> list[str] | None:

@@ -120,9 +120,13 @@ def to_markdown(tables: Sequence[Table]) -> str:
     for table in tables:
         lines = [f'**{table.title[:1].upper()}{table.title[1:]}**, {table.seeds} seeds', '']
         lines += [f'| {" | ".join(COLUMNS)} |', f'|{" --- |" * len(COLUMNS)}']
-        lines += [f'| {" | ".join(row.cells())} |' for row in table.rows]
+        lines += [f'| {" | ".join(map(_in_markdown, row.cells()))} |' for row in table.rows]
         parts.append('\n'.join(lines))
     return '\n\n'.join(parts) + '\n'
+
+
+def _in_markdown(cell: str) -> str:
+    return cell.replace('|', '\\|').replace('<', '&lt;')
 
 
 def to_csv(tables: Sequence[Table]) -> str:

@@ -40,10 +40,9 @@ def plain_errors():
         print(f'interrupted{resume}', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        ours = isinstance(error, (ConfigError, NonFiniteLossError))
-        if os.environ.get('MMSSKD_TRACEBACK') or (progress.training and not ours):
+        if os.environ.get('MMSSKD_TRACEBACK') or (progress.training and not _ours(error)):
             raise
-        print(f'error: {_of_worker(str(error)) if ours else _explain(error)}', file=sys.stderr)
+        print(f'error: {explain(error)}', file=sys.stderr)
         sys.exit(1)
 
 
@@ -53,8 +52,19 @@ def _of_worker(message: str) -> str:
     return found[1].strip() if found else message
 
 
-def _explain(error: Exception) -> str:
-    """The message of an exception that others raised, with near names where one was not registered."""
+def _ours(error: Exception) -> bool:
+    return isinstance(error, (ConfigError, NonFiniteLossError))
+
+
+def explain(error: Exception, hint: bool = True) -> str:
+    """The message of an exception; where others raised it with its type, and with near names where one was not registered.
+
+    Args:
+        error: What was raised.
+        hint: Say how to see its traceback.
+    """
+    if _ours(error):
+        return _of_worker(str(error))
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, ImportError) and ('mmcv._ext' in message or 'mmcv.ops' in message):
         return NO_OPS
@@ -69,7 +79,7 @@ def _explain(error: Exception) -> str:
             for name in tree.module_dict
         }
         return f'there is no {kind} of type {wrong!r}; {candidates(wrong.rpartition(".")[2], sorted(known))}'
-    return f'{type(error).__name__}: {message}\n  (MMSSKD_TRACEBACK=1 shows where)'
+    return f'{type(error).__name__}: {message}' + ('\n  (MMSSKD_TRACEBACK=1 shows where)' if hint else '')
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,16 +114,25 @@ def read_config(args: argparse.Namespace) -> Config:
     if isinstance(cfg.get('optim_wrapper'), dict):
         check_optimizer(cfg.optim_wrapper, 'optim_wrapper', cfg.get('default_scope'))
     if is_stagewise(cfg):
-        _check_fields(cfg.model, StagewiseDistiller, 'model')
-        for name, hook in (cfg.get('default_hooks') or {}).items():
-            if is_schedule_hook(hook):
-                _check_fields(hook, StageScheduleHook, f'default_hooks.{name}')
+        check_fields(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', path.stem)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return cfg
+
+
+def check_fields(cfg: Config) -> None:
+    """Refuse fields that distiller and hook do not have, and a config without those that they need.
+
+    Raises:
+        ConfigError: With near names.
+    """
+    _check_fields(cfg.model, StagewiseDistiller, 'model')
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        if is_schedule_hook(hook):
+            _check_fields(hook, StageScheduleHook, f'default_hooks.{name}')
 
 
 def _check_fields(cfg: dict, kind: type, where: str) -> None:

@@ -53,6 +53,14 @@ def test_defaults():
             ['as many tries as every other', 'plain: 2', 'kd: 0'],
         ),
         (dict(arms=dict(plain=dict(config='digits_r8.py', tries=[1]))), ['tries must be a list of dicts']),
+        (dict(metric=0), ['metric must be a text, found 0']),
+        (dict(title=[]), ['title must be a text']),
+        (dict(scale='100'), ['scale must be a number above 0', "'100'"]),
+        (dict(scale=0), ['scale must be a number above 0']),
+        (dict(options=['a']), ['options must be a dict such as', "['a']"]),
+        (dict(seeds=[[0]]), ['seeds must be a whole number']),
+        (dict(arms={1: 'digits_r8.py'}), ['names are texts, found 1']),
+        (dict(arms=dict(plain=dict(config='digits_r8.py', options=5))), ["arms['plain']: options must be a dict", '5']),
     ],
 )
 def test_mistakes_are_named(changes, words):

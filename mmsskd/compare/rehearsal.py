@@ -1,0 +1,100 @@
+"""Each arm is tried before the teacher trains, so that a slip in the last of them does not show after hours."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from ..distill.model_cfg import load_strictly
+from ..errors import ConfigError, NonFiniteLossError
+from .runs import Run, build_config, by_class, logged, score_of
+
+
+class _Enough(Exception):
+    pass
+
+
+class _OneStep(Hook):
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        raise _Enough
+
+
+def rehearse(run: Run) -> None:
+    """Build everything of a run, train one iteration, and look for the metric in what the evaluators give for one batch.
+
+    Where the run is the teacher's, its work dir has a checkpoint afterwards, of untrained weights, for the arms to be tried with.
+
+    Raises:
+        ConfigError: Something does not fit.
+        Exception: What others raise of a config that they cannot build.
+    """
+    folder = Path(run.work_dir)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with logged(run):
+        cfg, _ = build_config(run)
+        runner = Runner.from_cfg(cfg)
+        if run.checkpoint is not None:
+            load_strictly(runner.model, run.checkpoint, 'teacher.checkpoint')
+        else:
+            runner.register_hook(_OneStep())
+            with suppress(_Enough, NonFiniteLossError):  # what diverges may do so in earnest, as a try of the search
+                runner.train()
+        if run.teacher is None:
+            torch.save(dict(state_dict=runner.model.state_dict()), folder / 'untrained.pth')
+            (folder / 'last_checkpoint').write_text(run.checkpoint or str(folder / 'untrained.pth'))
+        _look_for_metric(runner, runner.test_loop, run, run.per_class)
+        if run.measure == 'val':
+            _look_for_metric(runner, runner.val_loop, run, None)
+
+
+@torch.no_grad()
+def _look_for_metric(runner: Runner, loop, run: Run, per_class: str | None) -> None:
+    model = runner.model.eval()
+    data = next(iter(loop.dataloader))
+    outputs = model.test_step(data)
+    try:
+        loop.evaluator.process(data_samples=outputs, data_batch=data)
+        metrics = loop.evaluator.evaluate(len(outputs))
+    except Exception:  # some protocols say nothing of a part of their images
+        return
+    if metrics:  # a detector that finds nothing yet has none
+        score_of(metrics, run.metric)
+        classes = loop.dataloader.dataset.metainfo.get('classes') or ()
+        if per_class is not None and not by_class(metrics, per_class, classes):
+            raise ConfigError(
+                f'per_class: the evaluator gives nothing under {per_class!r} for the classes {", ".join(classes) or "(none)"}; '
+                f'it gives {", ".join(sorted(map(str, metrics)))}'
+            )
+
+
+class Rehearsed:
+    """Which runs were rehearsed in a work dir, so that a comparison that goes on does not do it again.
+
+    Args:
+        folder: Of the rehearsals.
+    """
+
+    def __init__(self, folder: Path):
+        self.file = folder / 'done.json'
+        try:
+            self.known = set(json.loads(self.file.read_text()))
+        except (OSError, ValueError, TypeError):
+            self.known = set()
+
+    def __contains__(self, run: Run) -> bool:
+        return run.fingerprint() in self.known
+
+    def add(self, runs: list[Run]) -> None:
+        """Note ``runs``, and leave nothing else of any."""
+        self.known |= {run.fingerprint() for run in runs}
+        for folder in self.file.parent.iterdir():
+            if folder.is_dir():
+                shutil.rmtree(folder, ignore_errors=True)
+        part = self.file.with_suffix('.part')
+        part.write_text(json.dumps(sorted(self.known)))
+        part.replace(self.file)
