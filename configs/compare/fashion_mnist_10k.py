@@ -34,15 +34,7 @@ arms = {
         config='../baselines/fashion_mnist_10k_sskd_literal_ft.py', tries=_transfer
     ),
     'earlier stages and their losses kept, then the head': dict(
-        config='../_base_/fashion_mnist_10k_r20_r14.py',
-        options={
-            'default_hooks.stage_schedule.phases': [
-                dict(train='layer1', epochs=1),
-                dict(train=['layer1', 'layer2'], epochs=1),
-                dict(train='stages', epochs=2),
-                dict(train='head', epochs=1),
-            ]
-        },
+        config='../baselines/fashion_mnist_10k_sskd_default.py',
         tries=_transfer,
     ),
     'earlier stages kept, their losses dropped': dict(

@@ -46,12 +46,6 @@ def _logits(*rates):
 
 
 _stages = [{_transfer: dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))} for lr in (0.01, 0.02, 0.04)]
-_default = [
-    dict(train='layer1', epochs=1),
-    dict(train=['layer1', 'layer2'], epochs=1),
-    dict(train='stages', epochs=2),
-    dict(train='head', epochs=1),
-]
 arms = {
     f'{name}, {count} labels': dict(
         config=config, options={**where[count], **options}, tries=tries, plain=f'plain student, {count} labels'
@@ -83,9 +77,9 @@ arms = {
         ),
         (
             'default schedule, all images, head from labels',
-            '../_base_/fashion_mnist_10k_r20_r14.py',
+            '../baselines/fashion_mnist_10k_sskd_default.py',
             _head,
-            {'default_hooks.stage_schedule.phases': _default},
+            {},
             _stages,
         ),
         (

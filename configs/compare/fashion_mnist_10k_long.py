@@ -6,12 +6,6 @@ per_class = 'single-label/recall_classwise'
 teacher = '../plain/fashion_mnist_10k_r20x05.py'
 
 _transfer = 'default_hooks.stage_schedule.transfer'
-
-
-def _adam(lr):
-    return {_transfer: dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))}
-
-
 arms = {
     'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py'),
     'plain, from the teacher’s weights': dict(
@@ -19,16 +13,8 @@ arms = {
     ),
     'Hinton KD': dict(config='../baselines/fashion_mnist_10k_kd.py', options={'optim_wrapper.optimizer.lr': 0.05}),
     'earlier stages and their losses kept, then the head': dict(
-        config='../_base_/fashion_mnist_10k_r20_r14.py',
-        options={
-            'default_hooks.stage_schedule.phases': [
-                dict(train='layer1', epochs=1),
-                dict(train=['layer1', 'layer2'], epochs=1),
-                dict(train='stages', epochs=2),
-                dict(train='head', epochs=1),
-            ],
-            **_adam(0.04),
-        },
+        config='../baselines/fashion_mnist_10k_sskd_default.py',
+        options={_transfer: dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.04)))},
     ),
     'recommended, no labels': dict(config='../sskd/fashion_mnist_10k_r20_r14.py'),
 }

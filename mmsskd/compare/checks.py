@@ -28,7 +28,7 @@ def check_names(names: Sequence[str], folders: Sequence[str], reserved: str) -> 
     """
     lower = [folder.lower() for folder in folders]
     for name, folder in zip(names, lower):
-        if not folder.strip('._'):
+        if not folder:
             raise ConfigError(f'arms: the name {name!r} has no letter or digit, which its folder is named by')
         if len(folder.encode()) > LONGEST_NAME:
             raise ConfigError(f'arms: the name {name!r} is longer than {LONGEST_NAME} bytes; shorten it')

@@ -66,8 +66,9 @@ def _look_for_metric(runner: Runner, loop, run: Run, per_class: str | None) -> N
         score_of(metrics, run.metric)
         classes = loop.dataloader.dataset.metainfo.get('classes') or ()
         if per_class is not None and not by_class(metrics, per_class, classes):
+            some = ', '.join(map(str, classes[:3])) or '(none)'
             raise ConfigError(
-                f'per_class: the evaluator gives nothing under {per_class!r} for the classes {", ".join(classes) or "(none)"}; '
+                f'per_class: the evaluator gives nothing under {per_class!r} for classes such as {some}; '
                 f'it gives {", ".join(sorted(map(str, metrics)))}'
             )
 

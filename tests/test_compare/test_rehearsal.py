@@ -7,6 +7,7 @@ from helpers import ROOT
 
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import parse_plan
+from mmsskd.compare.tables import Row, Table, to_markdown
 from mmsskd.errors import ConfigError
 
 HOOK = 'default_hooks.stage_schedule'
@@ -102,3 +103,9 @@ def test_it_is_done_once_and_leaves_nothing(tmp_path):
     assert len(said) == 1
     comparison(tmp_path, {'model.adapter_norm': True})._rehearse()
     assert len(json.loads((tmp_path / 'rehearsal/done.json').read_text())) == 4
+
+
+def test_names_with_signs_keep_their_row_in_markdown():
+    rows = [Row('a | b <i>', (50.0,), (4,), 1.0, 10)]
+    line = to_markdown([Table('equal epochs', rows, 1)]).splitlines()[-1]
+    assert line == r'| a \| b &lt;i> | 50.00 |  | 4 | 1 | 10 |'
