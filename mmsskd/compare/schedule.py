@@ -44,7 +44,7 @@ def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
     phases = named_schedule(hook.get('phases'), stages)
     if not isinstance(phases, (list, tuple)) or not all(isinstance(phase, dict) for phase in phases):
         raise ConfigError(f'StageScheduleHook.phases must be a list of dicts, found {phases!r}')
-    lengths = [phase.get('epochs') or _recipe(hook, phase).get('epochs') for phase in phases]
+    lengths = [phase.get('epochs', _recipe(hook, phase).get('epochs')) for phase in phases]
     for number, length in enumerate(lengths, 1):
         where = f'StageScheduleHook.phases, phase {number} of {len(phases)}'
         if length is None:

@@ -35,6 +35,7 @@ def comparison(out, options=None, **changes):
         ({'train_cfg.max_iters': 5}, ['counts epochs', 'counts iterations']),
         ({f'{HOOK}.phases': dict(train='all')}, ['phases must be a list of dicts']),
         ({f'{HOOK}.phases': [dict(train='all', epochs='x')]}, ["whole number of at least 1, found 'x'"]),
+        ({f'{HOOK}.phases': [dict(train='all', epochs=0)]}, ['whole number of at least 1, found 0']),
         ({f'{HOOK}.phases': [dict(train='head', epochs=1)] * 5}, ['4 epochs are too few for 5 phases']),
     ],
 )
