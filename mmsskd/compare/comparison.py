@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..utils.cli import explain
 from .checks import check_config, check_names, check_splits
 from .plan import Arm, Plan
-from .rehearsal import Rehearsed, rehearse
+from .rehearsal import Rehearsed, distinct, rehearse
 from .runs import Run, build_config, execute
 from .tables import Table, row_of
 
@@ -121,24 +121,23 @@ class Comparison:
         )
 
     def _rehearse(self) -> None:
-        """Try teacher and arms, each arm with its first setting, unless that was done before."""
+        """Try teacher and arms, each arm with each of its tries that has other keys, unless that was done before."""
         plan, folder = self.plan, self.out / 'rehearsal'
         done, seed = Rehearsed(folder), plan.seeds[0]
         teacher = replace(self._teacher(seed), work_dir=str(folder / TEACHER), label=TEACHER)
         arms = [
             replace(
-                self._run(
-                    arm, seed, 'rehearsal', plan.epochs, next(iter(arm.tries), {}), 'val' if arm.tries else 'test'
-                ),
-                label=f'arms[{arm.name!r}]',
+                self._run(arm, seed, f'rehearsal/{i}', plan.epochs, options, 'val' if arm.tries else 'test'),
+                label=f'arms[{arm.name!r}]' + (f', try {i}' if i > 1 else ''),
                 teacher=teacher.work_dir,
             )
             for arm in plan.arms
+            for i, options in distinct(arm.tries)
         ]
         left = [run for run in arms if run not in done]
         if not left and teacher in done:
             return
-        self.say(f'{time.strftime("%H:%M:%S")} each of {len(left)} arms is tried for one step')
+        self.say(f'{time.strftime("%H:%M:%S")} {len(left)} settings of the arms are tried for one step each')
         with _workers(min(self.jobs, max(len(left), 1)), self.jobs) as pool:
             for group in ([teacher], left):
                 for run, future in [(run, pool.submit(rehearse, run)) for run in group]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,6 +72,23 @@ def _look_for_metric(runner: Runner, loop, run: Run, per_class: str | None) -> N
                 f'per_class: the evaluator gives nothing under {per_class!r} for classes such as {some}; '
                 f'it gives {", ".join(sorted(map(str, metrics)))}'
             )
+
+
+def distinct(tries: Sequence[Mapping]) -> Iterator[tuple[int, Mapping]]:
+    """The first of ``tries``, and each that has other keys or types than those before it, by number from 1; if none, ``{}``."""
+    seen = set()
+    for i, options in enumerate(tries or [{}], 1):
+        keys = frozenset(_keys(options))
+        if keys not in seen:
+            seen.add(keys)
+            yield i, options
+
+
+def _keys(options: Mapping, prefix: str = '') -> Iterator[str]:
+    for key, value in options.items():
+        yield f'{prefix}{key}={value}' if key.split('.')[-1] == 'type' else f'{prefix}{key}'
+        if isinstance(value, Mapping):
+            yield from _keys(value, f'{prefix}{key}.')
 
 
 class Rehearsed:

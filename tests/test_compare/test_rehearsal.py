@@ -76,6 +76,20 @@ def test_what_one_step_shows(changes, words, tmp_path):
     assert not (tmp_path / 'teacher').exists()
 
 
+def test_tries_that_have_other_keys_are_tried_too(tmp_path):
+    """Rates alone are not: the second try differs from the first by a number, the third has a slip that a look does not show."""
+    tries = [
+        {'optim_wrapper.optimizer.lr': 0.1},
+        {'optim_wrapper.optimizer.lr': 0.2},
+        {'train_dataloader.batchsize': 8},
+    ]
+    arms = dict(plain=dict(config='digits_r8.py', tries=tries))
+    with pytest.raises(ConfigError) as error:
+        comparison(tmp_path, arms=arms).run()
+    assert "arms['plain'], try 3: " in str(error.value) and 'batchsize' in str(error.value)
+    assert not (tmp_path / 'teacher').exists()
+
+
 @pytest.mark.parametrize(
     ('names', 'words'),
     [
