@@ -34,10 +34,10 @@ def main():
     comparison = Comparison(plan, out, max(args.jobs, 1), say=lambda line: print(line, flush=True))
     with alone(out):
         tables = comparison.run()
-    write(out / 'results.csv', to_csv(tables))
-    write(out / 'results.md', to_markdown(tables))
-    write(out / 'results.json', to_json(plan, tables, comparison.searched))
-    build_page(plan, tables, comparison.searched, f'python {" ".join(sys.argv)}').write(out / 'index.html')
+        write(out / 'results.csv', to_csv(tables))
+        write(out / 'results.md', to_markdown(tables))
+        write(out / 'results.json', to_json(plan, tables, comparison.searched))
+        build_page(plan, tables, comparison.searched, f'python {" ".join(sys.argv)}').write(out / 'index.html')
     for table in tables:
         print(f'\n{to_text(table)}')
     print(f'\n{out}/index.html, results.md, results.csv, results.json')

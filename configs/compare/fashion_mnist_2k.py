@@ -32,7 +32,24 @@ def _task(*rates):
     return [{'optim_wrapper.optimizer.lr': lr} for lr in rates]
 
 
-_stages = [{_transfer: dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))} for lr in (0.04, 0.02)]
+def _adam(lr):
+    return {_transfer: dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))}
+
+
+def _start_then(**phase):
+    first = [dict(train='layer1', epochs=1), dict(train=['layer1', 'layer2'], epochs=1), dict(train='stages', epochs=2)]
+    return dict(
+        config='../baselines/fashion_mnist_10k_sskd_default.py',
+        options={
+            **_images,
+            **_adam(0.04),
+            'default_hooks.stage_schedule.phases': [*first, dict(train='all', epochs=16, **phase)],
+        },
+        tries=_task(0.1, 0.05),
+    )
+
+
+_stages = [_adam(0.04), _adam(0.02)]
 _kd = '../baselines/fashion_mnist_10k_kd.py'
 arms = {
     'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', options=_images, tries=_task(0.1, 0.05)),
@@ -43,14 +60,12 @@ arms = {
     'Hinton KD, from the teacher’s weights': dict(
         config=_kd, options={**_images, 'model.student_from_teacher': True}, tries=_task(0.02, 0.01)
     ),
-    'FitNets': dict(config='../baselines/fashion_mnist_10k_fitnets.py', options=_images, tries=_task(0.02, 0.01)),
-    'all stages jointly': dict(
-        config='../baselines/fashion_mnist_10k_joint.py', options=_images, tries=_task(0.2, 0.1)
-    ),
     'SSKD, literal': dict(config='../baselines/fashion_mnist_10k_sskd_literal.py', options=_images, tries=_stages),
     'earlier stages and their losses kept, then the head': dict(
         config='../baselines/fashion_mnist_10k_sskd_default.py', options=_images, tries=_stages
     ),
+    'the same for a fifth of the epochs, then labels': _start_then(),
+    'the same for a fifth of the epochs, then labels and logits': _start_then(logits=True, task_weight=0.1),
     'recommended, no labels': dict(config='../sskd/fashion_mnist_10k_r20_r14.py', options=_images, tries=_stages),
 }
 plain = 'plain student'

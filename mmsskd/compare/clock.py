@@ -1,42 +1,88 @@
 """What a run notes about itself for the comparison: seconds of training by phase, and the metric as training goes on."""
 
+import json
+import os
+import random
 import time
+from pathlib import Path
 
+import numpy as np
+import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..distill.schedule_hook import StageScheduleHook
 
-SECONDS, CURVE = 'compare_seconds', 'compare_curve'
+SECONDS, DRAWS = 'compare_seconds', 'compare_draws'
 
 
 class ComparisonClock(Hook):
-    """Notes the seconds of each epoch of training, validation apart, with the phase it was in, and each value of the metric.
+    """Notes the seconds of each epoch of training, validation apart, and each value of the metric, also over an interruption.
 
-    Both are kept where MMEngine keeps them over a resume.
+    Checkpoints keep the seconds, as ``[phase, seconds, jobs, whether it was the first epoch of its process]``, and the states that
+    random numbers are drawn from: a plain run, which no schedule seeds anew at each epoch, draws after a resume what it would have
+    drawn. Points of the curve are in ``curve.json`` beside them, since MMEngine validates after it has saved.
 
     Args:
         metric: Key of the task metric.
+        jobs: Runs that share the machine meanwhile.
     """
 
     priority = 'VERY_HIGH'  # before any hook validates or saves at the end of an epoch
 
-    def __init__(self, metric: str):
-        self.metric = metric
+    def __init__(self, metric: str, jobs: int):
+        self.metric, self.jobs = metric, jobs
 
     def before_train(self, runner: Runner) -> None:
-        for key in (SECONDS, CURVE):
-            if key not in runner.message_hub.runtime_info:
-                runner.message_hub.update_info(key, [])
+        self._first = True
+        if SECONDS not in runner.message_hub.runtime_info:
+            runner.message_hub.update_info(SECONDS, [])
+        loop = runner.train_loop
+        due = (
+            runner.epoch >= loop.val_begin and runner.epoch % loop.val_interval == 0
+        ) or runner.epoch == loop.max_epochs
+        if runner.epoch and due and runner.epoch not in dict(read_curve(runner.work_dir)):
+            runner.val_loop.run()  # it was saved, and then interrupted before it was validated
 
     def before_train_epoch(self, runner: Runner) -> None:
+        if DRAWS in runner.message_hub.runtime_info:
+            _draw_from(runner.message_hub.get_info(DRAWS))
         self._since = time.perf_counter()
 
     def after_train_epoch(self, runner: Runner) -> None:
         schedule = next((hook for hook in runner.hooks if isinstance(hook, StageScheduleHook)), None)
         phase = schedule.index if schedule is not None else 0
-        runner.message_hub.get_info(SECONDS).append([phase, time.perf_counter() - self._since])
+        note = [phase, time.perf_counter() - self._since, self.jobs, self._first]
+        runner.message_hub.get_info(SECONDS).append(note)
+        runner.message_hub.update_info(DRAWS, _draws())
+        self._first = False
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if metrics and self.metric in metrics:
-            runner.message_hub.get_info(CURVE).append([runner.epoch, float(metrics[self.metric])])
+            points = dict(read_curve(runner.work_dir)) | {runner.epoch: float(metrics[self.metric])}
+            part = Path(runner.work_dir, 'curve.part')
+            part.write_text(json.dumps(sorted(points.items())))
+            os.replace(part, Path(runner.work_dir, 'curve.json'))
+
+
+def read_curve(work_dir: str) -> list[list]:
+    """Points [epoch, metric] that were validated in ``work_dir``."""
+    file = Path(work_dir, 'curve.json')
+    return json.loads(file.read_text()) if file.is_file() else []
+
+
+def _draws() -> dict:
+    """As arrays: a checkpoint's tensors are loaded to the device, where no generator takes its state from."""
+    states = dict(python=random.getstate(), numpy=np.random.get_state())  # noqa: NPY002  what transforms draw from
+    states['torch'] = torch.get_rng_state().numpy()
+    if torch.cuda.is_available():
+        states['cuda'] = torch.cuda.get_rng_state().numpy()
+    return states
+
+
+def _draw_from(states: dict) -> None:
+    random.setstate(states['python'])
+    np.random.set_state(states['numpy'])  # noqa: NPY002
+    torch.set_rng_state(torch.from_numpy(states['torch']))
+    if 'cuda' in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.from_numpy(states['cuda']))

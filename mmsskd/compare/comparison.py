@@ -1,17 +1,13 @@
 """All runs of a plan, in an order in which each has what it needs, and what they come to."""
 
-import multiprocessing
-import os
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from ..distill.export import is_stagewise
 from ..errors import ConfigError
@@ -21,6 +17,7 @@ from .plan import Arm, Plan
 from .rehearsal import Rehearsed, distinct, rehearse
 from .runs import Run, build_config, execute
 from .tables import Table, row_of
+from .workers import KILLED, workers
 
 TEACHER = 'teacher'
 
@@ -138,7 +135,7 @@ class Comparison:
         if not left and teacher in done:
             return
         self.say(f'{time.strftime("%H:%M:%S")} {len(left)} settings of the arms are tried for one step each')
-        with _workers(min(self.jobs, max(len(left), 1)), self.jobs) as pool:
+        with workers(min(self.jobs, max(len(left), 1)), self.jobs) as pool:
             for group in ([teacher], left):
                 for run, future in [(run, pool.submit(rehearse, run)) for run in group]:
                     if future.exception() is not None:
@@ -174,11 +171,8 @@ class Comparison:
     def _seconds(self) -> dict[str, list[float]]:
         """Seconds of an epoch of each phase of each arm, measured with nothing else running."""
         plan, seed = self.plan, self.plan.seeds[0]
-        if self.jobs == 1:
-            runs = {
-                arm.name: self._run(arm, seed, 'equal_epochs', plan.epochs, self.chosen[arm.name]) for arm in plan.arms
-            }
-        else:
+        runs = {arm.name: self._run(arm, seed, 'equal_epochs', plan.epochs, self.chosen[arm.name]) for arm in plan.arms}
+        if any(run.result().get('jobs') != 1 for run in runs.values()):
             runs = {
                 arm.name: self._run(arm, seed, 'seconds', None, self.chosen[arm.name], 'seconds') for arm in plan.arms
             }
@@ -208,15 +202,16 @@ class Comparison:
     def _all(self, runs: Sequence[Run], jobs: int | None = None) -> None:
         """Run what is not there yet."""
         jobs = jobs or self.jobs
-        left = [run for run in runs if run.result() is None]
+        left = [replace(run, jobs=jobs) for run in runs if run.result() is None]
         done, failed = 0, []
-        with _workers(min(jobs, max(len(left), 1)), jobs) as pool:
+        with workers(min(jobs, max(len(left), 1)), jobs) as pool:
             futures = {pool.submit(execute, run): run for run in left}
             for future in as_completed(futures):
                 run, error = futures[future], future.exception()
                 done += 1
                 if error is not None:
-                    failed.append(f'{run.label}: {type(error).__name__}: {error} (log: {run.work_dir}/run.log)')
+                    what = KILLED if isinstance(error, BrokenProcessPool) else f'{type(error).__name__}: {error}'
+                    failed.append(f'{run.label}: {what} (log: {run.work_dir}/run.log)')
                     self.say(f'{time.strftime("%H:%M:%S")} {done}/{len(left)} FAILED {failed[-1]}')
                     continue
                 result = future.result()
@@ -229,6 +224,11 @@ class Comparison:
                 f'{len(failed)} of {len(left)} runs failed; the others are kept, and the same command goes on from there. '
                 f'The first: {failed[0]}'
             )
+        for run in left:
+            if run.result() is None:
+                raise ConfigError(
+                    f'{run.label}: its config changed while it ran, so its result is of neither; the same command runs it again'
+                )
 
     # -- what they come to -----------------------------------------------------------------------------------------------
 
@@ -260,33 +260,3 @@ def _total(epochs: Sequence[int], seconds: Sequence[float]) -> float:
 def file_name(arm: str) -> str:
     """An arm's name as that of a folder."""
     return re.sub(r'[^\w.]+', '_', arm).strip('._')
-
-
-@contextmanager
-def _workers(count: int, jobs: int) -> Iterator[ProcessPoolExecutor]:
-    context = multiprocessing.get_context('spawn')
-    counter = context.Value('i', 0)
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker, initargs=(counter, jobs)) as pool:
-        try:
-            yield pool
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)  # killed, it could not stop its workers, and the next call would train beside them
-
-
-def _start_worker(counter, jobs: int) -> None:
-    """In each worker: its share of the cores, its GPU, and the registries. A worker ends with the process that started it."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    with counter.get_lock():
-        number, counter.value = counter.value, counter.value + 1
-    gpus = torch.cuda.device_count()
-    if gpus:
-        torch.cuda.set_device(number % gpus)
-    torch.set_num_threads(max((os.cpu_count() or 1) // jobs, 1))
-    import mmsskd  # noqa: F401  so that `mmsskd::` resolves in configs

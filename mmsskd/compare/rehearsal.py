@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from ..distill.model_cfg import load_strictly
 from ..errors import ConfigError, NonFiniteLossError
+from .resume import name_weights
 from .runs import Run, build_config, by_class, logged, score_of
 
 
@@ -47,7 +48,7 @@ def rehearse(run: Run) -> None:
                 runner.train()
         if run.teacher is None:
             torch.save(dict(state_dict=runner.model.state_dict()), folder / 'untrained.pth')
-            (folder / 'last_checkpoint').write_text(run.checkpoint or str(folder / 'untrained.pth'))
+            name_weights(folder, run.checkpoint or folder / 'untrained.pth')
         _look_for_metric(runner, runner.test_loop, run, run.per_class)
         if run.measure == 'val':
             _look_for_metric(runner, runner.val_loop, run, None)

@@ -21,7 +21,8 @@ from ..distill.model_cfg import load_strictly, resolve_model_cfg
 from ..distill.teacher import build_teacher
 from ..errors import ConfigError, NonFiniteLossError
 from .checks import check_options
-from .clock import CURVE, SECONDS, ComparisonClock
+from .clock import SECONDS, ComparisonClock, read_curve
+from .resume import keep_newest, name_weights, newest_checkpoint, weights_of
 from .schedule import phase_epochs, schedule_hook, set_epochs, stage_names, stretch
 from .similarity import compare_features
 
@@ -44,7 +45,8 @@ class Run:
         measure: What is measured at the end: ``'test'``, the test set and the features; ``'val'``, the validation set, for
             the search; ``'seconds'``, nothing but the time of two epochs of each phase.
         checkpoint: Weights that are measured without any training.
-        teacher: Work dir of the teacher's run.
+        teacher: Work dir of the teacher's run; None: this is a teacher's.
+        jobs: Runs that share the machine meanwhile; nothing but the seconds depends on it.
     """
 
     label: str
@@ -59,14 +61,18 @@ class Run:
     measure: str = 'test'
     checkpoint: str | None = None
     teacher: str | None = None
+    jobs: int = 1
 
     @property
     def result_file(self) -> Path:
         return Path(self.work_dir) / 'result.json'
 
     def result(self) -> dict | None:
-        """What an earlier call of this very run wrote; None where there is none, or where anything of it has changed."""
+        """What an earlier call of this very run wrote; None where there is none, where anything of it has changed, or where the
+        weights of a teacher are gone."""
         result = _read(self.work_dir)
+        if self.teacher is None and weights_of(self.work_dir) is None:
+            return None
         return result if result.get('fingerprint') == self.fingerprint() else None
 
     def fingerprint(self) -> str:
@@ -120,14 +126,15 @@ def execute(run: Run) -> dict:
 
     Returns:
         ``score`` (the metric on the test set, or on the validation set; None where a try of the search diverged), ``epochs``
-        and ``seconds`` by phase, ``curve`` ([epoch, metric] on the validation set), ``classes``, ``stages`` (see
-        :func:`compare_features`), ``parameters``.
+        and ``seconds_per_epoch`` by phase, ``jobs``, ``curve`` ([epoch, metric] on the validation set), ``classes``, ``stages``
+        (see :func:`compare_features`), ``parameters``.
     """
     folder, mark = Path(run.work_dir), Path(run.work_dir) / 'fingerprint'
-    if not mark.is_file() or mark.read_text() != run.fingerprint():
-        shutil.rmtree(folder, ignore_errors=True)  # of other settings
+    settings = run.fingerprint()  # before it reads its config, which somebody may edit while it trains
+    if run.measure == 'seconds' or not mark.is_file() or mark.read_bytes() != settings.encode():
+        shutil.rmtree(folder, ignore_errors=True)  # of other settings; and seconds are measured in one go
         folder.mkdir(parents=True)
-        mark.write_text(run.fingerprint())
+        mark.write_text(settings)
     with logged(run):
         try:
             result = _train(run)
@@ -137,7 +144,8 @@ def execute(run: Run) -> dict:
             result = dict(
                 label=run.label, seed=run.seed, score=None, diverged=str(error)
             )  # a try like any other, and a bad one
-    result['fingerprint'] = run.fingerprint()
+    keep_newest(folder)
+    result['fingerprint'] = settings
     part = run.result_file.with_suffix('.part')
     part.write_text(json.dumps(result, indent=1))
     os.replace(part, run.result_file)
@@ -173,20 +181,14 @@ def build_config(run: Run) -> tuple[Config, list[int]]:
     cfg.work_dir = run.work_dir
     cfg.experiment_name = '_'.join([*Path(run.work_dir).parts[-3:], str(os.getpid())])
     cfg.train_cfg.val_interval = run.val_interval if run.measure != 'seconds' else NEVER
-    # one checkpoint, to go on from
-    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=max(sum(epochs) // 4, 1), max_keep_ckpts=1)
+    # to go on from: the last, and the one before it while that is written
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=max(sum(epochs) // 4, 1), max_keep_ckpts=2)
     if is_stagewise(cfg):
         schedule_hook(cfg).update(evaluate_teacher=False, save_phase_ends=False)
-        cfg.model.teacher_checkpoint = last_checkpoint(run.teacher)
-    path = last_checkpoint(run.work_dir) if run.checkpoint is None else None
+        cfg.model.teacher_checkpoint = weights_of(run.teacher)
+    path = newest_checkpoint(run.work_dir) if run.checkpoint is None else None
     cfg.resume, cfg.load_from = path is not None, path
     return cfg, epochs
-
-
-def last_checkpoint(work_dir: str | None) -> str | None:
-    """What a run in ``work_dir`` saved last; None where there is nothing."""
-    file = Path(work_dir or '', 'last_checkpoint')
-    return file.read_text().strip() if work_dir and file.is_file() else None
 
 
 def _train(run: Run) -> dict:
@@ -194,13 +196,13 @@ def _train(run: Run) -> dict:
     runner = Runner.from_cfg(cfg)
     result = dict(label=run.label, seed=run.seed)
     if run.checkpoint is None:
-        runner.register_hook(ComparisonClock(run.metric))
+        runner.register_hook(ComparisonClock(run.metric, run.jobs))
         runner.train()
-        seconds = _seconds(runner.message_hub.get_info(SECONDS), len(epochs))
-        result |= dict(epochs=epochs, seconds_per_epoch=seconds, curve=runner.message_hub.get_info(CURVE))
+        seconds, jobs = _seconds(runner.message_hub.get_info(SECONDS), len(epochs))
+        result |= dict(epochs=epochs, seconds_per_epoch=seconds, jobs=jobs, curve=read_curve(run.work_dir))
     else:
         load_strictly(runner.model, run.checkpoint, 'teacher.checkpoint')
-        (Path(run.work_dir) / 'last_checkpoint').write_text(run.checkpoint)
+        name_weights(run.work_dir, run.checkpoint)
     if run.measure == 'val':
         result['score'] = score_of(runner.val_loop.run(), run.metric)
     if run.measure == 'test':
@@ -222,17 +224,18 @@ def _train(run: Run) -> dict:
 
 def _teacher_of(run: Run) -> nn.Module:
     config = str(Path(run.teacher) / 'config.py')
-    return build_teacher(dict(cfg_path=config), last_checkpoint(run.teacher))[0]
+    return build_teacher(dict(cfg_path=config), weights_of(run.teacher))[0]
 
 
-def _seconds(notes: Sequence[tuple[int, float]], phases: int) -> list[float]:
-    """Seconds of an epoch of each phase: the median, without the run's first one, which starts workers and warms caches."""
-    by_phase: list[list[float]] = [[] for _ in range(phases)]
-    for number, (phase, seconds) in enumerate(notes):
-        if number or len(notes) == 1:
-            by_phase[phase].append(seconds)
-    every = [seconds for values in by_phase for seconds in values]
-    return [statistics.median(values or every) for values in by_phase]
+def _seconds(notes: Sequence[tuple[int, float, int, bool]], phases: int) -> tuple[list[float], int]:
+    """Seconds of an epoch of each phase, and how many runs shared the machine meanwhile.
+
+    Of the epochs of a phase the median, without the first of each process, which starts workers and warms caches.
+    """
+    notes = [note for note in notes if not note[3]] or list(notes)
+    by_phase = [[seconds for phase, seconds, _, _ in notes if phase == index] for index in range(phases)]
+    every = [seconds for _, seconds, _, _ in notes]
+    return [statistics.median(values or every) for values in by_phase], max(jobs for _, _, jobs, _ in notes)
 
 
 def score_of(metrics: dict, key: str) -> float:

@@ -13,6 +13,7 @@ from helpers import ROOT, python
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
 from mmsskd.compare.plan import read_plan
+from mmsskd.compare.resume import weights_of
 from mmsskd.compare.statistics import GapClosed
 from mmsskd.compare.tables import Row, Table, to_markdown, to_text
 from mmsskd.errors import ConfigError
@@ -125,8 +126,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(compared):
     file = folder / 'out/equal_epochs/plain_student/seed_1/result.json'
     whole = json.loads(file.read_text())
     file.write_text('{"fing')  # the machine went down while it was written
-    marker = file.parent / 'last_checkpoint'
-    checkpoint = Path(folder, marker.read_text().strip())
+    checkpoint = Path(folder, weights_of(file.parent))
     saved = checkpoint.stat().st_mtime_ns
     Comparison(plan, folder / 'out', say=lambda line: None)  # building it checks, and runs nothing
     done = call(folder, '--jobs', '2')
@@ -142,7 +142,7 @@ def test_a_teacher_that_is_there_is_measured_and_not_trained(compared, tmp_path)
     seed = folder / 'out/teacher/seed_0'
     plan = replace(
         read_plan(str(folder / 'small.py')),
-        teacher_checkpoint=str(Path(folder, (seed / 'last_checkpoint').read_text())),
+        teacher_checkpoint=weights_of(seed),
     )
     run = Comparison(plan, tmp_path, say=lambda line: None)._teacher(1)
     found = python('-c', EXECUTE, repr(asdict(run)), cwd=folder)
@@ -164,6 +164,14 @@ def test_a_slip_shows_before_anything_is_trained(tmp_path):
     (tmp_path / 'small.py').write_text(text.replace('epochs = 5', 'epochs = 3'))
     done = call(tmp_path)
     assert done.returncode == 1 and 'too few for 4 phases' in done.stderr and not (tmp_path / 'out').exists()
+
+
+def test_fewer_jobs_change_nothing(compared):
+    """Runs that were made two at a time have no seconds to take."""
+    folder, _ = compared
+    before = results(folder)
+    assert call(folder).returncode == 0
+    assert results(folder) == before
 
 
 def test_two_comparisons_do_not_share_a_work_dir(compared):

@@ -1,0 +1,43 @@
+"""What an interrupted run goes on from. Nothing that a kill can leave behind may stop it, or pass for something else."""
+
+import zipfile
+from pathlib import Path
+
+WEIGHTS = 'weights'
+
+
+def newest_checkpoint(work_dir: str | Path) -> str | None:
+    """The last whole checkpoint of a run; None where there is none.
+
+    MMEngine writes a checkpoint, and the file ``last_checkpoint`` that names it by its absolute path, in place: a kill leaves half
+    of one, and a folder that was copied names those of the other. The end of the archive is written last: it tells a whole one.
+    """
+    files = sorted(Path(work_dir).glob('epoch_*.pth'), key=_epoch, reverse=True)
+    return next((str(file) for file in files if zipfile.is_zipfile(file)), None)
+
+
+def keep_newest(work_dir: str | Path) -> None:
+    """Remove all checkpoints but that one. A run that goes on has two, one of which is whole while the other is written."""
+    newest = newest_checkpoint(work_dir)
+    for file in Path(work_dir).glob('epoch_*.pth'):
+        if newest is not None and str(file) != newest:
+            file.unlink()
+
+
+def name_weights(work_dir: str | Path, path: str | Path) -> None:
+    """Note that the weights of a run, which trained none of its own, are elsewhere."""
+    Path(work_dir, WEIGHTS).write_text(str(path))
+
+
+def weights_of(work_dir: str | Path | None) -> str | None:
+    """The weights that a run ended with; None where it has not, or where they are gone."""
+    if work_dir is None:
+        return None
+    note = Path(work_dir, WEIGHTS)
+    path = note.read_text() if note.is_file() else newest_checkpoint(work_dir)
+    return path if path and Path(path).is_file() else None
+
+
+def _epoch(file: Path) -> int:
+    number = file.stem.rpartition('_')[2]
+    return int(number) if number.isdigit() else -1

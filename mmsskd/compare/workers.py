@@ -1,0 +1,53 @@
+"""Processes that runs are trained in. They end when the comparison does, however that ends."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+
+import torch
+
+KILLED = 'its process was killed, which the system does where memory runs out; fewer --jobs need less'
+
+
+@contextmanager
+def workers(count: int, jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """``count`` processes, each with a share of the machine as one of ``jobs``. An interruption ends what they run."""
+    context = multiprocessing.get_context('spawn')
+    counter = context.Value('i', 0)
+    with ProcessPoolExecutor(
+        count, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), counter, jobs)
+    ) as pool:
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)  # killed, it could not stop its workers, and the next call would train beside them
+
+
+def _start_worker(parent: int, counter, jobs: int) -> None:
+    """In each worker: its share of the cores, its GPU, and the registries. It ends with ``parent``, which may be gone already.
+
+    An interruption is left to the parent: here it would be the failure of one run, and the next would start.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    with counter.get_lock():
+        number, counter.value = counter.value, counter.value + 1
+    gpus = torch.cuda.device_count()
+    if gpus:
+        torch.cuda.set_device(number % gpus)
+    torch.set_num_threads(max((os.cpu_count() or 1) // jobs, 1))
+    import mmsskd  # noqa: F401  so that `mmsskd::` resolves in configs

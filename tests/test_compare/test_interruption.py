@@ -1,0 +1,229 @@
+"""A comparison that is interrupted, at any point, ends as one that is not; and ends at once, with all its processes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, python, same, weights
+
+from mmsskd.compare.comparison import Comparison
+from mmsskd.compare.plan import read_plan
+from mmsskd.compare.resume import newest_checkpoint, weights_of
+from mmsskd.compare.runs import Run, _seconds
+from mmsskd.errors import ConfigError
+
+EXECUTE = """
+import os, sys, mmsskd
+from mmsskd.compare.clock import ComparisonClock
+from mmsskd.compare.runs import Run, execute
+where, epoch, what = sys.argv[2], int(sys.argv[3]), sys.argv[4]
+if where:
+    true = getattr(ComparisonClock, where)
+    def cut(self, runner, *args, **kwargs):
+        if runner.epoch == epoch:
+            exec(what)
+        return true(self, runner, *args, **kwargs)
+    setattr(ComparisonClock, where, cut)
+execute(Run(**eval(sys.argv[1])))
+"""
+
+
+def plain_run(folder: Path, **changes) -> Run:
+    """A plain training of 6 epochs, a checkpoint at each; random crops are drawn in the process itself."""
+    options = {'train_dataloader.dataset.indices': 200, 'test_dataloader.dataset.indices': 100}
+    run = Run(
+        label='plain',
+        config=str(ROOT / 'configs/plain/digits_r8.py'),
+        options=options,
+        seed=0,
+        epochs=6,
+        work_dir=str(folder),
+        metric='accuracy/top1',
+    )
+    return replace(run, **changes)
+
+
+DIE = 'os._exit(9)'
+
+
+def execute(run: Run, where: str = '', epoch: int = 0, what: str = DIE) -> dict | None:
+    """Run it in a process of its own, which does ``what`` where the clock is at ``where`` in ``epoch``; returns the result."""
+    done = python('-c', EXECUTE, repr(asdict(run)), where, epoch, what)
+    assert done.returncode == (9 if where and what == DIE else 0), done.stderr
+    return run.result()
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory) -> Run:
+    run = plain_run(tmp_path_factory.mktemp('whole') / 'run')
+    execute(run)
+    return run
+
+
+@pytest.mark.parametrize(
+    ('where', 'epoch'),
+    [
+        ('before_train_epoch', 3),
+        ('after_val_epoch', 4),  # saved, and not yet validated
+        ('after_val_epoch', 6),  # trained to the end
+    ],
+)
+def test_a_plain_run_ends_as_if_it_was_not_interrupted(whole, tmp_path, where, epoch):
+    run = plain_run(tmp_path / 'run')
+    assert execute(run, where, epoch) is None
+    found, expected = execute(run), whole.result()
+    assert 'resumed' in (tmp_path / 'run/run.log').read_text()
+    for key in ('score', 'curve', 'epochs', 'fingerprint', 'parameters', 'jobs'):
+        assert found[key] == expected[key], key
+    assert [number for number, _ in found['curve']] == [1, 2, 3, 4, 5, 6]
+    assert same(weights(weights_of(run.work_dir)), weights(weights_of(whole.work_dir)))
+    assert len(list((tmp_path / 'run').glob('epoch_*.pth'))) == 1
+
+
+def test_half_a_checkpoint_is_not_gone_on_from(whole, tmp_path):
+    """Killed while it saves: the file before is there, or, if that is damaged too, nothing, and it starts anew."""
+    run = plain_run(tmp_path / 'run')
+    execute(run, 'before_train_epoch', 3)
+    files = sorted((tmp_path / 'run').glob('epoch_*.pth'))
+    assert [file.name for file in files] == ['epoch_2.pth', 'epoch_3.pth']
+    files[1].write_bytes(files[1].read_bytes()[:-100])
+    (tmp_path / 'run/last_checkpoint').write_text('')
+    assert newest_checkpoint(run.work_dir) == str(files[0])
+    files[0].write_bytes(b'')
+    assert newest_checkpoint(run.work_dir) is None
+    assert execute(run)['score'] == whole.result()['score']
+
+
+def test_a_copied_work_dir_knows_its_own_checkpoints(whole, tmp_path):
+    shutil.copytree(whole.work_dir, tmp_path / 'copy')
+    assert str(Path(whole.work_dir)) in (tmp_path / 'copy/last_checkpoint').read_text()
+    assert newest_checkpoint(tmp_path / 'copy') == str(tmp_path / 'copy/epoch_6.pth')
+
+
+def test_a_teacher_whose_weights_are_gone_is_trained_again(whole, tmp_path):
+    shutil.copytree(whole.work_dir, tmp_path / 'copy')
+    teacher = replace(whole, work_dir=str(tmp_path / 'copy'))
+    assert teacher.result() is not None
+    (tmp_path / 'copy/epoch_6.pth').unlink()
+    assert teacher.result() is None
+    assert replace(teacher, teacher=whole.work_dir).result() is None  # an arm's depends on its teacher
+    assert execute(teacher)['score'] == whole.result()['score'] and weights_of(teacher.work_dir)
+
+
+def test_a_mark_that_cannot_be_read_is_of_other_settings(whole, tmp_path):
+    run = plain_run(tmp_path / 'run', epochs=1)
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/fingerprint').write_bytes(b'\xff\xfe')
+    assert execute(run)['epochs'] == [1]
+
+
+PLAN = """
+metric = 'accuracy/top1'
+teacher = dict(config='{plain}/digits_r14x2.py', options={{'train_cfg.max_epochs': 2}})
+arms = {{'plain': dict(config='plain.py')}}
+plain = 'plain'
+epochs = {epochs}
+seeds = [0]
+options = {{'train_dataloader.dataset.indices': 200, 'val_dataloader.dataset.indices': 100}}
+"""
+
+
+def test_a_config_that_is_edited_while_it_runs_gives_no_result(tmp_path):
+    """The result would be of the old text, and pass for one of the new."""
+    config = tmp_path / 'plain.py'
+    old = f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n"
+    new = f'{old}optim_wrapper = dict(optimizer=dict(lr=1e-6))\n'
+    config.write_text(old)
+    run = plain_run(tmp_path / 'run', config=str(config), epochs=2)
+    assert execute(run, 'after_val_epoch', 1, f'open({str(config)!r}, "w").write({new!r})') is None
+    config.write_text(old)
+    assert run.result() is not None
+
+
+def test_it_says_so_of_a_config_that_was_edited(tmp_path, monkeypatch):
+    config = tmp_path / 'plain.py'
+    config.write_text(f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n")
+    (tmp_path / 'plan.py').write_text(PLAN.format(plain=ROOT / 'configs/plain', epochs=4))
+    monkeypatch.setattr('mmsskd.compare.comparison.workers', lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(
+        'mmsskd.compare.comparison.execute', lambda run: {'score': 0.5}
+    )  # of a text that is not there any more
+    compared = Comparison(read_plan(str(tmp_path / 'plan.py')), tmp_path / 'out', say=lambda line: None)
+    with pytest.raises(ConfigError, match='plain, seed 0, equal epochs: its config changed while it ran'):
+        compared._all([compared._run(compared.plan.arms[0], 0, 'equal_epochs', 4, {})])
+
+
+def start(folder: Path) -> subprocess.Popen:
+    """A comparison of hours, of four runs, two at a time, in a session of its own."""
+    plan = PLAN.format(plain=ROOT / 'configs/plain', epochs=3000).replace('[0]', '[0, 1, 2, 3]')
+    plan = plan.replace("'plain.py'", f"'{ROOT}/configs/plain/digits_r8.py'")
+    (folder / 'plan.py').write_text(plan)
+    command = [sys.executable, str(ROOT / 'tools/compare.py'), 'plan.py', '--work-dir', 'out', '--jobs', '2']
+    with open(folder / 'said', 'w') as said:
+        environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+        return subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, env=environment, start_new_session=True)
+
+
+def members(session: int) -> list[int]:
+    """Processes of a session that are still at work."""
+    found = []
+    for stat in Path('/proc').glob('[0-9]*/stat'):
+        try:
+            state, _, _, own = stat.read_text().rpartition(') ')[2].split()[:4]
+        except OSError:
+            continue
+        if int(own) == session and state != 'Z':
+            found.append(int(stat.parent.name))
+    return found
+
+
+def wait(until, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@pytest.fixture
+def started(tmp_path):
+    process = start(tmp_path)
+    yield process
+    for pid in members(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_ctrl_c_ends_it_at_once(started, tmp_path):
+    """Not the run that is at work, with the next to follow."""
+    curve = tmp_path / 'out/equal_epochs/plain/seed_0/curve.json'
+    assert wait(curve.exists, 200), (tmp_path / 'said').read_text()
+    os.killpg(started.pid, signal.SIGINT)
+    assert started.wait(20) == 130
+    assert wait(lambda: not members(started.pid), 5)
+    said = (tmp_path / 'said').read_text()
+    assert said.endswith('interrupted\n') and 'Traceback' not in said
+    assert json.loads((tmp_path / 'out/teacher/seed_0/result.json').read_text())['epochs'] == [2]
+
+
+def test_workers_that_have_not_begun_end_with_it(started, tmp_path):
+    assert wait(lambda: len(members(started.pid)) > 1, 120)  # the first worker, which imports for seconds
+    time.sleep(0.5)
+    started.kill()
+    assert wait(lambda: not members(started.pid), 60), members(started.pid)
+
+
+def test_seconds_are_those_of_epochs_with_nothing_beside():
+    notes = [[0, 9.0, 1, True], [0, 1.0, 1, False], [1, 9.0, 1, True], [1, 2.0, 1, False], [1, 4.0, 1, False]]
+    assert _seconds(notes, 2) == ([1.0, 3.0], 1)
+    assert _seconds(notes[:1], 1) == ([9.0], 1)
+    assert _seconds([*notes, [1, 3.0, 2, False]], 2) == ([1.0, 3.0], 2)  # two jobs: measured apart
