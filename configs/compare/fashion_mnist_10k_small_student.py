@@ -31,17 +31,10 @@ def _adam(lr):
     return {_transfer: dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))}
 
 
-_adam_itself = dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.01)))
 _stages = [_adam(0.04), _adam(0.02)]
 _first = [dict(train='layer1', epochs=1), dict(train=['layer1', 'layer2'], epochs=1), dict(train='stages', epochs=2)]
 arms = {
     'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', options=_plain, tries=_task(0.1, 0.05)),
-    # what the last two arms do without the teacher: other steps first, then labels anew
-    'labels by Adam for a fifth of the epochs, then labels anew': dict(
-        config='../baselines/fashion_mnist_10k_sskd_default.py',
-        options={**_small, _phases: [dict(train='all', epochs=4, **_adam_itself), dict(train='all', epochs=16)]},
-        tries=_task(0.1, 0.05),
-    ),
     'Hinton KD': dict(config='../baselines/fashion_mnist_10k_kd.py', options=_small, tries=_task(0.1, 0.05)),
     'FitNets': dict(config='../baselines/fashion_mnist_10k_fitnets.py', options=_small, tries=_task(0.01, 0.005)),
     'all stages jointly': dict(config='../baselines/fashion_mnist_10k_joint.py', options=_small, tries=_task(0.2, 0.1)),

@@ -1,6 +1,6 @@
 # The pair of fashion_mnist_10k.py where the student has 2,000 of the teacher's 10,000 images, all with labels, and as many
 # iterations as the teacher: a pair whose gap stays when plain training has the time it needs, since the teacher has seen more than
-# the student's data. Two rates for each arm, around those that fashion_mnist_10k.py chose.
+# the student's data. The rates are those that fashion_mnist_10k.py and fashion_mnist_10k_long.py chose.
 title = 'Fashion-MNIST, 2,000 of the teacher’s 10,000 images: ResNet-20 to ResNet-14, students with the iterations of the teacher'
 metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
@@ -26,47 +26,35 @@ _images = {
     )
 }
 _transfer = 'default_hooks.stage_schedule.transfer'
+_phases = 'default_hooks.stage_schedule.phases'
+_first = [dict(train='layer1', epochs=1), dict(train=['layer1', 'layer2'], epochs=1), dict(train='stages', epochs=2)]
+_logits = dict(logits=True, task_weight=0.1)
 
 
-def _task(*rates):
-    return [{'optim_wrapper.optimizer.lr': lr} for lr in rates]
+def _arm(config, rate=None, **options):
+    rates = {} if rate is None else {'optim_wrapper.optimizer.lr': rate}
+    return dict(config=config, options={**_images, **rates, **options})
 
 
-def _adam(lr):
-    return {_transfer: dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=lr)))}
+def _by_stage(name, phases=None):
+    options = {} if phases is None else {_phases: phases}
+    transfer = dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.04)))
+    return _arm(f'../baselines/fashion_mnist_10k_sskd_{name}.py', **{_transfer: transfer}, **options)
 
 
-def _start_then(**phase):
-    first = [dict(train='layer1', epochs=1), dict(train=['layer1', 'layer2'], epochs=1), dict(train='stages', epochs=2)]
-    return dict(
-        config='../baselines/fashion_mnist_10k_sskd_default.py',
-        options={
-            **_images,
-            **_adam(0.04),
-            'default_hooks.stage_schedule.phases': [*first, dict(train='all', epochs=16, **phase)],
-        },
-        tries=_task(0.1, 0.05),
-    )
-
-
-_stages = [_adam(0.04), _adam(0.02)]
 _kd = '../baselines/fashion_mnist_10k_kd.py'
 arms = {
-    'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', options=_images, tries=_task(0.1, 0.05)),
-    'plain, from the teacher’s weights': dict(
-        config='../baselines/fashion_mnist_10k_from_teacher.py', options=_images, tries=_task(0.02, 0.01)
+    'plain student': _arm('../plain/fashion_mnist_10k_r14x05.py', 0.1),
+    'plain, from the teacher’s weights': _arm('../baselines/fashion_mnist_10k_from_teacher.py', 0.01),
+    'Hinton KD': _arm(_kd, 0.05),
+    'Hinton KD, from the teacher’s weights': _arm(_kd, 0.02, **{'model.student_from_teacher': True}),
+    'SSKD, literal': _by_stage('literal'),
+    'earlier stages and their losses kept, then the head': _by_stage('default'),
+    'the same for a fifth of the epochs, then labels': _by_stage('default', [*_first, dict(train='all', epochs=16)]),
+    'the same for a fifth of the epochs, then labels and logits': _by_stage(
+        'default', [*_first, dict(train='all', epochs=16, **_logits)]
     ),
-    'Hinton KD': dict(config=_kd, options=_images, tries=_task(0.1, 0.05)),
-    'Hinton KD, from the teacher’s weights': dict(
-        config=_kd, options={**_images, 'model.student_from_teacher': True}, tries=_task(0.02, 0.01)
-    ),
-    'SSKD, literal': dict(config='../baselines/fashion_mnist_10k_sskd_literal.py', options=_images, tries=_stages),
-    'earlier stages and their losses kept, then the head': dict(
-        config='../baselines/fashion_mnist_10k_sskd_default.py', options=_images, tries=_stages
-    ),
-    'the same for a fifth of the epochs, then labels': _start_then(),
-    'the same for a fifth of the epochs, then labels and logits': _start_then(logits=True, task_weight=0.1),
-    'recommended, no labels': dict(config='../sskd/fashion_mnist_10k_r20_r14.py', options=_images, tries=_stages),
+    'recommended, no labels': _arm('../sskd/fashion_mnist_10k_r20_r14.py'),
 }
 plain = 'plain student'
 epochs = 20
