@@ -231,22 +231,37 @@ def test_a_page_without_curves_or_stages(tmp_path, compared):
         read_plan(str(tmp_path / 'page.html'))
 
 
-def test_again_runs_nothing_and_a_changed_arm_runs_alone(compared):
-    """The last one: it leaves an arm behind that the file as it was would train again."""
+def test_again_runs_nothing(compared):
     folder, _ = compared
     before = {path: path.stat().st_mtime_ns for path in (folder / 'out').rglob('result.json')}
     again = call(folder, '--jobs', '2')
     assert again.returncode == 0 and ' 1/' not in again.stdout
     assert {path: path.stat().st_mtime_ns for path in (folder / 'out').rglob('result.json')} == before
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'kept'),
+    [
+        ('', '', {'teacher', 'plain student', 'stage by stage'}),
+        (
+            "'stage by stage': dict(",
+            "'stage by stage': dict(options={'model.adapter_norm': True},",
+            {'teacher', 'plain student'},
+        ),
+        ("'train_dataloader.dataset.indices': 200", "'train_dataloader.dataset.indices': 180", set()),
+        ("'accuracy/top1'", "'accuracy/top5'", set()),
+    ],
+    ids=['nothing', 'an arm', 'the images', 'the metric'],
+)
+def test_what_a_changed_plan_keeps(compared, tmp_path, old, new, kept):
+    folder, _ = compared
     text = (folder / 'small.py').read_text()
-    try:
-        arm = "'stage by stage': dict(\n        options={'default_hooks.stage_schedule.transfer.epochs': 1},"
-        (folder / 'small.py').write_text(
-            text.replace("'stage by stage': dict(", arm).replace('tries=[{}, ', 'tries=[{}, ')
-        )
-        changed = call(folder, '--jobs', '2')
-        assert changed.returncode == 0, changed.stderr
-        redone = {p for p in before if p.stat().st_mtime_ns != before[p]}
-        assert redone and {p.parts[-3] for p in redone} == {'stage_by_stage'}
-    finally:
-        (folder / 'small.py').write_text(text)
+    assert old in text
+    (tmp_path / 'small.py').write_text(text.replace(old, new))
+    changed = Comparison(read_plan(str(tmp_path / 'small.py')), Path('out'), say=lambda line: None)
+    runs = {'teacher': changed._teacher(0)} | {
+        arm.name: changed._run(arm, 0, 'equal_epochs', 5, arm.tries[0]) for arm in changed.plan.arms
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # where the comparison was called
+        assert {name for name, run in runs.items() if run.result() is not None} == kept

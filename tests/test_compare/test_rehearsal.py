@@ -7,6 +7,7 @@ from helpers import ROOT
 
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import parse_plan
+from mmsskd.compare.rehearsal import rehearse
 from mmsskd.compare.tables import Row, Table, to_markdown
 from mmsskd.errors import ConfigError
 
@@ -61,9 +62,22 @@ def test_options_that_only_add_are_taken(tmp_path):
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        (dict(metric='acuracy/top1'), ['teacher: ', "no 'acuracy/top1'", 'accuracy/top1']),
+        (dict(metric='acuracy/top1'), ["no 'acuracy/top1'", 'accuracy/top1']),
+        (dict(per_class='recall'), ["no 'recall'"]),
+        (dict(per_class='recall/{}'), ["nothing under 'recall/{}'", '0, 1, 2']),
+    ],
+)
+def test_what_the_evaluators_do_not_give(changes, words, tmp_path):
+    with pytest.raises(ConfigError) as error:
+        rehearse(comparison(tmp_path, **changes)._teacher(0))
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
         (dict(per_class='recall'), ['teacher: ', "no 'recall'"]),
-        (dict(per_class='recall/{}'), ['teacher: ', "nothing under 'recall/{}'", '0, 1, 2']),
         (dict(arms=dict(plain=dict(config='digits_r8.py', options={'model.backbone.dpth': 8}))), ["arms['plain']: "]),
         (dict(options={'val_evaluator': None}), ["arms['mine']: ", 'val_evaluator', 'run.log']),
     ],
@@ -107,7 +121,7 @@ def test_names_that_make_no_folder_of_their_own(names, words, tmp_path):
     assert words in str(error.value)
 
 
-def test_it_is_done_once_and_leaves_nothing(tmp_path):
+def test_it_is_done_once_and_leaves_nothing(tmp_path, monkeypatch):
     said = []
     again = comparison(tmp_path)
     again.say = said.append
@@ -116,8 +130,12 @@ def test_it_is_done_once_and_leaves_nothing(tmp_path):
     assert len(json.loads((tmp_path / 'rehearsal/done.json').read_text())) == 3
     again._rehearse()
     assert len(said) == 1
-    comparison(tmp_path, {'model.adapter_norm': True})._rehearse()
-    assert len(json.loads((tmp_path / 'rehearsal/done.json').read_text())) == 4
+    monkeypatch.setattr('mmsskd.compare.comparison.workers', None)
+    changed = comparison(tmp_path, {'model.adapter_norm': True})
+    changed.say = said.append
+    with pytest.raises(TypeError):  # it would begin
+        changed._rehearse()
+    assert '1 settings of the arms' in said[1]
 
 
 def test_names_with_signs_keep_their_row_in_markdown():
