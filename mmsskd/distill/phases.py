@@ -27,7 +27,12 @@ def stages_kept(stages: Sequence[str]) -> list[dict]:
     return [*kept, dict(train=[HEAD])]
 
 
-SCHEDULES = dict(sskd_literal=stage_by_stage, sskd_kept=stages_kept)
+def stages_then_all(stages: Sequence[str]) -> list[dict]:
+    """Stage by stage as a start, the earlier ones kept; then backbone and head together from ground truth, without the teacher."""
+    return [*stages_kept(stages)[:-1], dict(train=[*stages, HEAD])]
+
+
+SCHEDULES = dict(sskd_literal=stage_by_stage, sskd_kept=stages_kept, sskd_then_all=stages_then_all)
 # docs/results.md: what a stage has not learnt when it is frozen is lost for those behind it
 DEFAULT_SCHEDULE = 'sskd_kept'
 

@@ -45,7 +45,8 @@ class StageScheduleHook(Hook):
     Args:
         phases: List of phases, each a dict with the fields of :class:`~mmsskd.distill.phase.Phase` that are not default; or the
             name of a schedule: ``'sskd_kept'``, stage by stage with the earlier stages and their losses kept, then the head (what
-            None means), or ``'sskd_literal'``, the same with the earlier stages frozen, as in the paper.
+            None means), ``'sskd_literal'``, the same with the earlier stages frozen, as in the paper, or ``'sskd_then_all'``,
+            stage by stage as a start, then backbone and head together from ground truth.
         transfer: Recipe (``epochs`` or ``iters``, ``optim_wrapper``, ``param_scheduler``, ``train_dataloader``) of the phases
             without task loss. Lengths and milestones count from the phase's own start.
         head: The same for phases with task loss; what it leaves out is the run's own ``optim_wrapper`` and

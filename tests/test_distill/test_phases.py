@@ -34,6 +34,14 @@ def test_literal_is_each_stage_alone_then_the_head():
     ]
 
 
+def test_then_all_ends_with_everything_from_ground_truth():
+    phases = parse('sskd_then_all', transfer=dict(epochs=1), head=dict(epochs=16))
+    assert phases[:3] == parse('sskd_kept', transfer=dict(epochs=1), head=dict(epochs=16))[:3]
+    last = phases[3]
+    assert (last.name, last.train, last.mimic, last.task_loss) == ('all', (*STAGES, 'head'), (), True)
+    assert (last.begin, last.end) == (3, 19)
+
+
 def test_words_and_order():
     phases = parse(
         [dict(train='stages'), dict(train='all', mimic=['layer3', 'layer1']), dict(train=['layer2', 'layer1'])]
