@@ -36,23 +36,21 @@ def _arm(config, rate=None, **options):
     return dict(config=config, options={**_images, **rates, **options})
 
 
-def _by_stage(name, phases=None):
-    options = {} if phases is None else {_phases: phases}
-    transfer = dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.04)))
-    return _arm(f'../baselines/fashion_mnist_10k_sskd_{name}.py', **{_transfer: transfer}, **options)
+def _by_stage(*phases):
+    options = {_transfer: dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.04)))}
+    return _arm(
+        '../baselines/fashion_mnist_10k_sskd_default.py', **options, **({_phases: list(phases)} if phases else {})
+    )
 
 
-_kd = '../baselines/fashion_mnist_10k_kd.py'
 arms = {
     'plain student': _arm('../plain/fashion_mnist_10k_r14x05.py', 0.1),
     'plain, from the teacher’s weights': _arm('../baselines/fashion_mnist_10k_from_teacher.py', 0.01),
-    'Hinton KD': _arm(_kd, 0.05),
-    'Hinton KD, from the teacher’s weights': _arm(_kd, 0.02, **{'model.student_from_teacher': True}),
-    'SSKD, literal': _by_stage('literal'),
-    'earlier stages and their losses kept, then the head': _by_stage('default'),
-    'the same for a fifth of the epochs, then labels': _by_stage('default', [*_first, dict(train='all', epochs=16)]),
+    'Hinton KD': _arm('../baselines/fashion_mnist_10k_kd.py', 0.05),
+    'earlier stages and their losses kept, then the head': _by_stage(),
+    'the same for a fifth of the epochs, then labels': _by_stage(*_first, dict(train='all', epochs=16)),
     'the same for a fifth of the epochs, then labels and logits': _by_stage(
-        'default', [*_first, dict(train='all', epochs=16, **_logits)]
+        *_first, dict(train='all', epochs=16, **_logits)
     ),
     'recommended, no labels': _arm('../sskd/fashion_mnist_10k_r20_r14.py'),
 }
