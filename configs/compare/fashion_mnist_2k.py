@@ -28,7 +28,6 @@ _images = {
 _transfer = 'default_hooks.stage_schedule.transfer'
 _phases = 'default_hooks.stage_schedule.phases'
 _first = [dict(train='layer1', epochs=1), dict(train=['layer1', 'layer2'], epochs=1), dict(train='stages', epochs=2)]
-_logits = dict(logits=True, task_weight=0.1)
 
 
 def _arm(config, rate=None, **options):
@@ -45,13 +44,9 @@ def _by_stage(*phases):
 
 arms = {
     'plain student': _arm('../plain/fashion_mnist_10k_r14x05.py', 0.1),
-    'plain, from the teacher’s weights': _arm('../baselines/fashion_mnist_10k_from_teacher.py', 0.01),
     'Hinton KD': _arm('../baselines/fashion_mnist_10k_kd.py', 0.05),
     'earlier stages and their losses kept, then the head': _by_stage(),
     'the same for a fifth of the epochs, then labels': _by_stage(*_first, dict(train='all', epochs=16)),
-    'the same for a fifth of the epochs, then labels and logits': _by_stage(
-        *_first, dict(train='all', epochs=16, **_logits)
-    ),
     'recommended, no labels': _arm('../sskd/fashion_mnist_10k_r20_r14.py'),
 }
 plain = 'plain student'

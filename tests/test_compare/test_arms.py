@@ -25,8 +25,8 @@ def loaders(cfg) -> list[dict]:
 def test_every_pipeline_of_every_arm_takes_a_grey_image(path):
     """The sets are not in the repository, and a transform for colours would only fail after the teacher has been trained."""
     DefaultScope.get_instance(f'arms_{path.stem}', scope_name='mmpretrain')
-    rng, seen = np.random.default_rng(0), 0
-    for arm in read_plan(str(path)).arms:
+    rng, seen, arms = np.random.default_rng(0), 0, read_plan(str(path)).arms
+    for arm in arms:
         run = Run(label=arm.name, config=arm.config, options=arm.options, seed=0, epochs=None, work_dir='w', metric='m')
         cfg, _ = build_config(run)
         for loader in loaders(cfg):
@@ -36,7 +36,7 @@ def test_every_pipeline_of_every_arm_takes_a_grey_image(path):
             packed = Compose(dataset['pipeline'])(dict(img=image, gt_label=3))
             assert packed['inputs'].shape == (1, 28, 28), arm.name
             seen += 1
-    assert seen >= 3 * 5
+    assert len(arms) >= 2 and seen >= 3 * len(arms)
 
 
 @pytest.mark.parametrize(

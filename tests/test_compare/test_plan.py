@@ -166,5 +166,5 @@ def test_files_of_the_repo_ask_for_runs_that_fit(path, tmp_path):
     """Configs, options and lengths of every arm."""
     plan = read_plan(str(path))
     Comparison(plan, tmp_path)
-    assert plan.seeds == (0, 1, 2) and plan.arms[0].name.startswith('plain')
+    assert plan.seeds[:3] == (0, 1, 2) and plan.arms[0].name.startswith('plain')
     assert not list(tmp_path.iterdir())
