@@ -75,7 +75,7 @@ def test_own_comparison_fits_the_configs_of_own_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = read_plan('mine/compare.py')
     Comparison(plan, tmp_path / 'out')
-    assert len(plan.arms) == 5 and plan.tries == 3
+    assert len(plan.arms) == 6 and plan.tries == 3
 
 
 def test_own_data_in_cifar_format_by_inheritance(tmp_path):
