@@ -3,13 +3,28 @@ import sys
 from pathlib import Path
 
 import mmengine.config.utils
-import mmengine.hub.hub
 import pytest
 import torch
+import yapf.yapflib.yapf_api
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from helpers import classifier, save_weights
+
+# MMEngine parses every metafile of a package for each `package::path`, and lays the config out anew for each checkpoint: a third
+# of the time of these tests, collection included.
+mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
+_formatted, _format_code = {}, yapf.yapflib.yapf_api.FormatCode
+
+
+def _format_once(text, **options):
+    key = text, repr(options)
+    if key not in _formatted:
+        _formatted[key] = _format_code(text, **options)
+    return _formatted[key]
+
+
+yapf.yapflib.yapf_api.FormatCode = _format_once
 
 ONE_BY_ONE = (
     'test_pairs.py',
@@ -22,16 +37,6 @@ def pytest_itemcollected(item):
     """A file goes to one worker, so that the runs that its tests share are trained once; long files of single runs to both."""
     if item.path.name not in ONE_BY_ONE:
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
-@pytest.fixture(scope='session', autouse=True)
-def metafiles_are_read_once():
-    """For each ``package::path`` MMEngine parses every metafile of the package: a quarter of the time of these tests."""
-    once = functools.lru_cache(maxsize=None)(mmengine.config.utils._get_cfg_metainfo)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mmengine.config.utils, '_get_cfg_metainfo', once)
-        patch.setattr(mmengine.hub.hub, '_get_cfg_metainfo', once)
-        yield
 
 
 @pytest.fixture(scope='session')

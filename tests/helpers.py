@@ -1,5 +1,6 @@
 """Small real runs: scikit-learn's digits, real mmpretrain models of a few thousand parameters, a real Runner on real files."""
 
+import functools
 import itertools
 import os
 import subprocess
@@ -125,6 +126,7 @@ def train(cfg: Config) -> Runner:
     return runner
 
 
+@functools.cache
 def is_detection(path: Path) -> bool:
     """Whether a config of ours is for mmdet."""
     return Config.fromfile(path).get('default_scope') == 'mmdet'

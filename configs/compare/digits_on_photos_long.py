@@ -1,6 +1,8 @@
 # The pair of digits_on_photos.py with as many epochs for the student as for the teacher: what is left when plain training has the
 # time it needs. Phases keep their shares. The data first: python tools/make_digits_on_photos.py
-title = 'Digits on photos: Faster R-CNN, ResNet-34 to ResNet-18 of the same widths, students with the epochs of the teacher'
+title = (
+    'Digits on photos: Faster R-CNN, ResNet-34 to ResNet-18 of the same widths, students with the epochs of the teacher'
+)
 metric = 'coco/bbox_mAP'
 scale = 100.0
 per_class = 'coco/{}_precision'

@@ -60,6 +60,10 @@ class Comparison:
 
     def run(self) -> list[Table]:
         """Everything; returns the tables."""
+        with workers(self.jobs) as self._pool:
+            return self._run_all()
+
+    def _run_all(self) -> list[Table]:
         plan = self.plan
         self._rehearse()
         teachers = [self._teacher(seed) for seed in self._teacher_seeds()]
@@ -135,13 +139,12 @@ class Comparison:
         if not left and teacher in done:
             return
         self.say(f'{time.strftime("%H:%M:%S")} {len(left)} settings of the arms are tried for one step each')
-        with workers(min(self.jobs, max(len(left), 1)), self.jobs) as pool:
-            for group in ([teacher], left):
-                for run, future in [(run, pool.submit(rehearse, run)) for run in group]:
-                    if future.exception() is not None:
-                        pool.shutdown(wait=False, cancel_futures=True)
-                        error = explain(future.exception(), hint=False)
-                        raise ConfigError(f'{run.label}: {error} (log: {run.work_dir}/run.log)')
+        for group in ([teacher], left):
+            for run, future in [(run, self._pool.submit(rehearse, replace(run, jobs=self.jobs))) for run in group]:
+                if future.exception() is not None:
+                    self._pool.shutdown(wait=False, cancel_futures=True)
+                    error = explain(future.exception(), hint=False)
+                    raise ConfigError(f'{run.label}: {error} (log: {run.work_dir}/run.log)')
         done.add([teacher, *left])
 
     def _search(self) -> None:
@@ -200,12 +203,12 @@ class Comparison:
     # -- running -------------------------------------------------------------------------------------------------------
 
     def _all(self, runs: Sequence[Run], jobs: int | None = None) -> None:
-        """Run what is not there yet."""
+        """Run what is not there yet, ``jobs`` at a time: 1, or as many as there are workers, which is the default."""
         jobs = jobs or self.jobs
         left = [replace(run, jobs=jobs) for run in runs if run.result() is None]
         done, failed = 0, []
-        with workers(min(jobs, max(len(left), 1)), jobs) as pool:
-            futures = {pool.submit(execute, run): run for run in left}
+        for group in [left] if jobs == self.jobs else [[run] for run in left]:
+            futures = {self._pool.submit(execute, run): run for run in group}
             for future in as_completed(futures):
                 run, error = futures[future], future.exception()
                 done += 1

@@ -14,6 +14,7 @@ from ..distill.model_cfg import load_strictly
 from ..errors import ConfigError, NonFiniteLossError
 from .resume import name_weights
 from .runs import Run, build_config, by_class, logged, score_of
+from .workers import take_share
 
 
 class _Enough(Exception):
@@ -37,6 +38,7 @@ def rehearse(run: Run) -> None:
     folder = Path(run.work_dir)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    take_share(run.jobs)
     with logged(run):
         cfg, _ = build_config(run)
         runner = Runner.from_cfg(cfg)

@@ -25,6 +25,7 @@ from .clock import SECONDS, ComparisonClock, read_curve
 from .resume import keep_newest, name_weights, newest_checkpoint, weights_of
 from .schedule import phase_epochs, schedule_hook, set_epochs, stage_names, stretch
 from .similarity import compare_features
+from .workers import take_share
 
 NEVER = 10**6
 
@@ -135,6 +136,7 @@ def execute(run: Run) -> dict:
         shutil.rmtree(folder, ignore_errors=True)  # of other settings; and seconds are measured in one go
         folder.mkdir(parents=True)
         mark.write_text(settings)
+    take_share(run.jobs)
     with logged(run):
         try:
             result = _train(run)

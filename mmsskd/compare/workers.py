@@ -15,12 +15,12 @@ KILLED = 'its process was killed, which the system does where memory runs out; f
 
 
 @contextmanager
-def workers(count: int, jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """``count`` processes, each with a share of the machine as one of ``jobs``. An interruption ends what they run."""
+def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Up to ``jobs`` processes, started as they are needed. An interruption ends what they run."""
     context = multiprocessing.get_context('spawn')
     counter = context.Value('i', 0)
     with ProcessPoolExecutor(
-        count, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), counter, jobs)
+        jobs, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), counter)
     ) as pool:
         try:
             yield pool
@@ -37,8 +37,14 @@ def _end_with(parent: int) -> None:
     os._exit(1)  # killed, it could not stop its workers, and the next call would train beside them
 
 
-def _start_worker(parent: int, counter, jobs: int) -> None:
-    """In each worker: its share of the cores, its GPU, and the registries. It ends with ``parent``, which may be gone already.
+def take_share(jobs: int) -> None:
+    """In a worker, before a run that ``jobs`` - 1 others train beside: its share of the cores, and no memory of the run before."""
+    torch.set_num_threads(max((os.cpu_count() or 1) // jobs, 1))
+    torch.cuda.empty_cache()
+
+
+def _start_worker(parent: int, counter) -> None:
+    """In each worker: its GPU and the registries. It ends with ``parent``, which may be gone already.
 
     An interruption is left to the parent: here it would be the failure of one run, and the next would start.
     """
@@ -49,5 +55,4 @@ def _start_worker(parent: int, counter, jobs: int) -> None:
     gpus = torch.cuda.device_count()
     if gpus:
         torch.cuda.set_device(number % gpus)
-    torch.set_num_threads(max((os.cpu_count() or 1) // jobs, 1))
     import mmsskd  # noqa: F401  so that `mmsskd::` resolves in configs

@@ -90,6 +90,13 @@ def test_every_arm_is_in_both_tables_with_what_its_runs_gave(compared):
     assert set(own['stages']['layer1']) == {'cka'}
 
 
+def test_two_processes_do_all_of_it(compared):
+    """What starts a process, seconds each, is done once for each job and not for each step."""
+    logs = [path.read_text() for path in (compared[0] / 'out').rglob('run.log')]
+    made_by = [re.search(r'Exp name: \S+?_(\d+)_\d{8}_\d{6}', log) for log in logs]
+    assert len(logs) > 12 and len({found[1] for found in made_by if found}) == 2
+
+
 def test_equal_seconds_gives_each_arm_the_epochs_that_fit(compared):
     rows = results(compared[0])
     budget = float(rows[1]['seconds'])

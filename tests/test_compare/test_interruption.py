@@ -152,11 +152,11 @@ def test_it_says_so_of_a_config_that_was_edited(tmp_path, monkeypatch):
     config = tmp_path / 'plain.py'
     config.write_text(f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n")
     (tmp_path / 'plan.py').write_text(PLAN.format(plain=ROOT / 'configs/plain', epochs=4))
-    monkeypatch.setattr('mmsskd.compare.comparison.workers', lambda *_: ThreadPoolExecutor(1))
     monkeypatch.setattr(
         'mmsskd.compare.comparison.execute', lambda run: {'score': 0.5}
     )  # of a text that is not there any more
     compared = Comparison(read_plan(str(tmp_path / 'plan.py')), tmp_path / 'out', say=lambda line: None)
+    compared._pool = ThreadPoolExecutor(1)
     with pytest.raises(ConfigError, match='plain, seed 0, equal epochs: its config changed while it ran'):
         compared._all([compared._run(compared.plan.arms[0], 0, 'equal_epochs', 4, {})])
 
@@ -169,7 +169,16 @@ def start(folder: Path) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / 'tools/compare.py'), 'plan.py', '--work-dir', 'out', '--jobs', '2']
     with open(folder / 'said', 'w') as said:
         environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-        return subprocess.Popen(command, cwd=folder, stdout=said, stderr=said, env=environment, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=said,
+            stderr=said,
+            env=environment,
+            start_new_session=True,
+            # a shell starts what is to run in the background with SIGINT ignored, and these tests may
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
 
 def members(session: int) -> list[int]:

@@ -9,6 +9,7 @@ from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import parse_plan
 from mmsskd.compare.rehearsal import rehearse
 from mmsskd.compare.tables import Row, Table, to_markdown
+from mmsskd.compare.workers import workers
 from mmsskd.errors import ConfigError
 
 HOOK = 'default_hooks.stage_schedule'
@@ -121,19 +122,20 @@ def test_names_that_make_no_folder_of_their_own(names, words, tmp_path):
     assert words in str(error.value)
 
 
-def test_it_is_done_once_and_leaves_nothing(tmp_path, monkeypatch):
+def test_it_is_done_once_and_leaves_nothing(tmp_path):
     said = []
     again = comparison(tmp_path)
     again.say = said.append
-    again._rehearse()
+    with workers(1) as again._pool:
+        again._rehearse()
     assert len(said) == 1 and [path.name for path in (tmp_path / 'rehearsal').iterdir()] == ['done.json']
     assert len(json.loads((tmp_path / 'rehearsal/done.json').read_text())) == 3
+    again._pool = None
     again._rehearse()
     assert len(said) == 1
-    monkeypatch.setattr('mmsskd.compare.comparison.workers', None)
     changed = comparison(tmp_path, {'model.adapter_norm': True})
-    changed.say = said.append
-    with pytest.raises(TypeError):  # it would begin
+    changed.say, changed._pool = said.append, None
+    with pytest.raises(AttributeError, match='submit'):  # it would begin
         changed._rehearse()
     assert '1 settings of the arms' in said[1]
 
