@@ -36,4 +36,4 @@ arms = {
 plain = 'plain student'
 epochs = 16
 seeds = [0, 1, 2]
-val_interval = 16
+val_interval = 6

@@ -18,6 +18,7 @@ from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import read_plan
 from mmsskd.compare.resume import newest_checkpoint, weights_of
 from mmsskd.compare.runs import Run, _seconds
+from mmsskd.compare.workers import workers
 from mmsskd.errors import ConfigError
 
 EXECUTE = """
@@ -146,6 +147,22 @@ def test_a_config_that_is_edited_while_it_runs_gives_no_result(tmp_path):
     assert execute(run, 'after_val_epoch', 1, f'open({str(config)!r}, "w").write({new!r})') is None
     config.write_text(old)
     assert run.result() is not None
+
+
+def be_killed(run: Run) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_it_says_so_of_a_process_that_was_killed(tmp_path, monkeypatch):
+    (tmp_path / 'plain.py').write_text(f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n")
+    (tmp_path / 'plan.py').write_text(PLAN.format(plain=ROOT / 'configs/plain', epochs=4))
+    monkeypatch.setattr('mmsskd.compare.comparison.execute', be_killed)
+    compared = Comparison(read_plan(str(tmp_path / 'plan.py')), tmp_path / 'out', say=lambda line: None)
+    with (
+        workers(1) as compared._pool,
+        pytest.raises(ConfigError, match='plain, seed 0, equal epochs: its process was killed.*fewer --jobs'),
+    ):
+        compared._all([compared._run(compared.plan.arms[0], 0, 'equal_epochs', 4, {})])
 
 
 def test_it_says_so_of_a_config_that_was_edited(tmp_path, monkeypatch):
