@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import Runner
+from mmengine.utils import ManagerMixin
 from torch import nn
 
 from ..distill.export import is_stagewise
@@ -109,7 +109,10 @@ def _read(work_dir: str) -> dict:
 
 @contextlib.contextmanager
 def logged(run: Run) -> Iterator[None]:
-    """All that is printed goes to the run's own log, the traceback of an error too."""
+    """All that is printed goes to the run's own log, the traceback of an error too; and what MMEngine keeps of the run is dropped.
+
+    It keeps loggers, visualizers and the like by name, and hands them, with their files, to the next run that has such a name.
+    """
     with (
         open(Path(run.work_dir) / 'run.log', 'a') as log,
         contextlib.redirect_stdout(log),
@@ -120,6 +123,11 @@ def logged(run: Run) -> Iterator[None]:
         except Exception:
             traceback.print_exc(file=log)
             raise
+        finally:
+            kinds = [ManagerMixin]
+            for kind in kinds:
+                kind._instance_dict.clear()
+                kinds += kind.__subclasses__()
 
 
 def execute(run: Run) -> dict:
@@ -219,8 +227,6 @@ def _train(run: Run) -> dict:
         student = model.student if is_stagewise(cfg) else model
         result['parameters'] = sum(parameter.numel() for parameter in student.parameters())
     cfg.dump(str(Path(run.work_dir) / 'config.py'))
-    MessageHub._instance_dict.pop(cfg.experiment_name, None)  # many runs share a process
-    MMLogger._instance_dict.pop(cfg.experiment_name, None)
     return result
 
 

@@ -35,6 +35,7 @@ epochs = 5
 equal_seconds = 'plain student'
 seeds = [0, 1]
 options = {{
+    'visualizer': dict(type='Visualizer', name='visualizer', vis_backends=[dict(type='LocalVisBackend')]),
     'train_dataloader.dataset.indices': 200,
     'val_dataloader.dataset.indices': 100,
     'test_evaluator': [
@@ -95,6 +96,13 @@ def test_two_processes_do_all_of_it(compared):
     logs = [path.read_text() for path in (compared[0] / 'out').rglob('run.log')]
     made_by = [re.search(r'Exp name: \S+?_(\d+)_\d{8}_\d{6}', log) for log in logs]
     assert len(logs) > 12 and len({found[1] for found in made_by if found}) == 2
+
+
+def test_each_run_has_its_own_curves_for_any_tool(compared):
+    """A visualizer that has a name, as in all configs of mmdet: MMEngine would hand that of the first run to all others."""
+    files = list((compared[0] / 'out').rglob('result.json'))
+    trained = [file.parent for file in files if 'diverged' not in json.loads(file.read_text())]
+    assert len(trained) > 12 and all(list(folder.glob('*/vis_data/scalars.json')) for folder in trained)
 
 
 def test_equal_seconds_gives_each_arm_the_epochs_that_fit(compared):
