@@ -1,7 +1,16 @@
-# Stage by stage on digits on photos: Faster R-CNN with ResNet-18 teaches one with half its width, which needs adapters.
-# 6 epochs in all, as many as plain training: one for each of four stages and the neck, one for the head.
+# Stage by stage on digits on photos: Faster R-CNN with ResNet-18 teaches one with half its width, which needs adapters. 6 epochs in
+# all, as many as plain training. The recommended recipe for such a pair (docs/results.md): backbone and FPN follow the teacher's
+# FPN, then everything learns from boxes too, with the teacher's heads to begin with.
 # The data and the teacher first: python tools/make_digits_on_photos.py; python tools/train.py configs/plain/digits_on_photos_r18.py
 _base_ = '../_base_/digits_on_photos_r18_r18_w16.py'
 
-default_hooks = dict(stage_schedule=dict(transfer=dict(epochs=1), head=dict(epochs=1)))
+default_hooks = dict(
+    stage_schedule=dict(
+        phases=[
+            dict(train='stages', epochs=1),  # each stage by its own loss
+            dict(name='fpn', train='stages', mimic='neck', epochs=2),
+            dict(train='all', mimic='neck', task_loss=True, head_from_teacher=True, epochs=3),
+        ]
+    )
+)
 train_cfg = dict(max_epochs=6, val_interval=3)
