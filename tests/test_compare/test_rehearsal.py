@@ -133,7 +133,7 @@ def test_it_is_done_once_and_leaves_nothing(tmp_path):
     again._pool = None
     again._rehearse()
     assert len(said) == 1
-    changed = comparison(tmp_path, {'model.adapter_norm': True})
+    changed = comparison(tmp_path, {'model.adapter_norm': False})
     changed.say, changed._pool = said.append, None
     with pytest.raises(AttributeError, match='submit'):  # it would begin
         changed._rehearse()
