@@ -1,5 +1,6 @@
 """Processes that runs are trained in. They end when the comparison does, however that ends."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,7 @@ def _end_with(parent: int) -> None:
 def take_share(jobs: int) -> None:
     """In a worker, before a run that ``jobs`` - 1 others train beside: its share of the cores, and no memory of the run before."""
     torch.set_num_threads(max((os.cpu_count() or 1) // jobs, 1))
+    gc.collect()  # a runner and its hooks hold each other, and the weights
     torch.cuda.empty_cache()
 
 
