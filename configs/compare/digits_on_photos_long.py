@@ -23,6 +23,8 @@ _own = dict(train='stages', epochs=1)  # each stage by its own loss
 _fpn = dict(name='fpn', train='stages', mimic='neck', head_from_teacher=True)
 arms = {
     'plain student': dict(config='../plain/digits_on_photos_r18_w16.py'),
+    # what the arm that starts stage by stage does without a teacher: a third of the epochs, then the rates anew
+    'boxes for a third of the epochs, then boxes anew': _arm(dict(train='all', epochs=5), dict(train='all', epochs=11)),
     'plain, from the teacher’s weights': _arm(dict(train='all', epochs=16), **_from_teacher),
     'earlier stages and their losses kept, then the head': _arm(
         *(dict(phase, epochs=2) for phase in _kept), dict(train='head', epochs=6)
