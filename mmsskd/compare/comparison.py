@@ -206,14 +206,17 @@ class Comparison:
         """Run what is not there yet, ``jobs`` at a time: 1, or as many as there are workers, which is the default."""
         jobs = jobs or self.jobs
         left = [replace(run, jobs=jobs) for run in runs if run.result() is None]
-        done, failed = 0, []
+        done, failed, killed = 0, [], False
         for group in [left] if jobs == self.jobs else [[run] for run in left]:
+            if killed:  # there are no workers any more
+                break
             futures = {self._pool.submit(execute, run): run for run in group}
             for future in as_completed(futures):
                 run, error = futures[future], future.exception()
                 done += 1
                 if error is not None:
-                    what = KILLED if isinstance(error, BrokenProcessPool) else f'{type(error).__name__}: {error}'
+                    killed = isinstance(error, BrokenProcessPool)
+                    what = KILLED if killed else f'{type(error).__name__}: {error}'
                     failed.append(f'{run.label}: {what} (log: {run.work_dir}/run.log)')
                     self.say(f'{time.strftime("%H:%M:%S")} {done}/{len(left)} FAILED {failed[-1]}')
                     continue

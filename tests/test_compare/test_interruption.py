@@ -153,16 +153,19 @@ def be_killed(run: Run) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_it_says_so_of_a_process_that_was_killed(tmp_path, monkeypatch):
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_it_says_so_of_a_process_that_was_killed(tmp_path, monkeypatch, jobs):
+    """Of runs at the same time, or one after the other."""
     (tmp_path / 'plain.py').write_text(f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n")
     (tmp_path / 'plan.py').write_text(PLAN.format(plain=ROOT / 'configs/plain', epochs=4))
     monkeypatch.setattr('mmsskd.compare.comparison.execute', be_killed)
-    compared = Comparison(read_plan(str(tmp_path / 'plan.py')), tmp_path / 'out', say=lambda line: None)
+    compared = Comparison(read_plan(str(tmp_path / 'plan.py')), tmp_path / 'out', 2, say=lambda line: None)
+    runs = [compared._run(compared.plan.arms[0], seed, 'equal_epochs', 4, {}) for seed in (0, 1)]
     with (
-        workers(1) as compared._pool,
-        pytest.raises(ConfigError, match='plain, seed 0, equal epochs: its process was killed.*fewer --jobs'),
+        workers(2) as compared._pool,
+        pytest.raises(ConfigError, match='plain, seed [01], equal epochs: its process was killed.*fewer --jobs'),
     ):
-        compared._all([compared._run(compared.plan.arms[0], 0, 'equal_epochs', 4, {})])
+        compared._all(runs, jobs)
 
 
 def test_it_says_so_of_a_config_that_was_edited(tmp_path, monkeypatch):
