@@ -4,11 +4,13 @@
 from mmengine import registry as root
 from mmengine.registry import Registry
 
-MODELS = Registry('model', parent=root.MODELS, scope='mmsskd', locations=['mmsskd.distill', 'mmsskd.models'])
+MODELS = Registry(
+    'model', parent=root.MODELS, scope='mmsskd', locations=['mmsskd.distill', 'mmsskd.models', 'mmsskd.face.models']
+)
 HOOKS = Registry('hook', parent=root.HOOKS, scope='mmsskd', locations=['mmsskd.distill'])
-DATASETS = Registry('dataset', parent=root.DATASETS, scope='mmsskd', locations=['mmsskd.datasets'])
-TRANSFORMS = Registry('transform', parent=root.TRANSFORMS, scope='mmsskd', locations=['mmsskd.datasets.transforms'])
-METRICS = Registry('metric', parent=root.METRICS, scope='mmsskd', locations=['mmsskd.evaluation.metrics'])
+DATASETS = Registry('dataset', parent=root.DATASETS, scope='mmsskd', locations=['mmsskd.datasets', 'mmsskd.face.data'])
+TRANSFORMS = Registry('transform', parent=root.TRANSFORMS, scope='mmsskd', locations=['mmsskd.face.data.transforms'])
+METRICS = Registry('metric', parent=root.METRICS, scope='mmsskd', locations=['mmsskd.face.evaluation.metrics'])
 
 # Nothing of ours is in these. A config that is inherited as `mmsskd::...` looks for its samplers, optimisers and schedulers here
 # first, and without a registry of our scope MMEngine warns at each.

@@ -8,7 +8,7 @@ from helpers import ROOT
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mmsskd.distill.model_cfg import build_model
+from mmsskd.distill.build import build_model
 
 _numbers = itertools.count()
 STAGES = ['layer1', 'layer2', 'layer3', 'layer4', 'neck']

@@ -10,8 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmsskd.datasets.record_folders import folder_to_records
-from mmsskd.evaluation.protocols.ijba_writer import write_ijba_shaped
+from mmsskd.face.data.record_folders import folder_to_records
+from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
 
 _numbers = itertools.count()
 SIZE = 32

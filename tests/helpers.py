@@ -120,6 +120,14 @@ def run_cfg(work_dir, teacher_checkpoint, *, teacher=None, student=None, iters=N
     return cfg
 
 
+def parse_phases(phases, stages, unit, transfer=None, head=None, optim_wrapper=None, param_scheduler=None) -> list:
+    """The phases of a run with these parts."""
+    from mmsskd.distill.phases import phases_of
+
+    run = dict(train_cfg=dict(by_epoch=unit == 'epochs'), optim_wrapper=optim_wrapper, param_scheduler=param_scheduler)
+    return phases_of(run, stages, dict(phases=phases, transfer=transfer, head=head))
+
+
 def train(cfg: Config) -> Runner:
     runner = Runner.from_cfg(cfg)
     runner.train()

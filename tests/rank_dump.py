@@ -5,8 +5,7 @@ import os
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-
-from mmsskd.distill.recipe import unwrap
+from mmsskd.distill.schedule.hook.runner_state import unwrap
 
 
 @HOOKS.register_module()

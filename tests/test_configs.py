@@ -13,9 +13,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, MODELS
 
 from mmsskd.compare.schedule import phase_epochs, set_epochs, stage_names
+from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 from mmsskd.distill.export import plain_config
-from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
-from mmsskd.distill.teacher import without_init
 
 ALL = sorted((ROOT / 'configs/sskd').glob('*.py'))
 # detectors and faces have tests of their own of the same things: test_detection/test_pairs.py, test_face/test_face_configs.py

@@ -13,7 +13,7 @@ from helpers import ROOT, python, run_cfg
 from mmengine.config import Config
 
 from mmsskd import version
-from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
+from mmsskd.distill.build import build_model, resolve_model_cfg
 
 DOWNSTREAM = """
 _base_ = 'mmsskd::sskd/digits_r14x2_r8.py'

@@ -6,12 +6,12 @@ import runpy
 
 import numpy as np
 import pytest
-from helpers import ROOT, python
+from helpers import ROOT, parse_phases, python
 from mmengine.config import Config
 
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import read_plan
-from mmsskd.distill.phases import named_schedule, parse_phases
+from mmsskd.distill.phases import named_schedule
 
 README = (ROOT / 'README.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', README, re.S)

@@ -46,12 +46,11 @@ from benchmark_steps import (
 )
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+from mmsskd.distill.schedule.hook.runner_state import seed_everything
 from torch.profiler import ProfilerActivity, profile
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
-from mmsskd.distill.batches import seed_everything
-from mmsskd.distill.export import is_schedule_hook, is_stagewise
-from mmsskd.distill.phases import parse_phases, stage_by_stage
+from mmsskd.distill.phases import is_schedule_hook, is_stagewise, phases_of, stage_by_stage
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
 
@@ -170,7 +169,7 @@ def show(rows: list[dict], ratios) -> None:
         print('  '.join(cell.rjust(width) for cell, width in zip(line, widths)))
 
 
-def phases_of(cfg, distiller, head: bool) -> list:
+def timed_phases(cfg, distiller, head: bool) -> list:
     """A phase for each stage, as by default, and the head's with the run's optimiser."""
     stages = list(distiller.stages)
     recipes = [hook.get('head') or {} for hook in cfg.get('default_hooks', {}).values() if is_schedule_hook(hook)]
@@ -179,7 +178,8 @@ def phases_of(cfg, distiller, head: bool) -> list:
     )
     phases = stage_by_stage(stages)
     length = dict(iters=1)
-    return parse_phases(phases if head else phases[:-1], stages, 'iters', length, dict(length, optim_wrapper=wrapper))
+    hook = dict(phases=phases if head else phases[:-1], transfer=length, head=dict(length, optim_wrapper=wrapper))
+    return phases_of(dict(train_cfg=dict(by_epoch=False)), stages, hook)
 
 
 def main():
@@ -217,7 +217,7 @@ def main():
     batch = make_batch(distiller, shape, size, device)
     place = torch.cuda.get_device_name() if device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
     print(f'{args.config}, batch {size} of {"x".join(map(str, shape))}, {place}, torch {torch.__version__}')
-    rows = [measure(distiller, phase, batch, args.rounds) for phase in phases_of(cfg, distiller, args.head)]
+    rows = [measure(distiller, phase, batch, args.rounds) for phase in timed_phases(cfg, distiller, args.head)]
     inner = [row for row in rows if row['stage'] in distiller.stages and in_backbone(distiller, row['stage'])]
     outer = [row for row in rows if row['stage'] in distiller.stages and row not in inner]
     show([*inner, total_of(inner), *outer], TRANSFER_RATIOS)

@@ -9,8 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmsskd.datasets.digits_on_photos import write_digits_on_photos
+from mmsskd.distill.build import build_model, load_strictly
 from mmsskd.distill.export import is_stagewise, plain_config
-from mmsskd.distill.model_cfg import build_model, load_strictly
 from mmsskd.distill.summary import short
 from mmsskd.visualization.history import read_history
 from mmsskd.visualization.plots import detections, mimic_curves, timeline

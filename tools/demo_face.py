@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from demo_steps import TEACHER, Result, Task, last_checkpoint
 
-from mmsskd.datasets.orl_faces import write_orl_faces
 from mmsskd.distill.summary import short
-from mmsskd.evaluation.protocols.ijba_writer import write_ijba_shaped
-from mmsskd.evaluation.tables import compare_reports
-from mmsskd.visualization.face_plots import cmc_figure, det_figure, roc_figure
+from mmsskd.face.data.orl_faces import write_orl_faces
+from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
+from mmsskd.face.evaluation.tables import compare_reports
+from mmsskd.face.plots import cmc_figure, det_figure, roc_figure
 from mmsskd.visualization.history import read_history
 from mmsskd.visualization.plots import mimic_curves, timeline
 from mmsskd.visualization.report import Report

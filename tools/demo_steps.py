@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmsskd.distill.build import build_model
 from mmsskd.distill.export import is_stagewise, plain_config
-from mmsskd.distill.model_cfg import build_model
 from mmsskd.distill.summary import count_macs, short
 from mmsskd.visualization.history import read_history
 

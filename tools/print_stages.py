@@ -8,10 +8,10 @@ import argparse
 from mmengine.logging import MMLogger
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 from mmsskd.distill.export import is_stagewise
-from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
+from mmsskd.distill.network.pairing import Pairing
 from mmsskd.distill.summary import format_table, stage_table
-from mmsskd.distill.teacher import without_init
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
 
@@ -31,16 +31,7 @@ def main():
     preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
     student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)))
     teacher = build_model(without_init(resolve_model_cfg(model.teacher, 'teacher')))
-    rows = stage_table(
-        student,
-        teacher,
-        model.get('stages'),
-        model.get('teacher_stages'),
-        model.get('input_shape', (3, 224, 224)),
-        model.get('resize', False),
-        model.get('pre_activation', False),
-        model.get('adapter_norm', False),
-    )
+    rows = stage_table(student, teacher, Pairing.of_config(model))
     print(format_table(rows))
 
 

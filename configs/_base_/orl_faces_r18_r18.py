@@ -12,7 +12,7 @@ model = dict(
     teacher=dict(cfg_path='mmsskd::plain/face_orl_r18.py'),
     teacher_checkpoint='work_dirs/face_orl_r18/epoch_60.pth',
     student=dict(cfg_path='mmsskd::plain/face_orl_r18_student.py'),
-    mimic_losses=dict(neck=dict(type='mmsskd.CosineMimicLoss')),
+    mimic_loss=dict(neck=dict(type='mmsskd.CosineMimicLoss')),
     input_shape=(3, 64, 64),
 )
 default_hooks = dict(logger=dict(interval=6), stage_schedule=dict(type='mmsskd.StageScheduleHook'))

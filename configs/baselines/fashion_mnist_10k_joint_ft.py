@@ -1,4 +1,4 @@
-# All stages jointly beside the task loss, then a short fine-tuning from labels alone, from the teacher's head.
+# All stages jointly beside the task loss, then a short fine-tuning from labels alone.
 _base_ = '../_base_/fashion_mnist_10k_r20_r14.py'
 
 default_hooks = dict(
@@ -8,7 +8,6 @@ default_hooks = dict(
             dict(
                 name='fine_tuning',
                 train='all',
-                head_from_teacher=True,
                 epochs=1,
                 optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4)),
             ),

@@ -3,7 +3,7 @@
 # head.train_dataloader).
 _base_ = '../_base_/fashion_mnist_10k_r20_r14.py'
 
-model = dict(student_from_teacher=True)
+model = dict(init_from_teacher='all')
 default_hooks = dict(
     stage_schedule=dict(
         phases=[

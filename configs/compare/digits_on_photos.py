@@ -16,7 +16,7 @@ def _arm(*phases, **options):
 
 _stages = ['layer1', 'layer2', 'layer3', 'layer4', 'neck']
 _kept = [dict(name=name, train=_stages[: i + 1], mimic=name, epochs=1) for i, name in enumerate(_stages)]
-_from_teacher = {'model.student_from_teacher': True}
+_from_teacher = {'model.init_from_teacher': 'all'}
 _own = dict(train='stages', epochs=1)  # each stage by its own loss
 _fpn = dict(name='fpn', train='stages', mimic='neck')
 arms = {
@@ -28,10 +28,10 @@ arms = {
     'earlier stages and their losses kept': _arm(
         *(dict(phase, mimic=phase['train']) for phase in _kept), dict(train='head', epochs=1)
     ),
-    'recommended, no boxes': _arm(_own, dict(_fpn, head_from_teacher=True, epochs=5), **_from_teacher),
+    'recommended, no boxes': _arm(_own, dict(_fpn, epochs=5), **_from_teacher),
     'recommended, then boxes': _arm(
         _own,
-        dict(_fpn, head_from_teacher=True, epochs=2),
+        dict(_fpn, epochs=2),
         dict(train='all', mimic='neck', task_loss=True, epochs=3),
         **_from_teacher,
     ),

@@ -18,9 +18,9 @@ def _arm(*phases, **options):
 
 _stages = ['layer1', 'layer2', 'layer3', 'layer4', 'neck']
 _kept = [dict(train=_stages[: i + 1], epochs=1) for i in range(5)]
-_from_teacher = {'model.student_from_teacher': True}
+_from_teacher = {'model.init_from_teacher': 'all'}
 _own = dict(train='stages', epochs=1)  # each stage by its own loss
-_fpn = dict(name='fpn', train='stages', mimic='neck', head_from_teacher=True)
+_fpn = dict(name='fpn', train='stages', mimic='neck')
 arms = {
     'plain student': dict(config='../plain/digits_on_photos_r18_w16.py'),
     # what the arm that starts stage by stage does without a teacher: a third of the epochs, then the rates anew

@@ -23,7 +23,7 @@ arms = {
     'Hinton KD': dict(config='../baselines/fashion_mnist_10k_kd.py', tries=_kd),
     'Hinton KD, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_kd_ft.py', tries=_kd),
     'Hinton KD, from the teacher’s weights': dict(
-        config='../baselines/fashion_mnist_10k_kd.py', options={'model.student_from_teacher': True}, tries=_gentle
+        config='../baselines/fashion_mnist_10k_kd.py', options={'model.init_from_teacher': 'all'}, tries=_gentle
     ),
     'FitNets': dict(config='../baselines/fashion_mnist_10k_fitnets.py', tries=_gentle),
     'FitNets, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_fitnets_ft.py', tries=_gentle),
@@ -43,7 +43,6 @@ arms = {
     'earlier stages kept, their losses dropped, then fine-tuning': dict(
         config='../baselines/fashion_mnist_10k_sskd_kept_ft.py', tries=_transfer
     ),
-    'all at once, then the last': dict(config='../baselines/fashion_mnist_10k_sskd_all_at_once.py', tries=_transfer),
     'recommended, no labels': dict(config='../sskd/fashion_mnist_10k_r20_r14.py', tries=_transfer),
     'recommended, then labels': dict(
         config='../sskd/fashion_mnist_10k_r20_r14.py',
@@ -51,7 +50,7 @@ arms = {
             'default_hooks.stage_schedule.phases': [
                 dict(train='layer1', epochs=1),
                 dict(train=['layer1', 'layer2'], mimic='layer2', epochs=1),
-                dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=1),
+                dict(train='stages', mimic='layer3', epochs=1),
                 dict(train='all', epochs=2),
             ],
             'optim_wrapper.optimizer.lr': 0.02,

@@ -8,6 +8,7 @@ teacher = '../plain/fashion_mnist_10k_r20x05.py'
 _narrow = {
     'model.student.backbone': dict(width=0.25, stem_channels=4),
     'model.student.head': dict(in_channels=16),
+    'model.adapter_norm': False,
 }
 _task = [{'optim_wrapper.optimizer.lr': lr} for lr in (0.1, 0.05, 0.02, 0.2, 0.01)]
 _transfer = [

@@ -72,7 +72,7 @@ arms = {
             'Hinton KD, all images, from the teacher’s weights',
             '../baselines/fashion_mnist_10k_kd_unlabelled.py',
             _head,
-            {'model.student_from_teacher': True},
+            {'model.init_from_teacher': 'all'},
             _logits(0.1, 0.03, 0.01),
         ),
         (

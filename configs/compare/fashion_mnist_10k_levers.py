@@ -7,14 +7,11 @@ teacher = '../plain/fashion_mnist_10k_r20x05.py'
 _hook = 'default_hooks.stage_schedule'
 
 
-def _phases(**every):
-    return [
-        dict(train='layer1', epochs=1, **every),
-        dict(train=['layer1', 'layer2'], mimic='layer2', epochs=1, **every),
-        dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=3, **every),
-    ]
-
-
+_phases = [
+    dict(train='layer1', epochs=1),
+    dict(train=['layer1', 'layer2'], mimic='layer2', epochs=1),
+    dict(train='stages', mimic='layer3', epochs=3),
+]
 _loader = dict(
     batch_size=32,
     num_workers=0,
@@ -34,46 +31,31 @@ _loader = dict(
 )
 _changes = {
     'recommended': {},
-    'from scratch instead of the teacher’s weights': {'model.student_from_teacher': False},
+    'from scratch instead of the teacher’s weights': {'model.init_from_teacher': 'head'},
     'earlier stages frozen': {
         f'{_hook}.phases': [
             dict(train='layer1', epochs=1),
             dict(train='layer2', epochs=1),
-            dict(train='layer3', head_from_teacher=True, epochs=3),
+            dict(train='layer3', epochs=3),
         ]
     },
     'earlier mimic losses kept': {
         f'{_hook}.phases': [
             dict(train='layer1', epochs=1),
             dict(train=['layer1', 'layer2'], epochs=1),
-            dict(train='stages', head_from_teacher=True, epochs=3),
+            dict(train='stages', epochs=3),
         ]
     },
     'more epochs for the first stages: 2 + 2 + 1': {
-        f'{_hook}.phases': [dict(phase, epochs=length) for phase, length in zip(_phases(), (2, 2, 1))]
+        f'{_hook}.phases': [dict(phase, epochs=length) for phase, length in zip(_phases, (2, 2, 1))]
     },
-    'last stage only': {f'{_hook}.phases': [dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=5)]},
-    'all stages at once by their own losses': {
-        f'{_hook}.phases': [dict(train='stages', head_from_teacher=True, epochs=5)]
-    },
-    'all at once behind the teacher’s stages, then the last': {
-        f'{_hook}.phases': [
-            dict(train='stages', prefix='teacher', epochs=2),
-            dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=3),
-        ]
-    },
-    'all at once behind the teacher’s stages, nothing else': {
-        f'{_hook}.phases': [dict(train='stages', prefix='teacher', head_from_teacher=True, epochs=5)]
-    },
+    'last stage only': {f'{_hook}.phases': [dict(train='stages', mimic='layer3', epochs=5)]},
+    'all stages at once by their own losses': {f'{_hook}.phases': [dict(train='stages', epochs=5)]},
     'raw mean-squared error': {'model.mimic_loss': dict(type='mmsskd.FeatureMimicLoss', normalize='none')},
-    'each channel alike': {'model.mimic_loss': dict(type='mmsskd.FeatureMimicLoss', normalize='channel')},
-    'before the activation': {'model.pre_activation': True},
     'SGD 0.1 instead of Adam 0.02': {
         f'{_hook}.transfer': dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)))
     },
     'batch 128 instead of 32': {'train_dataloader.batch_size': 128},
-    'best of each stage': {f'{_hook}.phases': _phases(reload_best=True)},
-    'BN statistics anew, 100 batches': {f'{_hook}.phases': _phases(recalibrate_bn=100)},
     'random resized crops of 60 % and more': {
         'train_dataloader.dataset.pipeline': [
             dict(type='mmpretrain.RandomResizedCrop', scale=28, crop_ratio_range=(0.6, 1.0)),
@@ -86,23 +68,23 @@ _changes = {
     },
     'one epoch of labels at the end': {
         f'{_hook}.phases': [
-            *_phases()[:2],
-            dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=2),
+            *_phases[:2],
+            dict(train='stages', mimic='layer3', epochs=2),
             dict(train='all', epochs=1),
         ],
         'optim_wrapper.optimizer.lr': 0.01,
     },
     'two epochs of labels at the end': {
         f'{_hook}.phases': [
-            *_phases()[:2],
-            dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=1),
+            *_phases[:2],
+            dict(train='stages', mimic='layer3', epochs=1),
             dict(train='all', epochs=2),
         ],
         'optim_wrapper.optimizer.lr': 0.01,
     },
     'the head from labels': {
         f'{_hook}.phases': [
-            *_phases()[:2],
+            *_phases[:2],
             dict(train='stages', mimic='layer3', epochs=2),
             dict(train='head', epochs=1),
         ]
@@ -117,4 +99,4 @@ arms = {
 plain = 'plain student'
 epochs = 5
 seeds = [0, 1, 2]
-val_interval = 1  # what is best of a stage is looked for at each epoch
+val_interval = 1

@@ -17,7 +17,6 @@ _plain = {
 _small = {
     'model.student.backbone': dict(depth=8, width=0.25, stem_channels=4),
     'model.student.head': dict(in_channels=16),
-    'model.adapter_norm': True,
 }
 _phases = 'default_hooks.stage_schedule.phases'
 _transfer = 'default_hooks.stage_schedule.transfer'

@@ -10,7 +10,8 @@ _pair = '../_base_/orl_faces_r18_r18.py'
 
 
 def _arm(*phases, **options):
-    return dict(config=_pair, options={'default_hooks.stage_schedule.phases': list(phases), **options})
+    phases = {'default_hooks.stage_schedule.phases': list(phases)}
+    return dict(config=_pair, options={'model.adapter_norm': False, **phases, **options})
 
 
 _own = dict(train='stages', epochs=3)  # each stage by its own loss

@@ -5,12 +5,12 @@
 #   python tools/train.py configs/plain/digits_on_photos_r34_w16.py
 _base_ = '../_base_/digits_on_photos_r34_r18_w16.py'
 
-model = dict(student_from_teacher=True)
+model = dict(init_from_teacher='all')
 default_hooks = dict(
     stage_schedule=dict(
         phases=[
             dict(train='stages', epochs=1),  # each stage by its own loss
-            dict(name='fpn', train='stages', mimic='neck', head_from_teacher=True, epochs=2),
+            dict(name='fpn', train='stages', mimic='neck', epochs=2),
             dict(train='all', mimic='neck', task_loss=True, epochs=3),
         ]
     )

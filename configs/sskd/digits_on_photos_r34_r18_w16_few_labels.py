@@ -8,7 +8,7 @@ default_hooks = dict(
     stage_schedule=dict(
         phases=[
             dict(train='stages', epochs=1),
-            dict(name='fpn', train='stages', mimic='neck', head_from_teacher=True, epochs=3),
+            dict(name='fpn', train='stages', mimic='neck', epochs=3),
             dict(train='all', mimic='neck', task_loss=True, epochs=20),
         ],
         head=dict(

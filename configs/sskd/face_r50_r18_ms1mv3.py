@@ -14,7 +14,7 @@ model = dict(
     teacher=dict(cfg_path='mmsskd::plain/face_r50_ms1mv3.py'),
     teacher_checkpoint='work_dirs/face_r50_ms1mv3/epoch_20.pth',
     student=dict(cfg_path='mmsskd::plain/face_r18_ms1mv3.py'),
-    mimic_losses=dict(neck=dict(type='mmsskd.CosineMimicLoss')),  # mmsskd.FeatureMimicLoss: L2
+    mimic_loss=dict(neck=dict(type='mmsskd.CosineMimicLoss')),  # mmsskd.FeatureMimicLoss: L2
     input_shape=(3, 112, 112),
 )
 test_dataloader = dict(dataset=dict(sets={{_base_.ijba_sets}}))

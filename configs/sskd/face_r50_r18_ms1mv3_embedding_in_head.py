@@ -4,6 +4,6 @@ _base_ = './face_r50_r18_ms1mv3.py'
 model = dict(
     teacher=dict(embedding_in='head'),
     student=dict(embedding_in='head'),
-    mimic_losses=None,
+    mimic_loss=None,
 )
 default_hooks = dict(stage_schedule=dict(transfer=dict(epochs=3), head=dict(epochs=8)))

@@ -4,13 +4,13 @@
 # The teacher first: python tools/train.py configs/plain/fashion_mnist_10k_r20x05.py
 _base_ = '../_base_/fashion_mnist_10k_r20_r14.py'
 
-model = dict(student_from_teacher=True)
+model = dict(init_from_teacher='all')
 default_hooks = dict(
     stage_schedule=dict(
         phases=[
             dict(train='layer1', epochs=1),
             dict(train=['layer1', 'layer2'], mimic='layer2', epochs=1),
-            dict(train='stages', mimic='layer3', head_from_teacher=True, epochs=3),
+            dict(train='stages', mimic='layer3', epochs=3),
         ],
         transfer=dict(optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.02))),
     )

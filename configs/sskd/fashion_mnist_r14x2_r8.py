@@ -12,7 +12,6 @@ model = dict(
     teacher=dict(cfg_path='mmsskd::plain/fashion_mnist_r14x2.py'),
     teacher_checkpoint='work_dirs/fashion_mnist_r14x2/epoch_20.pth',
     student=dict(cfg_path='mmsskd::plain/fashion_mnist_r8.py'),
-    adapter_norm=True,  # BN behind the adapters: docs/results.md
     input_shape=(1, 28, 28),
 )
 

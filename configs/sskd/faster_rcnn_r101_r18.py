@@ -24,13 +24,14 @@ model = dict(
         neck=dict(in_channels=[64, 128, 256, 512]),
     ),
     stages=['layer1', 'layer2', 'layer3', 'layer4', 'neck'],
+    init_from_teacher='head',
 )
 default_hooks = dict(
     stage_schedule=dict(
         phases=[
             dict(train='stages', epochs=2),  # each stage by its own loss
             dict(name='fpn', train='stages', mimic='neck', epochs=4),
-            dict(train='all', mimic='neck', task_loss=True, head_from_teacher=True, epochs=6),
+            dict(train='all', mimic='neck', task_loss=True, epochs=6),
         ]
     )
 )

@@ -3,12 +3,12 @@
 # of the epochs; the backbone and the FPN follow the teacher's FPN, then everything learns from boxes too.
 _base_ = './faster_rcnn_r101_r50.py'
 
-model = dict(student_from_teacher=True)
+model = dict(init_from_teacher='all')
 default_hooks = dict(
     stage_schedule=dict(
         phases=[
             dict(train='stages', epochs=2),  # each stage by its own loss
-            dict(name='fpn', train='stages', mimic='neck', head_from_teacher=True, epochs=4),
+            dict(name='fpn', train='stages', mimic='neck', epochs=4),
             dict(train='all', mimic='neck', task_loss=True, epochs=6),
         ]
     )

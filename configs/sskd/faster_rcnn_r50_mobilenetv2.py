@@ -24,6 +24,7 @@ model = dict(
         neck=dict(in_channels=[24, 32, 96, 1280]),
     ),
     stages=['layer2', 'layer3', 'layer5', 'layer7', 'neck'],
+    init_from_teacher='head',
     teacher_stages=['layer1', 'layer2', 'layer3', 'layer4', 'neck'],
 )
 default_hooks = dict(
@@ -31,7 +32,7 @@ default_hooks = dict(
         phases=[
             dict(train='stages', epochs=2),  # each stage by its own loss
             dict(name='fpn', train='stages', mimic='neck', epochs=4),
-            dict(train='all', mimic='neck', task_loss=True, head_from_teacher=True, epochs=6),
+            dict(train='all', mimic='neck', task_loss=True, epochs=6),
         ]
     )
 )

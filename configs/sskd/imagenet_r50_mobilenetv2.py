@@ -11,7 +11,6 @@ model = dict(
     teacher=dict(cfg_path='mmpretrain::resnet/resnet50_8xb32_in1k.py'),
     teacher_checkpoint='https://mmassets.onedl.ai/mmclassification/v0/resnet/resnet50_8xb32_in1k_20210831-ea4938fc.pth',
     student=dict(cfg_path='mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py'),
-    adapter_norm=True,  # BN behind the adapters: docs/results.md
 )
 
 # layer2, layer3, layer5, layer7: 20 epochs each, no labels; then the head alone: 20 epochs, from ground truth.

@@ -9,12 +9,12 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from ..distill.export import is_schedule_hook, is_stagewise
-from ..distill.phases import parse_phases
-from ..distill.recipe import check_optimizer
+from ..distill.export import is_stagewise
+from ..distill.phases import is_schedule_hook, phases_of
+from ..distill.schedule.runner_state import check_optimizer
 from ..errors import ConfigError, candidates
 from ..utils.cli import check_fields
-from .schedule import schedule_hook, stage_names
+from .schedule import stage_names
 
 LONGEST_NAME = 100  # file systems take 255 bytes
 RUNNER = tuple(inspect.signature(Runner.__init__).parameters)[1:]
@@ -74,9 +74,7 @@ def check_config(cfg: Config) -> None:
     recipes = [('optim_wrapper', cfg.get('optim_wrapper'))]
     if is_stagewise(cfg):
         check_fields(cfg)
-        hook = schedule_hook(cfg)
-        own = (hook.get('transfer'), hook.get('head'), cfg.get('optim_wrapper'), cfg.get('param_scheduler'))
-        phases = parse_phases(hook.get('phases'), stage_names(cfg), 'epochs', *own)
+        phases = phases_of(cfg, stage_names(cfg))
         recipes = [(f'phase {i} ({phase.name})', phase.optim_wrapper) for i, phase in enumerate(phases, 1)]
     elif any(is_schedule_hook(hook) for hook in (cfg.get('default_hooks') or {}).values()):
         raise ConfigError('the config has a StageScheduleHook, but its model is no mmsskd.StagewiseDistiller')

@@ -11,7 +11,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..distill.schedule_hook import StageScheduleHook
+from ..distill.schedule.hook import StageScheduleHook
 
 SECONDS, DRAWS = 'compare_seconds', 'compare_draws'
 

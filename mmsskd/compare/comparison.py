@@ -13,8 +13,8 @@ from ..distill.export import is_stagewise
 from ..errors import ConfigError
 from ..utils.cli import explain
 from .checks import check_config, check_names, check_splits
+from .dry_run import DryRuns, distinct, dry_run
 from .plan import Arm, Plan
-from .rehearsal import Rehearsed, distinct, rehearse
 from .runs import Run, build_config, execute
 from .tables import Table, row_of
 from .workers import KILLED, workers
@@ -65,7 +65,7 @@ class Comparison:
 
     def _run_all(self) -> list[Table]:
         plan = self.plan
-        self._rehearse()
+        self._dry_run()
         teachers = [self._teacher(seed) for seed in self._teacher_seeds()]
         self._all(teachers)
         self._search()
@@ -121,14 +121,14 @@ class Comparison:
             teacher=self._teacher(seed).work_dir,
         )
 
-    def _rehearse(self) -> None:
+    def _dry_run(self) -> None:
         """Try teacher and arms, each arm with each of its tries that has other keys, unless that was done before."""
-        plan, folder = self.plan, self.out / 'rehearsal'
-        done, seed = Rehearsed(folder), plan.seeds[0]
+        plan, folder = self.plan, self.out / 'dry_run'
+        done, seed = DryRuns(folder), plan.seeds[0]
         teacher = replace(self._teacher(seed), work_dir=str(folder / TEACHER), label=TEACHER)
         arms = [
             replace(
-                self._run(arm, seed, f'rehearsal/{i}', plan.epochs, options, 'val' if arm.tries else 'test'),
+                self._run(arm, seed, f'dry_run/{i}', plan.epochs, options, 'val' if arm.tries else 'test'),
                 label=f'arms[{arm.name!r}]' + (f', try {i}' if i > 1 else ''),
                 teacher=teacher.work_dir,
             )
@@ -140,7 +140,7 @@ class Comparison:
             return
         self.say(f'{time.strftime("%H:%M:%S")} {len(left)} settings of the arms are tried for one step each')
         for group in ([teacher], left):
-            for run, future in [(run, self._pool.submit(rehearse, replace(run, jobs=self.jobs))) for run in group]:
+            for run, future in [(run, self._pool.submit(dry_run, replace(run, jobs=self.jobs))) for run in group]:
                 if future.exception() is not None:
                     self._pool.shutdown(wait=False, cancel_futures=True)
                     error = explain(future.exception(), hint=False)

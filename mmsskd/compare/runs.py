@@ -16,14 +16,14 @@ from mmengine.runner import Runner
 from mmengine.utils import ManagerMixin
 from torch import nn
 
+from ..distill.build import build_teacher, load_strictly, resolve_model_cfg
 from ..distill.export import is_stagewise
-from ..distill.model_cfg import load_strictly, resolve_model_cfg
-from ..distill.teacher import build_teacher
+from ..distill.phases import schedule_hook
 from ..errors import ConfigError, NonFiniteLossError
 from .checks import check_options
 from .clock import SECONDS, ComparisonClock, read_curve
 from .resume import keep_newest, name_weights, newest_checkpoint, weights_of
-from .schedule import phase_epochs, schedule_hook, set_epochs, stage_names, stretch
+from .schedule import phase_epochs, set_epochs, stage_names, stretch
 from .similarity import compare_features
 from .workers import take_share
 

@@ -5,20 +5,13 @@ from collections.abc import Sequence
 import torch
 from mmengine.config import Config, ConfigDict
 
-from ..distill.export import is_schedule_hook, is_stagewise
-from ..distill.model_cfg import build_model, resolve_model_cfg
-from ..distill.phases import named_schedule
-from ..distill.stages import find_stages
-from ..distill.teacher import without_init
+from ..distill.build import build_model, resolve_model_cfg, without_init
+from ..distill.export import is_stagewise
+from ..distill.network.stages import find_stages
+from ..distill.phases import loop_unit, named_schedule, phases_of, schedule_hook
 from ..errors import ConfigError
 
 _names: dict[str, list[str]] = {}  # by student: the arms of a comparison share one, which takes a second to build
-
-
-def schedule_hook(cfg: Config) -> dict:
-    """The config of the run's StageScheduleHook."""
-    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    return next(hook for hook in hooks if is_schedule_hook(hook))
 
 
 def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
@@ -31,7 +24,7 @@ def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
     Raises:
         ConfigError: The run counts iterations, or a phase has no length.
     """
-    if not cfg.train_cfg.get('by_epoch', True) or 'max_iters' in cfg.train_cfg:
+    if loop_unit(cfg.train_cfg) != 'epochs':
         raise ConfigError(
             'a comparison counts epochs, but the train loop of a config counts iterations: set by_epoch=True'
         )
@@ -40,26 +33,7 @@ def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
         if not isinstance(length, int) or length < 1:
             raise ConfigError(f'train_cfg.max_epochs must be a whole number of at least 1, found {length!r}')
         return [length]
-    hook = schedule_hook(cfg)
-    phases = named_schedule(hook.get('phases'), stages)
-    if not isinstance(phases, (list, tuple)) or not all(isinstance(phase, dict) for phase in phases):
-        raise ConfigError(f'StageScheduleHook.phases must be a list of dicts, found {phases!r}')
-    lengths = [phase.get('epochs', _recipe(hook, phase).get('epochs')) for phase in phases]
-    for number, length in enumerate(lengths, 1):
-        where = f'StageScheduleHook.phases, phase {number} of {len(phases)}'
-        if length is None:
-            raise ConfigError(f'{where} has no length: set epochs in it, in transfer or in head')
-        if not isinstance(length, int) or length < 1:
-            raise ConfigError(f'{where}: epochs must be a whole number of at least 1, found {length!r}')
-    return lengths
-
-
-def _learns(phase: dict) -> bool:
-    return phase.get('task_loss', 'head' in phase.get('train', ()) or 'all' in phase.get('train', ()))
-
-
-def _recipe(hook: dict, phase: dict) -> dict:
-    return hook.get('head' if _learns(phase) else 'transfer') or {}
+    return [phase.length for phase in phases_of(cfg, stages)]
 
 
 def stretch(epochs: Sequence[int], total: int) -> list[int]:
@@ -90,14 +64,13 @@ def set_epochs(cfg: Config, epochs: Sequence[int], stages: Sequence[str] | None 
         if own:
             cfg.param_scheduler = _stretched(own, before[0], epochs[0])
         return
-    hook, phases = schedule_hook(cfg), []
-    for phase, was, length in zip(named_schedule(hook.get('phases'), stages), before, epochs, strict=True):
-        schedulers = phase.get('param_scheduler') or _recipe(hook, phase).get('param_scheduler')
-        schedulers = schedulers or (own if _learns(phase) else None)
-        phases.append(dict(phase, epochs=length))
-        if schedulers and was != length:
-            phases[-1]['param_scheduler'] = _stretched(schedulers, was, length)
-    hook['phases'] = phases
+    hook, written = schedule_hook(cfg), []
+    resolved = phases_of(cfg, stages)
+    for phase, now, length in zip(named_schedule(hook.get('phases'), stages), resolved, epochs, strict=True):
+        written.append(dict(phase, epochs=length))
+        if now.param_scheduler and now.length != length:
+            written[-1]['param_scheduler'] = _stretched(now.param_scheduler, now.length, length)
+    hook['phases'] = written
 
 
 def _stretched(schedulers: dict | Sequence[dict], was: int, length: int) -> list[dict]:

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..distill.distiller import StagewiseDistiller
-from ..distill.mimic_loss import AgreementMeter
-from ..distill.pairing import pair_stages
-from ..distill.tap import features_at
+from ..distill.losses import AgreementMeter
+from ..distill.network.pairing import Pairing
+from ..distill.network.tap import features_at
 
 GRID = 4
 
@@ -73,7 +73,7 @@ def compare_features(
     for data in batches:
         inputs = student.data_preprocessor(data, False)['inputs']
         if own is None:
-            own, theirs, _ = pair_stages(model, teacher, None, None, tuple(inputs.shape[1:]), resize=True)
+            own, theirs, _ = Pairing(input_shape=tuple(inputs.shape[1:]), resize=True).pair(model, teacher)
         grams = grams or {name: (Gram(), Gram()) for name in own}
         features = [
             features_at(net, inputs, [s.tap for s in cut.values()]) for net, cut in ((model, own), (teacher, theirs))

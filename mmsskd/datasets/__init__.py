@@ -2,9 +2,7 @@
 
 from .cifar_files import CIFARFiles
 from .digits import Digits
-from .face_evaluation import FaceEvaluation
-from .face_record_dataset import FaceRecordDataset
 from .idx_images import IdxImages
 from .unlabelled_images import UnlabelledImages
 
-__all__ = ['CIFARFiles', 'Digits', 'FaceEvaluation', 'FaceRecordDataset', 'IdxImages', 'UnlabelledImages']
+__all__ = ['CIFARFiles', 'Digits', 'IdxImages', 'UnlabelledImages']

@@ -1,7 +1,7 @@
-"""What one phase computes, what is frozen in it, and what a checkpoint holds."""
+"""The method: what a step of a phase computes, what is frozen meanwhile, and what a checkpoint holds."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -9,20 +9,24 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
-from ..errors import ConfigError, candidates
+from ..errors import ConfigError, check_keys
 from ..registry import MODELS
-from .adapter import match_size
-from .host import host_trains
-from .logits import find_logits
-from .losses import phase_losses
-from .model_cfg import build_model, load_strictly, resolve_model_cfg
-from .pairing import pair_stages
-from .phase import HEAD, Phase
-from .shared_weights import check_shared_weights, copy_shared_weights
-from .stages import taps_of
-from .state_names import add_student_prefix, strip_student_prefix
-from .tap import features_at
-from .teacher import build_teacher, check_same_normalisation
+from .build import build_model, build_teacher, check_same_normalisation, load_strictly, resolve_model_cfg
+from .init_from_teacher import copy_weights, weights_from_teacher
+from .losses import AgreementMeter, build_mimic_losses
+from .network.logits import find_logits
+from .network.pairing import Pairing, match_size, student_trains
+from .network.stages import taps_of
+from .network.tap import capture, features_at
+from .phases import HEAD, Phase
+
+GONE = {
+    'pre_activation': 'measured at nothing; commit 2d8540c had it last',
+    'student_from_teacher': "set init_from_teacher='all' instead",
+    'mimic_losses': 'give mimic_loss a dict of losses by stage instead',
+    'teacher_logits': 'the module of the logits has the same path in both networks; commit 2d8540c had it last',
+    'logits_loss': "set logits=dict(module='head.fc', loss=dict(type='mmsskd.LogitsKDLoss', ...)) instead",
+}  # options that the distiller had
 
 
 @MODELS.register_module()
@@ -44,21 +48,20 @@ class StagewiseDistiller(BaseModel):
         teacher_checkpoint: File or URL, loaded strictly.
         student_checkpoint: File or URL from which the student starts, loaded strictly. To start from backbone weights alone,
             use the backbone's ``init_cfg`` as in any OpenMMLab config.
-        student_from_teacher: The student starts from those of the teacher's weights that have the name and shape of one of its
-            own: of the same widths with fewer blocks, the first blocks of each stage (as DistilBERT,
-            https://arxiv.org/abs/1910.01108, section 3, which takes every other layer).
+        init_from_teacher: ``'all'``: the student starts from those of the teacher's weights that have the name and shape of one
+            of its own: of the same widths with fewer blocks, the first blocks of each stage (as DistilBERT,
+            https://arxiv.org/abs/1910.01108, section 3, which takes every other layer). ``'head'``: only its head does, which
+            must be that of the teacher, name by name and shape by shape. None: neither.
         stages: Module paths in execution order; ``layer1`` means ``backbone.layer1``, ``neck`` makes the neck a stage. None:
             the backbone's resolution stages.
         teacher_stages: The same for the teacher, where its names differ. None: ``stages``.
-        mimic_loss: Config of the loss of a transfer phase.
-        mimic_losses: Configs of the losses of single stages, by their names, in place of ``mimic_loss``.
+        mimic_loss: Config of the loss by which stages follow the teacher; or a dict from the names of stages to such configs,
+            where stages that it does not name keep the default. None: :class:`~mmsskd.FeatureMimicLoss`.
         resize: Allow features of different height and width: the larger is average-pooled onto the smaller.
         input_shape: (channels, height, width) of an image, for the forward that finds the stages.
-        adapter_norm: Put batch normalisation behind the adapters of stages whose widths differ.
-        pre_activation: Compare features in front of the activation in which a stage ends, of student and teacher alike.
-        logits: Path of the student's module whose output are its logits, for instance ``'head.fc'``; for phases with ``logits``.
-        teacher_logits: The same in the teacher. None: ``logits``.
-        logits_loss: Config of their loss.
+        adapter_norm: Put batch normalization after the adapters of stages whose widths differ (docs/results.md: +1.4 points).
+        logits: Path of the module whose outputs are the logits, in both networks, for instance ``'head.fc'``; or a dict of it as
+            ``module`` and the config of a ``loss`` (None: :class:`~mmsskd.distill.LogitsKDLoss`). For phases with ``logits``.
         data_preprocessor: Replaces the student's own; MMEngine passes the config's top-level one.
 
     Raises:
@@ -71,54 +74,61 @@ class StagewiseDistiller(BaseModel):
         student: str | dict,
         teacher_checkpoint: str | None = None,
         student_checkpoint: str | None = None,
-        student_from_teacher: bool = False,
+        init_from_teacher: str | None = None,
         stages: Sequence[str] | None = None,
         teacher_stages: Sequence[str] | None = None,
         mimic_loss: dict | None = None,
-        mimic_losses: dict[str, dict] | None = None,
         resize: bool = False,
         input_shape: Sequence[int] = (3, 224, 224),
-        adapter_norm: bool = False,
-        pre_activation: bool = False,
-        logits: str | None = None,
-        teacher_logits: str | None = None,
-        logits_loss: dict | None = None,
+        adapter_norm: bool = True,
+        logits: str | dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        **unknown,
     ):
+        check_keys(unknown, (), 'model', GONE)
         student_model = build_model(resolve_model_cfg(student, 'student', data_preprocessor))
         super().__init__(data_preprocessor=student_model.data_preprocessor, init_cfg=init_cfg)
         teacher_model, teacher_cfg = build_teacher(teacher, teacher_checkpoint)
         check_same_normalisation(teacher_cfg, student_model, teacher_model)
-        flags = dict(
-            adapter_norm=adapter_norm, pre_activation=pre_activation, student_from_teacher=student_from_teacher
-        )
-        for key, value in flags.items():
-            if not isinstance(value, bool):
-                raise ConfigError(f'model.{key} must be True or False, found {value!r}')
         self._frozen_modules: list[nn.Module] = []
         self._frozen_parameters: list[nn.Parameter] = []
         self._training_modules: list[str] = []
         self.student = student_model
         self.student_checkpoint = student_checkpoint
-        self.student_from_teacher = student_from_teacher
-        if student_from_teacher:
-            check_shared_weights(student_model, teacher_model, student_checkpoint)
         self.__dict__['teacher'] = teacher_model  # past nn.Module's registration
-        self.resize = resize
-        self.stages, self.teacher_stages, adapters = pair_stages(
-            self.student, teacher_model, stages, teacher_stages, input_shape, resize, pre_activation, adapter_norm
+        pairing = Pairing(
+            stages=stages,
+            teacher_stages=teacher_stages,
+            input_shape=input_shape,
+            resize=resize,
+            adapter_norm=adapter_norm,
         )
-        self.mimic_losses = _build_losses(list(self.stages), mimic_loss, mimic_losses)
-        self.logits = find_logits(self.student, teacher_model, logits, teacher_logits, input_shape) if logits else None
-        self.logits_loss = ROOT_MODELS.build(logits_loss or dict(type='mmsskd.LogitsKDLoss')) if logits else None
+        self.resize = resize
+        self.stages, self.teacher_stages, adapters = pairing.pair(self.student, teacher_model)
         self.adapters = nn.ModuleDict({_key(name): adapter for name, adapter in adapters.items()})
-        self._trainable = host_trains(self.student, self.stages.values())
+        losses = build_mimic_losses(list(self.stages), mimic_loss)
+        self.mimic_losses = nn.ModuleDict({_key(name): loss for name, loss in losses.items()})
+        self.logits, self.logits_loss = self._build_logits(logits, input_shape)
+        self.init_from_teacher = init_from_teacher
+        self._shared = weights_from_teacher(
+            init_from_teacher, student_model, teacher_model, self.head_state(), student_checkpoint
+        )
+        self._trainable = student_trains(self.student, self.stages.values())
         self.phase: Phase | None = None
         self._predictor = 'student'
         self.on_non_finite: Callable[[str], None] | None = None
-        self.register_state_dict_post_hook(strip_student_prefix)
-        self.register_load_state_dict_pre_hook(add_student_prefix)
+        self.register_state_dict_post_hook(_strip_student_prefix)
+        self.register_load_state_dict_pre_hook(_add_student_prefix)
+
+    def _build_logits(self, cfg: str | Mapping | None, input_shape: Sequence[int]):
+        """Where the logits are, and the loss by which they follow the teacher's; (None, None) where nobody says."""
+        if cfg is None:
+            return None, None
+        cfg = dict(module=cfg) if isinstance(cfg, str) else cfg
+        check_keys(cfg, ('module', 'loss'), 'model.logits')
+        loss = ROOT_MODELS.build(cfg.get('loss') or dict(type='mmsskd.LogitsKDLoss'))
+        return find_logits(self.student, self.teacher, cfg.get('module'), input_shape), loss
 
     # -- what trains -------------------------------------------------------------------------------------------------
 
@@ -177,6 +187,17 @@ class StagewiseDistiller(BaseModel):
         roots = {'backbone'} | {stage.tap.split('.')[0] for stage in self.stages.values()}
         return [path for path, _ in self.student.named_modules() if path.split('.')[0] not in roots]
 
+    def head_state(self) -> dict[str, Tensor]:
+        """The student's head: the parameters and buffers that no stage owns, under their own names."""
+        modules = set(self.modules_of(HEAD)) | {''}
+        state = self.student.state_dict()
+        return {name: value for name, value in state.items() if name.rpartition('.')[0] in modules}
+
+    @property
+    def has_teacher_head(self) -> bool:
+        """Whether the whole head of the student starts as the teacher's."""
+        return self.init_from_teacher is not None and set(self.head_state()) <= set(self._shared)
+
     def adapter_of(self, stage: str) -> nn.Module | None:
         """What brings the student's feature of ``stage`` to the teacher's channels; None where they are equal."""
         return self.adapters[_key(stage)] if _key(stage) in self.adapters else None  # noqa: SIM401  ModuleDict has no get
@@ -195,10 +216,51 @@ class StagewiseDistiller(BaseModel):
         return model(inputs, data_samples, mode=mode)
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
-        """The losses of the current phase; see :func:`~mmsskd.distill.losses.phase_losses`."""
-        if self.phase is None:
+        """The losses of the current phase, and for each mimicked stage its relative error and cosine, which are only logged.
+
+        Args:
+            inputs: The preprocessed batch, (N, C, H, W).
+            data_samples: Ground truth; not looked at without task loss.
+        """
+        phase = self.phase
+        if phase is None:
             raise ConfigError('no phase is set; add dict(type="mmsskd.StageScheduleHook") to default_hooks')
-        return phase_losses(self, inputs, data_samples)
+        # 1. The teacher, up to the last tap that is followed. First, because it keeps no activations and the student does.
+        teacher = self._teacher_outputs(inputs, phase)
+        # 2. The student: its own loss on ground truth, or no further than the same tap. What is frozen builds no graph.
+        losses, student = self._student_outputs(inputs, data_samples, phase)
+        # 3. Each mimicked stage: the student's feature, with the teacher's channels, against the teacher's.
+        for name in phase.mimic:
+            ours, theirs = self.comparable(self.adapt(name, student), self.teacher_stages[name].feature(teacher))
+            losses[f'loss_mimic_{name}'] = self.mimic_loss_of(name)(ours, theirs)
+            losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = AgreementMeter.of(ours, theirs)
+        # 4. The logits.
+        if phase.logits:
+            (ours,), (theirs,) = student[self.logits.module], teacher[self.logits.module]
+            losses['loss_logits'] = self.logits_loss(ours, theirs)
+        return losses
+
+    @torch.no_grad()
+    def _teacher_outputs(self, inputs: Tensor, phase: Phase) -> dict[str, tuple[Tensor, ...]]:
+        """What the teacher's taps give that the phase follows; nothing runs where it follows none."""
+        if not phase.mimic and not phase.logits:
+            return {}
+        taps = taps_of(self.teacher_stages[name] for name in phase.mimic)
+        return features_at(self.teacher, inputs, taps, self.logits.module if phase.logits else None)
+
+    def _student_outputs(self, inputs: Tensor, data_samples: list | None, phase: Phase):
+        """The student's own losses, weighted, where the phase has the task loss; and the outputs at its taps."""
+        taps = taps_of(self.stages[name] for name in phase.mimic)
+        logits = [self.logits.module] if phase.logits else []
+        if not phase.task_loss:
+            return {}, features_at(self.student, inputs, taps, *logits)
+        with capture(self.student, [*logits, *taps]) as outputs:
+            losses = dict(self.student(inputs, data_samples, mode='loss'))
+        if phase.task_weight != 1:
+            losses = {
+                key: _times(phase.task_weight, value) if 'loss' in key else value for key, value in losses.items()
+            }
+        return losses, outputs
 
     @torch.no_grad()
     def compare(self, inputs: Tensor, names: Sequence[str]) -> dict[str, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
@@ -256,10 +318,9 @@ class StagewiseDistiller(BaseModel):
     def init_weights(self) -> None:
         """Initialise the student, never the teacher; then give it the weights that it is to start from."""
         super().init_weights()
-        if self.student_from_teacher:
-            copy_shared_weights(self.student, self.teacher)
         if self.student_checkpoint:
             load_strictly(self.student, self.student_checkpoint, 'model.student_checkpoint')
+        copy_weights(self.student, self.teacher, self._shared, self.init_from_teacher)
 
     def _apply(self, fn, recurse: bool = True):
         super()._apply(fn, recurse)
@@ -276,16 +337,25 @@ class StagewiseDistiller(BaseModel):
         return clone
 
 
-def _build_losses(stages: Sequence[str], common: dict | None, single: dict | None) -> nn.ModuleDict:
-    """The loss of each stage, by the stage's key."""
-    for name in single or ():
-        if name not in stages:
-            raise ConfigError(f'model.mimic_losses: there is no stage {name!r}; {candidates(name, stages)}')
-    common = ROOT_MODELS.build(common or dict(type='mmsskd.FeatureMimicLoss'))
-    single = {name: ROOT_MODELS.build(cfg) for name, cfg in (single or {}).items()}
-    return nn.ModuleDict({_key(name): single.get(name, common) for name in stages})
-
-
 def _key(stage: str) -> str:
     """A stage's key in the adapters: module names cannot hold a dot."""
     return stage.replace('.', '_')
+
+
+def _times(weight: float, loss):
+    """A loss, or the list of losses that models of mmdet return under one name."""
+    return [weight * item for item in loss] if isinstance(loss, (list, tuple)) else weight * loss
+
+
+def _strip_student_prefix(module, state_dict: dict, prefix: str, local_metadata: dict) -> None:
+    """State dict hook: the student's weights under the student's own names."""
+    own = f'{prefix}student.'
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        state_dict[prefix + name[len(own) :] if name.startswith(own) else name] = state_dict.pop(name)
+
+
+def _add_student_prefix(module, state_dict: dict, prefix: str, *args) -> None:
+    """Load hook, the reverse: accepts a distiller's checkpoint and a plain student's."""
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        if not name.startswith(f'{prefix}adapters.'):
+            state_dict[f'{prefix}student.{name[len(prefix) :]}'] = state_dict.pop(name)

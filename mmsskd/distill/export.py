@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
 from ..version import __version__
-from .model_cfg import read_checkpoint, resolve_model_cfg
-from .teacher import without_init
+from .build import read_checkpoint, resolve_model_cfg, without_init
+from .phases import is_schedule_hook
 
 # top-level keys that MMEngine and the tools of its packages read
 MEANINGFUL = (
@@ -66,11 +66,6 @@ def _without_our_scope(value):
     if isinstance(value, (list, tuple)):
         return type(value)(_without_our_scope(item) for item in value)
     return copy.deepcopy(value)
-
-
-def is_schedule_hook(hook) -> bool:
-    """Whether a hook's config is that of the stage schedule."""
-    return isinstance(hook, dict) and str(hook.get('type', '')).endswith('StageScheduleHook')
 
 
 def _mentions_mmsskd(value) -> bool:

@@ -1,80 +1,245 @@
-"""What a training step of a phase computes."""
+"""Losses by which features and logits follow the teacher's, and the two numbers that say how well a stage is learned."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.registry import MODELS as ROOT_MODELS
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .mimic_loss import AgreementMeter
-from .stages import taps_of
-from .tap import capture, features_at, with_logits
+from ..errors import ConfigError, check_keys
+from ..registry import MODELS
 
 
-def phase_losses(model, inputs: Tensor, data_samples: list | None) -> dict:
-    """The losses of the current phase, and for each mimicked stage its relative error and cosine, which are only logged.
+@MODELS.register_module()
+class FeatureMimicLoss(nn.Module):
+    r"""Plain L2 between a student's and a teacher's feature (SSKD, https://arxiv.org/abs/1812.01819), scale-free by default.
+
+    With s, t the features, :math:`\mu_c` the teacher's mean of channel c over batch and places,
+
+    - ``normalize='variance'``: :math:`\sum (s - t)^2 / \sum (t - \mu_c)^2`, the share of the teacher feature's variance that
+      the student leaves unexplained: 1 for a student that outputs the channel means, 0 for a perfect copy. The scale of the
+      features cancels, so one learning rate serves all stages, networks and tasks.
+    - ``normalize='none'``: :math:`\mathrm{mean} (s - t)^2` over all elements, the raw loss of the paper.
+
+    Computed in float32 outside autocast (raw feature L2 in half precision is known not to converge:
+    https://arxiv.org/abs/1809.05262, section 4). Under DDP the variance is that of the global batch, so that the gradient equals
+    that of one process with the same batch. A feature of several tensors (an FPN) counts as the mean over its tensors.
 
     Args:
-        model: The :class:`~mmsskd.distill.distiller.StagewiseDistiller`, in a phase.
-        inputs: The preprocessed batch, (N, C, H, W).
-        data_samples: Ground truth; not looked at without task loss.
+        normalize: ``'variance'`` or ``'none'``.
+        loss_weight: Factor on the loss. Only matters beside other losses; stage by stage has none to balance.
     """
-    phase = model.phase
-    if not phase.mimic and not phase.logits:
-        return student_outputs(model, inputs, data_samples)[0]
-    names, before = phase.mimic, replaced_stages(model, phase)
-    with torch.no_grad():  # first: it keeps no activations, the student does
-        stages = [model.teacher_stages[name] for name in dict.fromkeys([*names, *before])]
-        teacher = features_at(model.teacher, inputs, taps_of(stages), model.logits.teacher if phase.logits else None)
-        replace = {model.stages[name].tap: _output(model, name, teacher) for name in before}
-    losses, student = student_outputs(model, inputs, data_samples, replace)
-    for name in names:
-        own, theirs = model.comparable(model.adapt(name, student), model.teacher_stages[name].feature(teacher))
-        losses[f'loss_mimic_{name}'] = model.mimic_loss_of(name)(own, theirs)
-        meter = AgreementMeter()
-        meter.update(own, theirs)
-        losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = meter.compute()
-    if phase.logits:
-        losses['loss_logits'] = model.logits_loss(student[model.logits.student][0], teacher[model.logits.teacher][0])
-    return losses
+
+    def __init__(self, normalize: str = 'variance', loss_weight: float = 1.0):
+        super().__init__()
+        if normalize == 'channel':
+            raise ConfigError(
+                "FeatureMimicLoss.normalize: 'channel' is gone: measured at nothing; commit 2d8540c had it last. "
+                "Allowed: 'variance', 'none'"
+            )
+        if normalize not in ('variance', 'none'):
+            raise ConfigError(f"FeatureMimicLoss.normalize must be 'variance' or 'none', found {normalize!r}")
+        self.normalize = normalize
+        self.loss_weight = loss_weight
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+        """Compare two features.
+
+        Args:
+            student, teacher: Tensors of equal shapes: maps (N, C, H, W), tokens (N, L, C) or vectors (N, C).
+
+        Returns:
+            A scalar; the gradient flows to ``student`` only.
+        """
+        with torch.autocast(device_type=student[0].device.type, enabled=False):
+            losses = [self._one(s.float(), t.detach().float()) for s, t in zip(student, teacher, strict=True)]
+        return self.loss_weight * sum(losses) / len(losses)
+
+    def _one(self, student: Tensor, teacher: Tensor) -> Tensor:
+        error = torch.nn.functional.mse_loss(student, teacher)
+        return error / channel_variance(teacher) if self.normalize == 'variance' else error
 
 
-def student_outputs(
-    model, inputs: Tensor, data_samples: list | None, replace: Mapping[str, Tensor] | None = None
-) -> tuple[dict, dict[str, tuple[Tensor, ...]]]:
-    """Run the student as far as the phase needs it.
+@torch.no_grad()
+def channel_variance(feature: Tensor) -> Tensor:
+    """Mean over channels of the variance over batch and places, over all ranks under DDP; a scalar above 0."""
+    return _mean_variance(*_moments(feature)).float()
 
-    Returns:
-        Its own losses, weighted, where the phase has the task loss; and the outputs at its taps.
+
+def _moments(feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and mean square of each channel, (C,) in float64, and over how many values, over all ranks under DDP."""
+    sums, squares, count = _channel_sums(feature)
+    moments = torch.stack([sums.sum(0), squares.sum(0)]) / count
+    if get_world_size() > 1:
+        all_reduce(moments, op='mean')
+    return moments[0], moments[1], torch.full((), count * get_world_size(), device=feature.device)
+
+
+def _mean_variance(mean: Tensor, square: Tensor, count: Tensor) -> Tensor:
+    """Mean over channels of the variance, from each channel's mean and mean square over ``count`` values; a scalar above 0.
+
+    A single value has no variance: there, the mean square stands for it. Below a ten-thousandth of the mean square a variance is
+    rounding error, and what is 0 throughout is measured by the raw error, so that no batch gives a loss that ruins the weights.
     """
-    phase, student = model.phase, model.student
-    taps, logits = taps_of(model.stages[name] for name in phase.mimic), model.logits.student if phase.logits else None
-    taps = {**dict.fromkeys(replace or ()), **taps}
-    if not phase.task_loss:
-        return {}, features_at(student, inputs, taps, logits, replace)
-    with capture(student, with_logits(taps, logits)) as outputs:
-        losses = dict(student(inputs, data_samples, mode='loss'))
-    if phase.task_weight != 1:
-        losses = {key: _times(phase.task_weight, value) if 'loss' in key else value for key, value in losses.items()}
-    return losses, outputs
+    energy = square.mean()
+    variance = torch.where(count > 1, (square - mean.square()).mean(), energy)
+    return torch.where(energy > 0, torch.maximum(variance, 1e-4 * energy), torch.ones_like(energy))
 
 
-def replaced_stages(model, phase) -> list[str]:
-    """Stages whose output the teacher's takes the place of, in a phase with its prefix.
+def _channel_sums(feature: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Sum and sum of squares of each sample's channels, (N, C) in float64, and the number of values of a channel in all.
 
-    All before the last mimicked one, for a stage may get more than the output of the one before, as a feature pyramid does.
+    By norms: on a CPU ``torch.var_mean`` takes ten times as long, which would be a twentieth of a training step.
     """
-    order = list(model.stages)
-    return order[: order.index(phase.mimic[-1])] if phase.prefix == 'teacher' else []
+    places = {2: (), 3: (1,), 4: (2, 3)}[feature.ndim]
+    count = feature.numel() // feature.shape[1 if feature.ndim == 4 else -1]
+    if not places:
+        return feature.double(), feature.double().square(), count
+    norms = torch.linalg.vector_norm(feature, dim=places)
+    return feature.sum(places).double(), norms.double().square(), count
 
 
-def _output(model, name: str, outputs: dict[str, tuple[Tensor, ...]]) -> Tensor:
-    """What the teacher's stage gives to the next, as a copy: the student's next layer may work in place on it."""
-    stage = model.teacher_stages[name]
-    (feature,) = stage.feature(outputs)
-    feature = feature.clone()
-    return feature if stage.activation is None else model.teacher.get_submodule(stage.activation)(feature)
+class AgreementMeter:
+    """How well a feature is learnt, over any number of batches exactly as if they had been one.
+
+    The relative error is the unexplained share of the teacher feature's variance (see :class:`FeatureMimicLoss`), the cosine is
+    that of whole samples. For a feature of several tensors both are means over the tensors.
+    """
+
+    def __init__(self):
+        self.sums: list[Tensor] | None = None
+
+    @classmethod
+    def of(cls, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """(relative error, cosine) of one batch."""
+        meter = cls()
+        meter.update(student, teacher)
+        return meter.compute()
+
+    @torch.no_grad()
+    def update(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
+        sums = [self._sums(s.float(), t.float()) for s, t in zip(student, teacher, strict=True)]
+        self.sums = sums if self.sums is None else [a + b for a, b in zip(self.sums, sums)]
+
+    @staticmethod
+    def _sums(student: Tensor, teacher: Tensor) -> Tensor:
+        """[squared error, cosine, samples, values per channel, then sum and sum of squares of t for each channel]"""
+        sums, squares, count = _channel_sums(teacher)
+        own = torch.linalg.vector_norm(student.flatten(1), dim=1).double().square()
+        error = torch.linalg.vector_norm((student - teacher).flatten(1), dim=1).double().square()
+        theirs = squares.sum(1)
+        product = (own + theirs - error) / 2  # of the two vectors: cheaper than multiplying them out
+        cosine = product / (own * theirs).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
+        head = torch.stack([error.sum(), cosine.sum()])
+        return torch.cat([head, head.new_tensor([len(teacher), count]), sums.sum(0), squares.sum(0)])
+
+    def compute(self, over_ranks: bool = False) -> tuple[Tensor, Tensor]:
+        """(relative error, cosine), scalars; ``over_ranks`` sums the ranks of a distributed run first."""
+        errors, cosines = [], []
+        for sums in self.sums:
+            if over_ranks:
+                sums = sums.clone()
+                all_reduce(sums)
+            error, cosine, samples, count = sums[:4]
+            total, squares = sums[4:].chunk(2)
+            variance = _mean_variance(total / count, squares / count, count)
+            errors.append(error / (count * len(total) * variance))
+            cosines.append(cosine / samples)
+        return torch.stack(errors).mean(), torch.stack(cosines).mean()
 
 
-def _times(weight: float, loss):
-    """A loss, or the list of losses that models of mmdet return under one name."""
-    return [weight * item for item in loss] if isinstance(loss, (list, tuple)) else weight * loss
+SHORTEST = 1e-3  # a vector of no length has no direction, and without a bound a gradient that ruins the weights
+
+
+@MODELS.register_module()
+class CosineMimicLoss(nn.Module):
+    r"""One minus the cosine between a student's and a teacher's feature vector, for embeddings that are compared by their angle.
+
+    :math:`\mathrm{mean}_n (1 - \cos(s_n, t_n))`, 0 for equal directions, 2 for opposite ones. It is half the squared L2 distance
+    of the normalised vectors, :math:`|s / |s| - t / |t||^2 = 2 - 2 \cos(s, t)`, so an optimiser that does not look at the scale of
+    a loss, such as Adam, learns the same from both. What it leaves open is the length of the vectors:
+    :class:`FeatureMimicLoss` on the same stage also learns that.
+
+    As embedding loss of face models: ShrinkTeaNet, https://arxiv.org/abs/1905.10620. Computed in float32 outside
+    autocast; vectors shorter than 0.001 count as that long. A feature of several tensors counts as the mean over its tensors.
+
+    Args:
+        loss_weight: Factor on the loss. Only matters beside other losses.
+    """
+
+    def __init__(self, loss_weight: float = 1.0):
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+        """Compare two features.
+
+        Args:
+            student, teacher: Tensors of equal shapes: vectors (N, C), or tokens (N, L, C), each token a vector.
+
+        Returns:
+            A scalar; the gradient flows to ``student`` only.
+        """
+        with torch.autocast(device_type=student[0].device.type, enabled=False):
+            losses = [
+                (1 - F.cosine_similarity(s.float(), t.detach().float(), dim=-1, eps=SHORTEST)).mean()
+                for s, t in zip(student, teacher, strict=True)
+            ]
+        return self.loss_weight * sum(losses) / len(losses)
+
+
+@MODELS.register_module()
+class LogitsKDLoss(nn.Module):
+    r"""The student's class probabilities follow the teacher's softened ones (https://arxiv.org/abs/1503.02531, section 2).
+
+    With s, t the logits, :math:`T^2 \, \mathrm{KL}(\mathrm{softmax}(t / T) \,\|\, \mathrm{softmax}(s / T))`, the mean over the
+    batch; the factor T² keeps the size of the gradient when T changes. Computed in float32 outside autocast.
+
+    Args:
+        temperature: T.
+        loss_weight: Factor on the loss; the task loss beside it has the phase's ``task_weight``.
+    """
+
+    def __init__(self, temperature: float = 4.0, loss_weight: float = 0.9):
+        super().__init__()
+        if not temperature > 0:
+            raise ConfigError(f'LogitsKDLoss.temperature must be above 0, found {temperature!r}')
+        self.temperature = temperature
+        self.loss_weight = loss_weight
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare two batches of logits.
+
+        Args:
+            student, teacher: (N, K), of N samples and K classes.
+
+        Returns:
+            A scalar; the gradient flows to ``student`` only.
+        """
+        with torch.autocast(device_type=student.device.type, enabled=False):
+            own = F.log_softmax(student.float() / self.temperature, dim=1)
+            theirs = F.log_softmax(teacher.detach().float() / self.temperature, dim=1)
+            divergence = F.kl_div(own, theirs, reduction='batchmean', log_target=True)
+        return self.loss_weight * self.temperature**2 * divergence
+
+
+def build_mimic_losses(stages: Sequence[str], cfg: Mapping | None) -> dict[str, nn.Module]:
+    """The loss of each stage; stages that share a config share the module.
+
+    Args:
+        stages: Their names.
+        cfg: ``model.mimic_loss``: the config of one loss for all, or a dict from stages to configs.
+
+    Raises:
+        ConfigError: It names a stage that does not exist, or is neither form.
+    """
+    cfg = {} if cfg is None else cfg
+    if not isinstance(cfg, Mapping):
+        raise ConfigError(f'model.mimic_loss must be the config of a loss or a dict of them by stage, found {cfg!r}')
+    if 'type' in cfg:
+        return dict.fromkeys(stages, ROOT_MODELS.build(dict(cfg)))
+    check_keys(cfg, stages, 'model.mimic_loss, a dict by stage')
+    default = ROOT_MODELS.build(dict(type='mmsskd.FeatureMimicLoss'))
+    return {name: ROOT_MODELS.build(cfg[name]) if cfg.get(name) else default for name in stages}

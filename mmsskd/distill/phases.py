@@ -1,19 +1,145 @@
-"""From the list of phases in a config to checked ones with all defaults resolved. A new kind of schedule is a new list."""
+"""Phases: what each one trains, by which losses, for how long. From a config to checked values; a new schedule is a new list.
+
+Neither torch nor a Runner is needed here, so that whoever asks for the phases of a run gets the same answer:
+:func:`phases_of` serves the hook, the comparison, the benchmark and the data checks.
+"""
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from ..errors import ConfigError, candidates
-from .phase import HEAD, LEVERS, Phase
-from .phase_recipe import check_wrapper, default_optim_wrapper, inherit_wrapper, phase_length, phase_schedulers
+from ..errors import ConfigError, candidates, check_keys
 
+HEAD = 'head'  # everything of the student that is in no stage: a neck that is not named as one, and the heads
 WORDS = {'stages': 'every stage', 'all': 'every stage and the head'}
-FIELDS = (
-    'name', 'train', 'mimic', 'task_loss', 'epochs', 'iters', 'optim_wrapper', 'param_scheduler', 'train_dataloader',
-    'head_from_teacher', 'logits', 'task_weight', 'prefix', 'reload_best', 'recalibrate_bn',
-)  # fmt: skip
-RECIPE_FIELDS = ('epochs', 'iters', 'optim_wrapper', 'param_scheduler', 'train_dataloader')
+GONE = {
+    'prefix': 'measured at nothing; commit 2d8540c had it last',
+    'reload_best': 'measured at nothing; commit 2d8540c had it last',
+    'recalibrate_bn': 'measured at nothing; commit 2d8540c had it last',
+    'head_from_teacher': "set model.init_from_teacher='head' (or 'all') instead",
+}  # fields that a phase had
+
+
+def _is_bool(value) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_weight(value) -> bool:
+    return not isinstance(value, bool) and isinstance(value, (int, float)) and 0 < value < float('inf')
+
+
+def _is_name(value) -> bool:
+    return re.fullmatch(r'[\w.+-]+', str(value)) is not None
+
+
+def _is_dict(value) -> bool:
+    return value is None or isinstance(value, Mapping)
+
+
+def _field(
+    rule: Callable[[Any], bool] | None = None,
+    allowed: str = '',
+    keys: tuple[str, ...] | None = None,
+    recipe: bool = False,
+    **options,
+):
+    """A field of a phase.
+
+    Args:
+        rule: What a value in a config must satisfy.
+        allowed: The rule in words: the end of "NAME must be ...".
+        keys: Under which keys a config gives the field. None: under its name.
+        recipe: Whether ``transfer`` and ``head`` of the hook may give it for all their phases.
+        options: Of :func:`dataclasses.field`.
+    """
+    return field(metadata=dict(rule=rule, allowed=allowed, keys=keys, recipe=recipe), **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One phase of a schedule, resolved and checked. The only list of what a phase has.
+
+    Attributes:
+        name: Shown in logs and file names. Defaults to the parts that train.
+        train: Parts that train: stage names and ``'head'``. All else is frozen to the bit.
+        mimic: Stages whose features follow the teacher's. Defaults to the stages in ``train`` where nothing else is learned.
+        task_loss: Whether the student's own loss on ground truth counts. Defaults to whether the head trains.
+        logits: Whether the student's logits follow the teacher's (``model.logits`` says where they are).
+        task_weight: Factor on the student's own loss, above 0.
+        begin: First epoch or iteration of the phase, as the train loop counts. Follows from the phases before.
+        length: Epochs or iterations of the phase; ``epochs`` or ``iters`` in a config.
+        optim_wrapper: Config of the optimizer wrapper. Defaults to Adam without task loss (docs/design.md has the
+            measurement against SGD), to the run's own with it.
+        param_scheduler: Configs of the schedulers; lengths count from the beginning of the phase. None:
+            :func:`default_param_scheduler`.
+        train_dataloader: Config of the phase's own loader. None: the run's.
+
+    Example:
+        >>> phases_of(dict(train_cfg=dict(by_epoch=True)), ['layer1', 'layer2'],
+        ...           hook=dict(phases=[dict(train='layer1', epochs=2), dict(train='stages', epochs=3)]))[1].mimic
+        ('layer1', 'layer2')
+    """
+
+    name: str = _field(_is_name, 'part of file names: letters, digits, and . + - _ only')
+    train: tuple[str, ...] = _field()
+    mimic: tuple[str, ...] = _field()
+    task_loss: bool = _field(_is_bool, 'True or False')
+    logits: bool = _field(_is_bool, 'True or False', default=False)
+    task_weight: float = _field(_is_weight, 'a number above 0; task_loss=False is without', default=1.0)
+    begin: int = _field(keys=())
+    length: int = _field(keys=('epochs', 'iters'), recipe=True)
+    optim_wrapper: dict = _field(_is_dict, 'a dict', recipe=True, default_factory=dict)
+    param_scheduler: list | None = _field(recipe=True, default=None)
+    train_dataloader: dict | None = _field(_is_dict, 'the config of a data loader, a dict', recipe=True, default=None)
+
+    @property
+    def end(self) -> int:
+        """First epoch or iteration after the phase."""
+        return self.begin + self.length
+
+    @property
+    def learns_task(self) -> bool:
+        """Whether the outputs of the student are learned, from ground truth or from the teacher's logits."""
+        return self.task_loss or self.logits
+
+    @property
+    def purpose(self) -> str:
+        """The phase in words."""
+        weight = '' if self.task_weight == 1 else f' (weight {self.task_weight})'
+        goals = [f'mimics {", ".join(self.mimic)}'] if self.mimic else []
+        goals += ["follows the teacher's logits"] if self.logits else []
+        goals += [f'learns the task{weight}'] if self.task_loss else []
+        return f'trains {", ".join(self.train)}, {" and ".join(goals)}'
+
+    def fingerprint(self) -> dict:
+        """What must be the same for a checkpoint taken in or after this phase to be resumed."""
+        return dict(
+            name=self.name,
+            train=list(self.train),
+            mimic=list(self.mimic),
+            task_loss=self.task_loss,
+            length=self.length,
+            optimizer=repr(_plain(self.optim_wrapper)),
+            schedule=repr(_plain(self.param_scheduler)),
+            # only where they are used: checkpoints from before there were these fields remain resumable
+            **{key: getattr(self, key) for key, default in LATER.items() if getattr(self, key) != default},
+        )
+
+
+LATER = {each.name: each.default for each in fields(Phase) if each.name in ('logits', 'task_weight')}
+
+
+def _keys_of(recipe: bool = False) -> list[str]:
+    """The keys that a config of a phase may have, or one of ``transfer`` and ``head``."""
+    chosen = [each for each in fields(Phase) if each.metadata['recipe'] or not recipe]
+    return [
+        key for each in chosen for key in ((each.name,) if each.metadata['keys'] is None else each.metadata['keys'])
+    ]
+
+
+# -- schedules -------------------------------------------------------------------------------------------------------
 
 
 def stage_by_stage(stages: Sequence[str]) -> list[dict]:
@@ -33,109 +159,128 @@ def stages_then_all(stages: Sequence[str]) -> list[dict]:
 
 
 SCHEDULES = dict(sskd_literal=stage_by_stage, sskd_kept=stages_kept, sskd_then_all=stages_then_all)
-# docs/results.md: what a stage has not learnt when it is frozen is lost for those behind it
+# docs/results.md: what a stage has not learned when it is frozen is lost for those after it
 DEFAULT_SCHEDULE = 'sskd_kept'
 
 
 def named_schedule(phases: Sequence[dict] | str | None, stages: Sequence[str]) -> Sequence[dict]:
-    """The list of phases behind a name; a list as it is.
+    """The list of phases that a name stands for; a list as it is.
 
     Raises:
-        ConfigError: No schedule of that name.
+        ConfigError: No schedule of that name, or no list of dicts.
     """
-    if phases is not None and not isinstance(phases, str):
-        return phases
-    name = DEFAULT_SCHEDULE if phases is None else phases
-    if name not in SCHEDULES:
-        raise ConfigError(
-            f'StageScheduleHook.phases: there is no schedule {name!r}; {candidates(name, SCHEDULES)}; or give a list of phases'
-        )
-    return SCHEDULES[name](stages)
+    if phases is None or isinstance(phases, str):
+        name = DEFAULT_SCHEDULE if phases is None else phases
+        if name not in SCHEDULES:
+            raise ConfigError(
+                f'StageScheduleHook.phases: there is no schedule {name!r}; {candidates(name, SCHEDULES)}; or give a list of phases'
+            )
+        return SCHEDULES[name](stages)
+    if not isinstance(phases, (list, tuple)) or not phases:
+        raise ConfigError(f'StageScheduleHook.phases must be a non-empty list of dicts, found {phases!r}')
+    return phases
 
 
-def parse_phases(
-    phases: Sequence[dict] | str | None,
-    stages: Sequence[str],
-    unit: str,
-    transfer: dict | None = None,
-    head: dict | None = None,
-    run_optim_wrapper: dict | None = None,
-    run_param_scheduler: dict | list | None = None,
-) -> list[Phase]:
-    """Check a schedule and resolve its defaults.
+# -- from a config to phases -----------------------------------------------------------------------------------------
+
+
+def phases_of(cfg: Mapping, stages: Sequence[str], hook: Mapping | None = None) -> list[Phase]:
+    """Check the schedule of a run and resolve its defaults.
 
     Args:
-        phases: Config dicts with the fields of :class:`Phase`, or a name in :data:`SCHEDULES`; None: the default one.
-        stages: Stage names in order.
-        unit: ``'epochs'`` or ``'iters'``, as the train loop counts.
-        transfer: Recipe fields for phases without task loss.
-        head: Recipe fields for phases with task loss.
-        run_optim_wrapper, run_param_scheduler: The run's own, used by phases with task loss that have none.
+        cfg: Config of the run; looked at are ``train_cfg``, ``optim_wrapper``, ``param_scheduler`` and the hooks.
+        stages: Names of the student's stages, in order.
+        hook: Config of its :class:`~mmsskd.StageScheduleHook`. None: the one among its hooks.
 
     Raises:
         ConfigError: Anything wrong, with the number of the phase, what was found and what is allowed.
     """
-    phases = named_schedule(phases, stages)
-    if not isinstance(phases, (list, tuple)) or not phases:
-        raise ConfigError(f'StageScheduleHook.phases must be a non-empty list of dicts, found {phases!r}')
-    for name, recipe in (('transfer', transfer), ('head', head)):
-        _check_keys(recipe or {}, RECIPE_FIELDS, f'StageScheduleHook.{name}')
+    hook = schedule_hook(cfg) if hook is None else hook
+    unit, own = loop_unit(cfg.get('train_cfg')), (cfg.get('optim_wrapper'), cfg.get('param_scheduler'))
+    phases = named_schedule(hook.get('phases'), stages)
+    recipes = {}
+    for name in ('transfer', 'head'):
+        recipes[name] = {} if hook.get(name) is None else hook[name]
+        check_keys(recipes[name], _keys_of(recipe=True), f'StageScheduleHook.{name}')
     resolved: list[Phase] = []
-    for number, cfg in enumerate(phases, 1):
+    for number, phase in enumerate(phases, 1):
         where = f'StageScheduleHook.phases, phase {number} of {len(phases)}'
-        _check_keys(cfg, FIELDS, where)
-        for key in ('task_loss', 'head_from_teacher', 'logits', 'reload_best'):
-            if not isinstance(cfg.get(key, False), bool):
-                raise ConfigError(f'{where}: {key} must be True or False, found {cfg[key]!r}')
-        levers = {key: cfg.get(key, default) for key, default in LEVERS.items()}
-        train = _parts(cfg.get('train'), [*stages, HEAD], f'{where}: train')
-        task_loss = bool(cfg.get('task_loss', HEAD in train))
-        mimic = _parts(
-            cfg.get('mimic', [] if task_loss or levers['logits'] else [part for part in train if part != HEAD]),
-            stages,
-            f'{where}: mimic',
-        )
-        name = cfg.get('name') or _default_name(train, stages)
-        if not re.fullmatch(r'[\w.+-]+', str(name)):
-            raise ConfigError(f'{where}: name is part of file names: letters, digits, and . + - _ only; found {name!r}')
-        where = f'{where} ({name})'
-        _check_sense(train, mimic, task_loss, levers['logits'], stages, where)
-        _check_levers(levers, train, mimic, task_loss, where)
-        recipe = {**((head if task_loss else transfer) or {}), **cfg}
-        length = phase_length(recipe, unit, where)
-        optim_wrapper = recipe.get('optim_wrapper') or (run_optim_wrapper if task_loss else default_optim_wrapper())
-        scheduler = recipe.get('param_scheduler')
-        if scheduler is None and task_loss:
-            scheduler = run_param_scheduler or []
-        if not optim_wrapper:
-            raise ConfigError(
-                f'{where}: no optim_wrapper; give one in the phase, in StageScheduleHook.head, or in the run'
-            )
-        check_wrapper(optim_wrapper, where)
-        resolved.append(
-            Phase(
-                name=name,
-                train=train,
-                mimic=mimic,
-                task_loss=task_loss,
-                begin=resolved[-1].end if resolved else 0,
-                length=length,
-                head_from_teacher=bool(cfg.get('head_from_teacher', False)),
-                **levers,
-                optim_wrapper=inherit_wrapper(optim_wrapper, run_optim_wrapper),
-                param_scheduler=None if scheduler is None else phase_schedulers(scheduler, length, unit, where),
-                train_dataloader=copy.deepcopy(recipe.get('train_dataloader')),
-            )
-        )
+        begin = resolved[-1].end if resolved else 0
+        resolved.append(_resolve(phase, recipes, stages, unit, begin, own, where))
     return resolved
 
 
-def _check_keys(cfg: dict, allowed: Sequence[str], where: str) -> None:
-    if not isinstance(cfg, dict):
-        raise ConfigError(f'{where} must be a dict with some of {", ".join(allowed)}, found {cfg!r}')
-    for key in cfg:
-        if key not in allowed:
-            raise ConfigError(f'{where}: unknown field {key!r}; {candidates(key, allowed)}')
+def _resolve(cfg, recipes: dict, stages: Sequence[str], unit: str, begin: int, own: tuple, where: str) -> Phase:
+    """One phase with all defaults filled in; ``own`` are the optimizer wrapper and the schedulers of the run."""
+    check_keys(cfg, _keys_of(), where, GONE)
+    _check_rules(cfg, where)
+    train = _parts(cfg.get('train'), [*stages, HEAD], f'{where}: train')
+    task_loss, logits = cfg.get('task_loss', HEAD in train), cfg.get('logits', False)
+    own_features = [] if task_loss or logits else [part for part in train if part != HEAD]
+    mimic = _parts(cfg.get('mimic', own_features), stages, f'{where}: mimic')
+    name = cfg.get('name') or _default_name(train, stages)
+    where = f'{where} ({name})'
+    _check_losses(cfg, train, mimic, task_loss, logits, stages, where)
+    run_optim_wrapper, run_param_scheduler = own
+    recipe = {**recipes['head' if task_loss else 'transfer'], **cfg}
+    _check_rules(recipe, where)
+    length = _length(recipe, unit, where)
+    optim_wrapper = recipe.get('optim_wrapper') or (run_optim_wrapper if task_loss else default_optim_wrapper())
+    scheduler = recipe.get('param_scheduler')
+    if scheduler is None and task_loss:
+        scheduler = run_param_scheduler or []
+    if not optim_wrapper:
+        raise ConfigError(f'{where}: no optim_wrapper; give one in the phase, in StageScheduleHook.head, or in the run')
+    _check_wrapper(optim_wrapper, where)
+    return Phase(
+        name=name,
+        train=train,
+        mimic=mimic,
+        task_loss=task_loss,
+        logits=logits,
+        task_weight=cfg.get('task_weight', 1.0),
+        begin=begin,
+        length=length,
+        optim_wrapper=_inherit_wrapper(optim_wrapper, run_optim_wrapper),
+        param_scheduler=None if scheduler is None else _schedulers(scheduler, length, unit, where),
+        train_dataloader=copy.deepcopy(recipe.get('train_dataloader')),
+    )
+
+
+def is_schedule_hook(hook) -> bool:
+    """Whether a hook's config is that of the stage schedule."""
+    return isinstance(hook, Mapping) and str(hook.get('type', '')).endswith('StageScheduleHook')
+
+
+def schedule_hook(cfg: Mapping) -> dict:
+    """The config of the StageScheduleHook among the hooks of a run.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    found = [hook for hook in hooks if is_schedule_hook(hook)]
+    if not found:
+        raise ConfigError(
+            "the config has no schedule; add default_hooks = dict(stage_schedule=dict(type='mmsskd.StageScheduleHook', ...))"
+        )
+    return found[0]
+
+
+def loop_unit(train_cfg: Mapping | None) -> str:
+    """``'epochs'`` or ``'iters'``: what the train loop of a config counts."""
+    train_cfg = train_cfg or {}
+    by_iter = not train_cfg.get('by_epoch', True) or 'max_iters' in train_cfg or 'Iter' in str(train_cfg.get('type'))
+    return 'iters' if by_iter else 'epochs'
+
+
+def _check_rules(cfg: Mapping, where: str) -> None:
+    """Each value against the rule beside its field."""
+    for each in fields(Phase):
+        rule = each.metadata['rule']
+        if rule is not None and cfg.get(each.name) is not None and not rule(cfg[each.name]):
+            verb = 'is' if each.name == 'name' else 'must be'
+            raise ConfigError(f'{where}: {each.name} {verb} {each.metadata["allowed"]}; found {cfg[each.name]!r}')
 
 
 def _parts(value, allowed: Sequence[str], where: str) -> tuple[str, ...]:
@@ -162,7 +307,7 @@ def _default_name(train: tuple[str, ...], stages: Sequence[str]) -> str:
     return 'stages' if train == tuple(stages) and len(stages) > 1 else '+'.join(train)
 
 
-def _check_sense(train, mimic, task_loss: bool, logits: bool, stages: Sequence[str], where: str) -> None:
+def _check_losses(cfg: Mapping, train, mimic, task_loss: bool, logits: bool, stages: Sequence[str], where: str) -> None:
     """Every trained part must get a gradient, and every loss must have something to train."""
     order = {stage: index for index, stage in enumerate(stages)}
     if not task_loss and not logits:
@@ -183,39 +328,94 @@ def _check_sense(train, mimic, task_loss: bool, logits: bool, stages: Sequence[s
             raise ConfigError(
                 f'{where}: mimics {stage!r}, but nothing up to it trains; remove it from mimic or add it to train'
             )
+    if cfg.get('task_weight', 1) != 1 and not task_loss:
+        raise ConfigError(
+            f'{where}: task_weight={cfg["task_weight"]}, but there is no task loss; set task_loss=True or remove task_weight'
+        )
 
 
-def _check_levers(levers: dict, train, mimic, task_loss: bool, where: str) -> None:
-    """The fields that change how a phase learns: their values, and what does not go together."""
-    weight, prefix, batches = levers['task_weight'], levers['prefix'], levers['recalibrate_bn']
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float('inf'):
+# -- the recipe of a phase -------------------------------------------------------------------------------------------
+
+
+def default_optim_wrapper() -> dict:
+    """Adam for phases without task loss; docs/design.md has the measurement against SGD."""
+    return dict(optimizer=dict(type='Adam', lr=0.01))
+
+
+def default_param_scheduler(iterations: int) -> list[dict]:
+    """For phases without task loss: a linear warm-up over the first tenth, then a cosine to zero."""
+    warm_up = max(iterations // 10, 1)
+    return [
+        dict(type='LinearLR', start_factor=0.04, by_epoch=False, begin=0, end=warm_up),
+        dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warm_up, end=max(iterations, warm_up + 1)),
+    ]
+
+
+def _length(recipe: Mapping, unit: str, where: str) -> int:
+    """The length of the phase, in the unit of the train loop."""
+    other = 'iters' if unit == 'epochs' else 'epochs'
+    value = recipe.get(unit)
+    if value is None:
+        found = f', found {other}={recipe[other]}' if recipe.get(other) is not None else ''
+        loop = 'epoch' if unit == 'epochs' else 'iteration'
         raise ConfigError(
-            f'{where}: task_weight must be a number above 0, found {weight!r}; task_loss=False is without'
+            f'{where}: this run has an {loop}-based train loop, so the phase needs `{unit}`, in it, in transfer or in head{found}'
         )
-    if weight != 1 and not task_loss:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(
-            f'{where}: task_weight={weight}, but there is no task loss; set task_loss=True or leave it out'
+            f'{where}: {unit} must be a whole number of at least 1, found {value!r}; remove the phase to skip it'
         )
-    if prefix not in ('student', 'teacher'):
-        raise ConfigError(f"{where}: prefix must be 'student' or 'teacher', found {prefix!r}")
-    if isinstance(batches, bool) or not isinstance(batches, int) or batches < 0:
+    return value
+
+
+def _inherit_wrapper(optim_wrapper: Mapping, run_optim_wrapper: Mapping | None) -> dict:
+    """The phase's wrapper; mixed precision in the run, such as by --amp, holds in all phases."""
+    wrapper, run = copy.deepcopy(dict(optim_wrapper)), run_optim_wrapper or {}
+    if 'Amp' in str(run.get('type')) and wrapper.get('type', 'OptimWrapper') == 'OptimWrapper':
+        wrapper['type'] = run['type']
+        for key in ('loss_scale', 'dtype'):
+            if key in run:
+                wrapper.setdefault(key, run[key])
+    return wrapper
+
+
+def _check_wrapper(wrapper, where: str) -> None:
+    """Refuse what is not the config of an optimizer wrapper."""
+    optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
+    if not isinstance(optimizer, Mapping) or 'type' not in optimizer:
         raise ConfigError(
-            f'{where}: recalibrate_bn must be a number of training batches, 0 for none; found {batches!r}'
+            f'{where}: optim_wrapper must have the form dict(optimizer=dict(type=..., lr=...)), found {wrapper!r}'
         )
-    alone = not task_loss and not levers['logits']
-    if prefix == 'teacher' and not (alone and train == mimic):
-        raise ConfigError(
-            f"{where}: with prefix='teacher' each stage learns from the teacher's features alone and passes no gradient on, so "
-            f'what trains must be what is mimicked, without task_loss or logits; found train={list(train)}, '
-            f'mimic={list(mimic)}, task_loss={task_loss}, logits={levers["logits"]}'
-        )
-    if levers['reload_best'] and not alone:
-        raise ConfigError(
-            f'{where}: reload_best goes by the error of the mimicked stages, but the phase also learns the task; leave it out and '
-            'set save_best in default_hooks.checkpoint'
-        )
-    if levers['reload_best'] and batches:
-        raise ConfigError(
-            f'{where}: reload_best and recalibrate_bn exclude each other: what is reloaded was measured with the statistics that '
-            'it had; leave one out'
-        )
+
+
+def _schedulers(cfg, length: int, unit: str, where: str) -> list[dict]:
+    """Scheduler configs with ``end`` at the end of the phase where it is not given."""
+    items = cfg if isinstance(cfg, (list, tuple)) else [cfg] if cfg else []
+    if not all(isinstance(item, Mapping) for item in items):
+        raise ConfigError(f'{where}: param_scheduler must be a dict or a list of dicts, found {cfg!r}')
+    schedulers = [dict(item) for item in copy.deepcopy(items)]
+    for scheduler in schedulers:
+        if 'type' not in scheduler:
+            raise ConfigError(f'{where}: a param_scheduler needs a type, found {scheduler}')
+        by_epoch = scheduler.get('by_epoch', True)
+        if by_epoch and unit == 'iters':
+            raise ConfigError(
+                f'{where}: {scheduler["type"]} counts epochs in an iteration-based run; set by_epoch=False'
+            )
+        if by_epoch or unit == 'iters':
+            scheduler.setdefault('end', length)
+            if scheduler.get('begin', 0) >= length:
+                raise ConfigError(
+                    f'{where}: {scheduler["type"]} begins at {scheduler["begin"]}, but the phase has only {length} {unit}, counted '
+                    'from its own start; give the phase (or StageScheduleHook.head) a param_scheduler of its own'
+                )
+    return schedulers
+
+
+def _plain(value):
+    """Configs as builtin types with sorted keys, so that equal ones have the same text."""
+    if isinstance(value, Mapping):
+        return {key: _plain(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

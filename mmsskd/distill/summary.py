@@ -6,10 +6,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from .host import host_trains
-from .pairing import pair_stages
-from .phase import HEAD
-from .tap import features_at
+from .network.pairing import Pairing, student_trains
+from .network.tap import features_at
+from .phases import HEAD
 
 COLUMNS = (
     'stage', 'modules', 'parameters', 'student feature', 'teacher feature', 'adapter', 'student MACs', 'teacher MACs',
@@ -17,26 +16,15 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def stage_table(
-    student: nn.Module,
-    teacher: nn.Module,
-    stages: Sequence[str] | None,
-    teacher_stages: Sequence[str] | None,
-    input_shape: Sequence[int],
-    resize: bool,
-    pre_activation: bool = False,
-    adapter_norm: bool = False,
-) -> list[dict[str, str]]:
-    """One row for each stage and one for the head; see :func:`~mmsskd.distill.pairing.pair_stages` for the arguments.
+def stage_table(student: nn.Module, teacher: nn.Module, pairing: Pairing) -> list[dict[str, str]]:
+    """One row for each stage and one for the head.
 
     MACs are those of one image, counted while it runs: forward of student and teacher from the image to the tap, and backward
     through the stage that trains.
     """
-    own, theirs, adapters = pair_stages(
-        student, teacher, stages, teacher_stages, input_shape, resize, pre_activation, adapter_norm
-    )
-    host_trains(student, own.values())  # refuses what training would refuse
-    image = torch.zeros(1, *input_shape)
+    own, theirs, adapters = pairing.pair(student, teacher)
+    student_trains(student, own.values())  # refuses what training would refuse
+    image = torch.zeros(1, *pairing.input_shape)
     sizes = {name: parameter.numel() for name, parameter in student.named_parameters()}
     student.eval()
     teacher.eval()

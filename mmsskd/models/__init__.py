@@ -1,13 +1,5 @@
 """Networks that mmpretrain and mmdet lack."""
 
 from .cifar_resnet import CIFARResNet
-from .face_embed_neck import FaceEmbedNeck
-from .face_gdc_neck import FaceGDCNeck
-from .face_recognizer import FaceRecognizer
-from .iresnet import IResNet
-from .margin_cls_head import MarginClsHead
-from .mobilefacenet import MobileFaceNet
 
-__all__ = [
-    'CIFARResNet', 'FaceEmbedNeck', 'FaceGDCNeck', 'FaceRecognizer', 'IResNet', 'MarginClsHead', 'MobileFaceNet',
-]  # fmt: skip
+__all__ = ['CIFARResNet']

@@ -15,9 +15,11 @@ from mmengine import registry
 from mmengine.config import Config, DictAction
 
 from ..distill import StageScheduleHook, StagewiseDistiller
-from ..distill.export import is_schedule_hook, is_stagewise
-from ..distill.recipe import check_optimizer
-from ..errors import ConfigError, NonFiniteLossError, candidates
+from ..distill.distiller import GONE
+from ..distill.export import is_stagewise
+from ..distill.phases import is_schedule_hook
+from ..distill.schedule.runner_state import check_optimizer
+from ..errors import ConfigError, NonFiniteLossError, candidates, check_keys
 
 NO_OPS = (
     'detection needs mmcv with compiled ops, which this machine has not. With a C++ compiler: '
@@ -129,21 +131,23 @@ def check_fields(cfg: Config) -> None:
     Raises:
         ConfigError: With near names.
     """
-    _check_fields(cfg.model, StagewiseDistiller, 'model')
+    _check_fields(cfg.model, StagewiseDistiller, 'model', GONE)
     for name, hook in (cfg.get('default_hooks') or {}).items():
         if is_schedule_hook(hook):
             _check_fields(hook, StageScheduleHook, f'default_hooks.{name}')
 
 
-def _check_fields(cfg: dict, kind: type, where: str) -> None:
+def _check_fields(cfg: dict, kind: type, where: str, gone: dict | None = None) -> None:
     """Every key of ``cfg`` must be an argument of ``kind``, and every argument without a default must be there."""
-    fields = inspect.signature(kind).parameters
-    for key in cfg:
-        if key not in fields and key not in ('type', '_scope_'):
-            raise ConfigError(f'{where}: {kind.__name__} has no field {key!r}; {candidates(key, fields)}')
-    for name, field in fields.items():
-        if field.default is inspect.Parameter.empty and name not in cfg:
-            raise ConfigError(f'{where}: {kind.__name__} needs {name!r}, which is not there')
+    fields = [
+        field
+        for field in inspect.signature(kind).parameters.values()
+        if field.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    check_keys(cfg, ['type', '_scope_', *(field.name for field in fields)], f'{where} ({kind.__name__})', gone)
+    for field in fields:
+        if field.default is inspect.Parameter.empty and field.name not in cfg:
+            raise ConfigError(f'{where}: {kind.__name__} needs {field.name!r}, which is not there')
 
 
 def start_processes(cfg: Config) -> None:

@@ -15,7 +15,7 @@ class History:
 
     Attributes:
         records: The lines of ``scalars.json``, in order of writing.
-        phases: Fingerprints of the phases (:class:`~mmsskd.distill.phase.Phase`); empty for a plain run.
+        phases: Fingerprints of the phases (:class:`~mmsskd.distill.phases.Phase`); empty for a plain run.
     """
 
     records: list[dict]

@@ -5,8 +5,7 @@ import torch
 from helpers import ROOT, train
 from mmengine.config import Config
 
-from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
-from mmsskd.distill.teacher import without_init
+from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 
 FOLDER = ROOT.parent / 'shared/data/coco128'
 

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from detection import STAGES, detector, save_detector, scope
+from helpers import parse_phases
 from mmengine.registry import MODELS
 
-from mmsskd.distill.phases import parse_phases, stage_by_stage
+from mmsskd.distill.phases import stage_by_stage
 
 GOLDEN = {'layer1': 7.258143, 'layer2': 8.193103, 'layer3': 8.771767, 'layer4': 13.240162, 'neck': 5.738681}
 
@@ -22,6 +23,7 @@ def test_losses_of_the_stages(tmp_path):
                 student=detector(width=4),
                 stages=STAGES,
                 input_shape=(3, 64, 64),
+                adapter_norm=False,  # what the numbers were taken with
             )
         )
     torch.manual_seed(3)

@@ -15,8 +15,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS, MODELS
 
 from mmsskd.datasets import UnlabelledImages
-from mmsskd.distill.model_cfg import build_model
-from mmsskd.distill.stages import find_stages
+from mmsskd.distill.build import build_model
+from mmsskd.distill.network.stages import find_stages
 from mmsskd.errors import ConfigError
 
 BATCH_AUGMENTS = [dict(type='BatchSyncRandomResize', random_size_range=(64, 128), interval=1, size_divisor=32)]

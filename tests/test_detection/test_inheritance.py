@@ -11,8 +11,7 @@ from helpers import ROOT, python, weights
 from mmengine.config import Config
 from mmengine.utils import get_installed_path
 
-from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
-from mmsskd.distill.teacher import without_init
+from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 
 README = (ROOT / 'README.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', README, re.S)

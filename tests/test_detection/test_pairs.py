@@ -6,9 +6,8 @@ from helpers import ROOT, is_detection, train, weights
 from mmengine.config import Config, ConfigDict
 
 from mmsskd.compare.schedule import phase_epochs, set_epochs, stage_names
+from mmsskd.distill.build import build_model, load_strictly, resolve_model_cfg, without_init
 from mmsskd.distill.export import plain_config
-from mmsskd.distill.model_cfg import build_model, load_strictly, resolve_model_cfg
-from mmsskd.distill.teacher import without_init
 
 SSKD = [path for path in sorted((ROOT / 'configs/sskd').glob('*.py')) if is_detection(path)]
 PLAIN = [path for path in sorted((ROOT / 'configs/plain').glob('*.py')) if is_detection(path)]
@@ -77,7 +76,7 @@ def ten_classes(model) -> ConfigDict:
 def test_pair(path, photos, tmp_path):
     cfg = shrink(inherited(path, tmp_path), photos, tmp_path)
     torch.manual_seed(0)
-    if any(phase.get('head_from_teacher') for phase in cfg.default_hooks.stage_schedule.get('phases') or ()):
+    if cfg.model.get('init_from_teacher') == 'head':
         cfg.model.teacher = ten_classes(resolve_model_cfg(cfg.model.teacher, 'teacher'))  # a head that fits
     teacher = build_model(without_init(resolve_model_cfg(cfg.model.teacher, 'teacher')))
     torch.save(teacher.state_dict(), tmp_path / 'teacher.pth')

@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmengine.utils import get_installed_path
 
-from mmsskd.distill.head import head_state
-from mmsskd.distill.model_cfg import build_model, load_strictly
+from mmsskd.distill.build import build_model, load_strictly
+from mmsskd.distill.distiller import head_state
 
 
 @pytest.fixture(scope='module')
@@ -147,9 +147,10 @@ def test_head_from_the_teacher(photos, tmp_path):
     teacher = save_detector(detector(), tmp_path / 'teacher.pth')
     phases = [
         dict(train='neck'),
-        dict(train='head', head_from_teacher=True, optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-12))),
+        dict(train='head', optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-12))),
     ]
-    runner = train(detection_cfg(tmp_path / 'run', photos, teacher, hook=dict(phases=phases)))
+    head = {'model.init_from_teacher': 'head'}
+    runner = train(detection_cfg(tmp_path / 'run', photos, teacher, hook=dict(phases=phases), **head))
     state, theirs = head_state(runner.model), weights(teacher)
     assert state and all(torch.allclose(value, theirs[name], atol=1e-6) for name, value in state.items())
 

@@ -1,10 +1,8 @@
 """A distiller without a Runner, and a phase to put it into."""
 
 import torch
-from helpers import classifier
+from helpers import classifier, parse_phases
 from mmengine.registry import MODELS
-
-from mmsskd.distill.phases import parse_phases
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -24,7 +22,7 @@ def build(teacher_checkpoint, *, teacher=None, student=None, **kwargs):
 def phase(model, **cfg):
     model.set_phase(
         parse_phases(
-            [dict(epochs=1, **cfg)], list(model.stages), 'epochs', run_optim_wrapper=dict(optimizer=dict(type='SGD'))
+            [dict(epochs=1, **cfg)], list(model.stages), 'epochs', optim_wrapper=dict(optimizer=dict(type='SGD'))
         )[0]
     )
     return model

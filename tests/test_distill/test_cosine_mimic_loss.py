@@ -56,12 +56,12 @@ def test_a_zero_vector_and_half_precision_give_a_finite_gradient():
 
 def test_one_stage_has_a_loss_of_its_own(tmp_path, teacher_path):
     losses = {'layer3': dict(type='mmsskd.CosineMimicLoss')}
-    runner = train(run_cfg(tmp_path, teacher_path, **{'model.mimic_losses': losses}))
+    runner = train(run_cfg(tmp_path, teacher_path, **{'model.mimic_loss': losses}))
     kinds = [type(runner.model.mimic_loss_of(stage)) for stage in ('layer1', 'layer2', 'layer3')]
     assert kinds == [FeatureMimicLoss, FeatureMimicLoss, CosineMimicLoss]
 
 
 def test_a_loss_for_a_stage_that_is_not_there(tmp_path, teacher_path):
     losses = {'layer9': dict(type='mmsskd.CosineMimicLoss')}
-    with pytest.raises(ConfigError, match=r"mimic_losses: there is no stage 'layer9'; did you mean 'layer"):
-        train(run_cfg(tmp_path, teacher_path, **{'model.mimic_losses': losses}))
+    with pytest.raises(ConfigError, match=r"mimic_loss, a dict by stage: unknown field 'layer9'; did you mean 'layer"):
+        train(run_cfg(tmp_path, teacher_path, **{'model.mimic_loss': losses}))

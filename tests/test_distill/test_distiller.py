@@ -127,7 +127,7 @@ def test_models_by_path_with_changes(tmp_path):
         cfg_path='mmpretrain::resnet/resnet18_8xb16_cifar10.py', backbone=dict(base_channels=8, stem_channels=8)
     )
     spec['head'] = dict(in_channels=64, num_classes=5)
-    from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
+    from mmsskd.distill.build import build_model, resolve_model_cfg
 
     cfg = resolve_model_cfg(spec, 'teacher')
     assert cfg.backbone.type == 'ResNet_CIFAR' and cfg.head.num_classes == 5 and cfg._scope_ == 'mmpretrain'
@@ -194,7 +194,7 @@ def test_frozen_stages_of_the_host_are_noticed(teacher_path):
 @pytest.fixture
 def warnings(monkeypatch):
     messages = []
-    monkeypatch.setattr('mmsskd.distill.host._warn', messages.append)
+    monkeypatch.setattr('mmsskd.distill.network.pairing._warn', messages.append)
     return messages
 
 

@@ -77,7 +77,7 @@ def test_head_from_logits_alone_needs_no_labels(teacher_path):
 
 def test_logits_features_and_task_from_one_forward_of_each(teacher_path):
     fields = dict(train='all', mimic=['layer1', 'layer3'], logits=True, task_weight=0.1)
-    model = build(teacher_path, logits='head.fc', logits_loss=dict(type='mmsskd.LogitsKDLoss', temperature=2.0))
+    model = build(teacher_path, logits=dict(module='head.fc', loss=dict(type='mmsskd.LogitsKDLoss', temperature=2.0)))
     phase(model, **fields).train()
     ran, passes = counted(model), []
     model.student.backbone.conv1.register_forward_hook(lambda m, a, o: passes.append(1))
@@ -123,11 +123,11 @@ def test_run_trains_the_head_alone_and_measures_it(tmp_path, teacher_path):
     assert sum('accuracy/top1' in line for line in lines) == 4  # in each epoch of this phase, in none of the transfer
 
 
-def test_teacher_with_another_path_and_a_resumed_run(tmp_path, teacher_path):
+def test_resumed_run(tmp_path, teacher_path):
     def cfg(folder):
         phases = [dict(train='layer1'), dict(train='all', logits=True, task_weight=0.1, epochs=2)]
         cfg = run_cfg(tmp_path / folder, teacher_path, hook=dict(phases=phases))
-        cfg.model.update(logits='head.fc', teacher_logits='head.fc')
+        cfg.model.logits = 'head.fc'
         return cfg
 
     train(cfg('whole'))
@@ -145,11 +145,14 @@ def test_teacher_with_another_path_and_a_resumed_run(tmp_path, teacher_path):
     ('model', 'message'),
     [
         (dict(), r'phase 1 \(head\): logits=True, but model.logits is not set; name the student'),
-        (dict(logits='head.fd'), r"model.logits: ImageClassifier has no module 'head.fd'; did you mean 'head.fc'"),
-        (dict(logits='head.fc', teacher_logits='fc'), "model.teacher_logits: ImageClassifier has no module 'fc'"),
+        (
+            dict(logits='head.fd'),
+            r"model.logits: the student, ImageClassifier, has no module 'head.fd'; did you mean 'head.fc'",
+        ),
+        (dict(logits=dict(modul='head.fc')), "model.logits: unknown field 'modul'; did you mean 'module'"),
         (dict(logits='backbone.layer3'), r"'backbone.layer3' must give logits .* for 2 images it gave \(2, 32, 2, 2\)"),
         (dict(logits='head.loss_module'), r"it gave nothing: it does not run with mode='tensor'"),
-        (dict(logits='neck.gap', teacher_logits='head.fc'), r'must give logits of shape \(N, classes\)'),
+        (dict(logits='neck.gap'), r'must give logits of shape \(N, classes\)'),
     ],
 )
 def test_what_gives_no_logits_is_refused(tmp_path, teacher_path, model, message):
@@ -161,7 +164,7 @@ def test_what_gives_no_logits_is_refused(tmp_path, teacher_path, model, message)
 
 def test_different_numbers_of_classes_are_refused(tmp_path):
     teacher = save_weights(classifier(num_classes=7), tmp_path / 'seven.pth')
-    with pytest.raises(ConfigError, match=r'the student has 10 classes \(head.fc\), the teacher 7 \(head.fc\)'):
+    with pytest.raises(ConfigError, match="'head.fc' of the student has 10 classes, that of the teacher 7"):
         build(teacher, teacher=classifier(num_classes=7), logits='head.fc')
 
 

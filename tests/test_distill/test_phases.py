@@ -1,8 +1,8 @@
 """A schedule is checked before anything runs."""
 
 import pytest
+from helpers import parse_phases
 
-from mmsskd.distill.phases import parse_phases
 from mmsskd.errors import ConfigError
 
 STAGES = ['layer1', 'layer2', 'layer3']
@@ -142,3 +142,37 @@ def test_schedules_have_names():
     assert parse('sskd_kept') == parse() != parse('sskd_literal')
     with pytest.raises(ConfigError, match="no schedule 'sskd_litteral'.*sskd_literal"):
         parse('sskd_litteral')
+
+
+@pytest.mark.parametrize(
+    ('phase', 'message'),
+    [
+        (dict(train='head', logits=1), 'logits must be True or False, found 1'),
+        (dict(train='head', task_loss=False, logits=False), 'set task_loss=True or logits=True'),
+        (dict(train='head', task_weight=0), 'task_weight must be a number above 0, found 0; task_loss=False'),
+        (dict(train='head', task_weight=True), 'task_weight must be a number above 0, found True'),
+        (dict(train='layer1', task_weight=0.5), 'task_weight=0.5, but there is no task loss'),
+        (dict(train='layer1', mimics='layer1'), "unknown field 'mimics'; did you mean 'mimic'"),
+        (dict(train='layer1', prefix='teacher'), "'prefix' is gone: measured at nothing; commit 2d8540c had it last"),
+        (dict(train='layer1', reload_best=True), "'reload_best' is gone.*2d8540c"),
+        (dict(train='layer1', recalibrate_bn=1), "'recalibrate_bn' is gone.*2d8540c"),
+        (dict(train='head', head_from_teacher=True), "'head_from_teacher' is gone: set model.init_from_teacher='head'"),
+    ],
+)
+def test_fields_are_checked(phase, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_phases([dict(phase, epochs=1)], STAGES, 'epochs', optim_wrapper=dict(optimizer=dict(type='SGD')))
+
+
+def test_what_a_phase_says_of_itself():
+    phases = [
+        dict(train='all', logits=True, task_weight=0.1),
+        dict(train='all', logits=True, task_loss=False),
+        dict(train='layer1'),
+    ]
+    sgd = dict(optimizer=dict(type='SGD'))
+    first, second, plain = parse_phases(phases, STAGES, 'epochs', dict(epochs=1), dict(epochs=1), sgd)
+    assert first.purpose.endswith("follows the teacher's logits and learns the task (weight 0.1)")
+    assert second.mimic == () and second.learns_task and not second.task_loss
+    assert (first.fingerprint()['logits'], first.fingerprint()['task_weight']) == (True, 0.1)
+    assert not {'logits', 'task_weight'} & set(plain.fingerprint())

@@ -99,9 +99,10 @@ def test_head_from_teacher(tmp_path):
     checkpoint = save_weights(small, tmp_path / 'teacher.pth')
     phases = [
         dict(train='layer1'),
-        dict(train='head', head_from_teacher=True, optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0))),
+        dict(train='head', optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0))),
     ]
-    runner = train(run_cfg(tmp_path, checkpoint, teacher=small, student=small, hook=dict(phases=phases)))
+    head = {'model.init_from_teacher': 'head'}
+    runner = train(run_cfg(tmp_path, checkpoint, teacher=small, student=small, hook=dict(phases=phases), **head))
     teacher = weights(checkpoint)
     assert same(teacher, runner.model.state_dict(), ['head.fc.weight', 'head.fc.bias'])
 
@@ -112,22 +113,22 @@ def test_task_metric_is_measured_from_where_the_head_is_the_teachers(tmp_path):
     last = dict(train='stages', mimic='layer3')
     phases = [
         dict(train='layer1'),
-        dict(last, name='copied', head_from_teacher=True, epochs=2),
+        dict(last, name='copied', epochs=2),
         dict(last, name='last'),
     ]
-    train(run_cfg(tmp_path, checkpoint, teacher=small, student=small, hook=dict(phases=phases)))
+    head = {'model.init_from_teacher': 'head'}
+    train(run_cfg(tmp_path, checkpoint, teacher=small, student=small, hook=dict(phases=phases), **head))
     scalars = [json.loads(line) for line in next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()]
     measured = [line['step'] for line in scalars if 'accuracy/top1' in line]
-    assert measured == [2, 3, 4]  # not after the first phase, whose head is nobody's
+    assert measured == [2, 3, 4]  # not after the first phase, where the head would get features of an untrained stage
 
 
 def test_head_from_a_teacher_with_another_head_is_refused(tmp_path, teacher_path):
     student = classifier(depth=8, width=1)
-    cfg = run_cfg(
-        tmp_path, teacher_path, student=student, hook=dict(phases=[dict(train='head', head_from_teacher=True)])
-    )
+    cfg = run_cfg(tmp_path, teacher_path, student=student, **{'model.init_from_teacher': 'head'})
     with pytest.raises(
-        ConfigError, match=r'head_from_teacher, but the heads differ: head.fc.weight \(10, 64\) \(teacher: \(10, 32\)\)'
+        ConfigError,
+        match=r'init_from_teacher=.head., but the heads differ: head.fc.weight \(10, 64\) \(teacher: \(10, 32\)\)',
     ):
         train(cfg)
 

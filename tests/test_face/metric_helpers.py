@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mmsskd.evaluation.protocol import (
+from mmsskd.face.evaluation.protocol import (
     Faces,
     Identification,
     PairProtocol,

@@ -5,7 +5,7 @@ import struct
 import cv2
 import numpy as np
 
-from mmsskd.datasets.recordio import MAGIC, RecordWriter, pack
+from mmsskd.face.data.recordio import MAGIC, RecordWriter, pack
 
 
 def jpeg(value: int, size=(16, 16), suffix='.jpg') -> bytes:

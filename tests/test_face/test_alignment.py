@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from mmengine.registry import TRANSFORMS, DefaultScope
 
-from mmsskd.datasets.alignment import (
+from mmsskd.errors import ConfigError
+from mmsskd.face.data.alignment import (
     ARC112,
     FaceFailure,
     align_face,
@@ -14,8 +15,7 @@ from mmsskd.datasets.alignment import (
     similarity,
     template_points,
 )
-from mmsskd.datasets.transforms import AlignFace
-from mmsskd.errors import ConfigError
+from mmsskd.face.data.transforms import AlignFace
 
 
 def noisy_faces(count, seed=0, noise=3.0):

@@ -12,10 +12,10 @@ import pytest
 from metric_helpers import make_faces
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.embeddings import read_embeddings, write_embeddings
-from mmsskd.evaluation.evaluate import evaluate_templates
-from mmsskd.evaluation.options import EvaluationOptions
-from mmsskd.evaluation.protocols import read_templates
+from mmsskd.face.evaluation.embeddings import read_embeddings, write_embeddings
+from mmsskd.face.evaluation.evaluate import evaluate_templates
+from mmsskd.face.evaluation.options import EvaluationOptions
+from mmsskd.face.evaluation.protocols import read_templates
 
 ROOT = Path(__file__).parents[2]
 WITHOUT = """

@@ -9,13 +9,13 @@ from metric_helpers import identity_protocol, make_faces, make_templates, single
 from test_pooling import slow_pool
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.evaluate import crop_hash, evaluate_templates, flat_metrics
-from mmsskd.evaluation.nist_output import write_nist_output
-from mmsskd.evaluation.options import EvaluationOptions
-from mmsskd.evaluation.protocol import Identification, Split, TemplateProtocol, Verification
-from mmsskd.evaluation.tables import compare_reports, format_report
-from mmsskd.evaluation.verification import pair_scores, score_blocks
-from mmsskd.visualization.face_plots import write_face_plots
+from mmsskd.face.evaluation.evaluate import crop_hash, evaluate_templates, flat_metrics
+from mmsskd.face.evaluation.nist_output import write_nist_output
+from mmsskd.face.evaluation.options import EvaluationOptions
+from mmsskd.face.evaluation.protocol import Identification, Split, TemplateProtocol, Verification
+from mmsskd.face.evaluation.tables import compare_reports, format_report
+from mmsskd.face.evaluation.verification import pair_scores, score_blocks
+from mmsskd.face.plots import write_face_plots
 
 
 def random_templates(rng, count, faces, people):
@@ -203,7 +203,7 @@ def test_pairs_score_alike_by_matrix_and_by_row(monkeypatch):
     pairs = rng.integers(0, 70, (3000, 2)).astype(np.int32)
     scores = []
     for pays in (0, 10**9):
-        monkeypatch.setattr('mmsskd.evaluation.verification.MATRIX_PAYS', pays)
+        monkeypatch.setattr('mmsskd.face.evaluation.verification.MATRIX_PAYS', pays)
         scores += [pair_scores(features, valid, pairs, memory) for memory in (40_000, 2**28)]
     expected = (features[pairs[:, 0]].astype(float) * features[pairs[:, 1]]).sum(axis=1)
     expected[~valid[pairs].all(axis=1)] = -np.inf

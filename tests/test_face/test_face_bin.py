@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from record_helpers import jpeg
 
-from mmsskd.datasets import face_bin
-from mmsskd.datasets.face_bin import pair_protocol_of_bin, read_bin
 from mmsskd.errors import ConfigError
+from mmsskd.face.data import face_bin
+from mmsskd.face.data.face_bin import pair_protocol_of_bin, read_bin
 
 IMAGES = [jpeg(10 * number, suffix='.png' if number == 5 else '.jpg') for number in range(8)]
 SAME = [True, False, True, False]

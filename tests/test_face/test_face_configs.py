@@ -12,10 +12,9 @@ from helpers import ROOT, is_face, train
 from mmengine.config import Config
 
 from mmsskd.compare.schedule import phase_epochs, set_epochs, stage_names
-from mmsskd.datasets.record_folders import folder_to_records
-from mmsskd.distill.model_cfg import build_model, resolve_model_cfg
-from mmsskd.distill.teacher import without_init
-from mmsskd.evaluation.protocols.ijba_writer import write_ijba_shaped
+from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
+from mmsskd.face.data.record_folders import folder_to_records
+from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
 
 AS_THEY_STAND = ('face_r100_r50_ms1mv3', 'face_r50_mobilefacenet_ms1mv2', 'face_orl_r18_r18')  # each network once
 SSKD = [path for path in sorted((ROOT / 'configs/sskd').glob('*.py')) if is_face(path)]

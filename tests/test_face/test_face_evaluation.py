@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.metrics import FaceMetric
+from mmsskd.face.evaluation.metrics import FaceMetric
 
 
 def build(sets, **dataset):

@@ -9,8 +9,8 @@ from helpers import ROOT, python
 from mmengine.config import Config
 
 from mmsskd.errors import ConfigError
+from mmsskd.face.export import arcface_state_dict, export_onnx, normalisation, read_recognizer
 from mmsskd.models import FaceRecognizer, IResNet
-from mmsskd.models.face_export import arcface_state_dict, export_onnx, normalisation, read_recognizer
 
 IRESNET = dict(
     backbone=dict(type='mmsskd.IResNet', depth=18, base_channels=4),

@@ -14,9 +14,9 @@ from record_helpers import insightface, jpeg, write_rec
 from torch.utils.data import DataLoader, Subset
 
 from mmsskd.datasets import FaceRecordDataset
-from mmsskd.datasets.record_labels import load_labels, scan_labels
-from mmsskd.datasets.recordio import MAGIC_BYTES, RecordReader, pack
 from mmsskd.errors import ConfigError
+from mmsskd.face.data.record_labels import load_labels, scan_labels
+from mmsskd.face.data.recordio import MAGIC_BYTES, RecordReader, pack
 
 LABELS = [0, 0, 1, 2, 2, 2]
 
@@ -43,7 +43,7 @@ def folder(tmp_path):
 def said(monkeypatch):
     """The warnings of the data set."""
     messages = []
-    monkeypatch.setattr('mmsskd.datasets.face_record_dataset.print_log', lambda message, **_: messages.append(message))
+    monkeypatch.setattr('mmsskd.face.data.face_record_dataset.print_log', lambda message, **_: messages.append(message))
     return messages
 
 
@@ -98,7 +98,7 @@ def test_an_image_that_holds_the_magic_number_is_put_together(tmp_path, said):
 
 
 def test_labels_are_scanned_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr('mmsskd.datasets.record_labels.BLOCK', 7)
+    monkeypatch.setattr('mmsskd.face.data.record_labels.BLOCK', 7)
     labels = [number // 3 for number in range(50)]
     labels, has_image = scan_labels(RecordReader(write_rec(tmp_path / 'a.rec', insightface(labels))))
     assert labels[:50].tolist() == [number // 3 for number in range(50)]
@@ -114,7 +114,7 @@ def test_labels_are_kept_until_the_file_changes(folder, monkeypatch, said):
         raise AssertionError('scanned again')
 
     with monkeypatch.context() as patch:
-        patch.setattr('mmsskd.datasets.record_labels.scan_labels', refuse)
+        patch.setattr('mmsskd.face.data.record_labels.scan_labels', refuse)
         assert contents(FaceRecordDataset(str(folder))) == EXPECTED
         kept = cache.read_bytes()
         for damaged in (b'', kept[:90], b'junk' * 50, pickle.dumps([1]), kept[:-4]):
@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_written_to_serves_without_the_cache(folder, mon
     def refuse(*_):
         raise PermissionError('read-only')
 
-    monkeypatch.setattr('mmsskd.datasets.record_labels.os.replace', refuse)
+    monkeypatch.setattr('mmsskd.face.data.record_labels.os.replace', refuse)
     assert contents(FaceRecordDataset(str(folder))) == EXPECTED
     assert len(said) == 1 and 'cannot be kept for later runs, each will read the whole file (read-only)' in said[0]
     assert sorted(os.listdir(folder)) == ['property', 'train.idx', 'train.rec']
@@ -275,9 +275,8 @@ def test_a_pipeline_that_loads_files_is_refused(folder):
 def test_a_head_for_fewer_people_is_noticed_before_training(folder, said):
     from types import SimpleNamespace
 
+    from mmsskd.distill.schedule.hook.data_checks import check_data, other_classes
     from torch import nn
-
-    from mmsskd.utils.data_checks import check_data, other_classes
 
     model = nn.Module()
     model.head = nn.Module()

@@ -84,8 +84,8 @@ def test_one_reading_on_each_side_is_an_error(tmp_path, face_sets, face_teacher)
 
 
 def test_classifier_from_the_teachers_class_centres(tmp_path, face_sets, face_teacher):
-    phases = [dict(train='neck'), dict(train='head', head_from_teacher=True)]
-    optimizer = {'optim_wrapper.optimizer.lr': 0.0}
+    phases = [dict(train='neck'), dict(train='head')]
+    optimizer = {'model.init_from_teacher': 'head', 'optim_wrapper.optimizer.lr': 0.0}
     train(face_run(tmp_path, face_sets, face_teacher, hook=dict(phases=phases), **optimizer))
     assert torch.equal(weights(tmp_path / 'epoch_2.pth')['head.weight'], weights(face_teacher)['head.weight'])
 
@@ -94,7 +94,7 @@ def test_stages_learn_from_faces_without_names(tmp_path, face_sets, face_teacher
     """Also with a teacher as InsightFace releases it: flat names, no classifier."""
     from mmengine.registry import MODELS
 
-    from mmsskd.models.face_export import arcface_state_dict
+    from mmsskd.face.export import arcface_state_dict
 
     model = MODELS.build(recognizer())
     model.load_state_dict(weights(face_teacher))

@@ -13,8 +13,8 @@ from helpers import ROOT, python
 from record_helpers import insightface, jpeg, write_rec
 
 from mmsskd.datasets import FaceRecordDataset
-from mmsskd.datasets.face_bin import pair_protocol_of_bin, read_bin
-from mmsskd.datasets.recordio import RecordReader, pack, unpack
+from mmsskd.face.data.face_bin import pair_protocol_of_bin, read_bin
+from mmsskd.face.data.recordio import RecordReader, pack, unpack
 
 TOOLS = ROOT / 'tools' / 'face'
 
@@ -144,7 +144,7 @@ def test_records_that_give_no_folder(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('kinds', ['in turn', 'sorted', 'uneven'])
 def test_bin_to_folder_keeps_pairs(tmp_path, monkeypatch, capsys, kinds):
-    from mmsskd.evaluation.protocols import missing_files, read_lfw_pairs
+    from mmsskd.face.evaluation.protocols import missing_files, read_lfw_pairs
 
     same = np.arange(60) // 3 % 2 == 0
     same = dict(sorted=np.sort(same)[::-1], uneven=np.arange(60) % 5 == 0).get(kinds, same)

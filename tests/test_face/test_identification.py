@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 from metric_helpers import identity_protocol, make_faces, slow_ranks, slow_tar, tied_scores
 
-from mmsskd.evaluation.evaluate import evaluate_templates
-from mmsskd.evaluation.identification import MISSED, cmc_curve, dir_curve, identification_numbers, search, tpir_at_fpir
-from mmsskd.evaluation.options import EvaluationOptions
-from mmsskd.evaluation.pooling import FaceFeatures, pool
-from mmsskd.evaluation.protocol import Templates
-from mmsskd.evaluation.roc import curve_fars
+from mmsskd.face.evaluation.evaluate import evaluate_templates
+from mmsskd.face.evaluation.identification import (
+    MISSED,
+    cmc_curve,
+    dir_curve,
+    identification_numbers,
+    search,
+    tpir_at_fpir,
+)
+from mmsskd.face.evaluation.options import EvaluationOptions
+from mmsskd.face.evaluation.pooling import FaceFeatures, pool
+from mmsskd.face.evaluation.protocol import Templates
+from mmsskd.face.evaluation.roc import curve_fars
 
 MEMORY = 2**20
 

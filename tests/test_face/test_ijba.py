@@ -8,7 +8,7 @@ import pytest
 from ijba_helpers import HEADER, TAIL, row, table, write_ijba
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.protocols import missing_files, read_ijba
+from mmsskd.face.evaluation.protocols import missing_files, read_ijba
 
 BOTH = dict(splits=[1, 2])
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.protocols import missing_files, read_ijba
-from mmsskd.evaluation.protocols.ijba_writer import COLUMNS, write_ijba_shaped
+from mmsskd.face.evaluation.protocols import missing_files, read_ijba
+from mmsskd.face.evaluation.protocols.ijba_writer import COLUMNS, write_ijba_shaped
 
 TOOL = Path(__file__).parents[2] / 'tools/face/make_ijba_shaped.py'
 PEOPLE, IMAGES, TESTED = 12, 9, 8

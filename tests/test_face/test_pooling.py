@@ -5,8 +5,8 @@ import pytest
 from metric_helpers import make_faces, make_templates
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.options import EvaluationOptions
-from mmsskd.evaluation.pooling import FaceFeatures, count_media, pool
+from mmsskd.face.evaluation.options import EvaluationOptions
+from mmsskd.face.evaluation.pooling import FaceFeatures, count_media, pool
 
 
 def slow_pool(templates, features, mirrored=None, scores=None, normalize=False, media=True):

@@ -13,7 +13,7 @@ import pytest
 from ijba_helpers import write_ijba
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.protocols import (
+from mmsskd.face.evaluation.protocols import (
     csv_rows,
     insightface,
     missing_files,
@@ -23,7 +23,7 @@ from mmsskd.evaluation.protocols import (
     read_lfw_pairs,
     read_templates,
 )
-from mmsskd.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
+from mmsskd.face.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
 
 TOOLS = Path(__file__).parents[2] / 'tools/face'
 POINTS = ','.join(f'x{point},y{point}' for point in range(1, 6))
@@ -447,7 +447,7 @@ def test_the_readers_import_neither_torch_nor_mmengine():
     """The package itself does; so the sub-package is imported below an empty one."""
     code = (
         'import sys, types; package = types.ModuleType("mmsskd"); package.__path__ = [sys.argv[1]]; '
-        'sys.modules["mmsskd"] = package; import mmsskd.evaluation.protocols.arguments; '
+        'sys.modules["mmsskd"] = package; import mmsskd.face.evaluation.protocols.arguments; '
         'print(sorted({"torch", "mmengine", "pandas", "sklearn", "cv2"} & set(sys.modules)))'
     )
     package = Path(csv_rows.__file__).parents[2]

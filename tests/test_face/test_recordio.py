@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from record_helpers import insightface, jpeg, raw_record, write_rec
 
-from mmsskd.datasets.recordio import MAGIC, RecordReader, RecordWriter, pack, unpack
 from mmsskd.errors import ConfigError
+from mmsskd.face.data.recordio import MAGIC, RecordReader, RecordWriter, pack, unpack
 
 M = struct.pack('<I', MAGIC)
 AWKWARD = [
@@ -69,7 +69,7 @@ def test_an_index_of_many_blocks_is_whole(tmp_path, monkeypatch):
     payloads = {key: b'%d' % key for key in range(500)}
     path = write_rec(tmp_path / 'a.rec', payloads)
     for size in (1, 7, 64, 4096):
-        monkeypatch.setattr('mmsskd.datasets.record_index.BLOCK', size)
+        monkeypatch.setattr('mmsskd.face.data.record_index.BLOCK', size)
         reader = RecordReader(path)
         assert reader.keys.tolist() == list(payloads) and read_all(reader) == list(payloads.values())
 
@@ -203,7 +203,7 @@ def test_where_the_index_cannot_be_kept_it_is_used_all_the_same(tmp_path, monkey
     def refuse(*_):
         raise PermissionError('read-only')
 
-    monkeypatch.setattr('mmsskd.datasets.recordio.write_idx', refuse)
+    monkeypatch.setattr('mmsskd.face.data.recordio.write_idx', refuse)
     with pytest.warns(UserWarning, match=r'cannot be kept for later runs \(read-only\)'):
         assert read_all(RecordReader(path)) == [b'one']
 
@@ -231,7 +231,7 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch):
         writer.write(0, b'new')
         writer.write(0, b'newer')
     with monkeypatch.context() as patch:
-        patch.setattr('mmsskd.datasets.recordio.MOST', 5)
+        patch.setattr('mmsskd.face.data.recordio.MOST', 5)
         with pytest.raises(ConfigError, match='key 8: .* at most 5 bytes, found 6'), RecordWriter(path) as writer:
             writer.write(8, b'longer')
     assert sorted(os.listdir(tmp_path)) == ['a.idx', 'a.rec'] and read_all(RecordReader(path)) == [b'old']

@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.evaluate import far_label
-from mmsskd.evaluation.roc import auc, curve_fars, roc_curve, tar_at_far
+from mmsskd.face.evaluation.evaluate import far_label
+from mmsskd.face.evaluation.roc import auc, curve_fars, roc_curve, tar_at_far
 
 FARS = (1e-3, 1e-2, 0.05, 0.1, 0.3)
 

@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from mmsskd.datasets.digits_on_photos import write_digits_on_photos
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.protocols.ijba_writer import write_ijba_shaped
+from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
 from mmsskd.visualization.history import History, read_history
 from mmsskd.visualization.plots import detections, feature_maps, mimic_curves, timeline
 from mmsskd.visualization.report import Report

@@ -1,8 +1,8 @@
 """The evaluation needs numpy only, but ``import mmsskd`` imports torch and MMEngine: tools that import this file first do not.
 
 A bare module named ``mmsskd`` takes the package's place. It knows where the package's modules are, so that
-``from mmsskd.evaluation...`` works, but does not run the package's ``__init__.py``. In a process that has already imported mmsskd
-nothing is changed.
+``from mmsskd.face.evaluation...`` works, but does not run the package's ``__init__.py``. In a process that has already imported
+mmsskd nothing is changed.
 """
 
 import os

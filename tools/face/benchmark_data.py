@@ -24,16 +24,16 @@ import cv2
 import numpy as np
 
 from mmsskd.datasets import FaceRecordDataset
-from mmsskd.datasets.alignment import ARC112, similarity
-from mmsskd.datasets.record_index import write_idx
-from mmsskd.datasets.recordio import RecordReader, RecordWriter, pack
+from mmsskd.face.data.alignment import ARC112, similarity
+from mmsskd.face.data.record_index import write_idx
+from mmsskd.face.data.recordio import RecordReader, RecordWriter, pack
 from mmsskd.utils.cli import plain_errors
 
 RECORD = 4_700  # bytes of a record on average, about those of MS1MV2
 BLOCK = 100  # images a turn
 OPEN = """
 import json, re, sys, time
-from mmsskd.datasets.recordio import RecordReader
+from mmsskd.face.data.recordio import RecordReader
 def megabytes(field):
     return int(re.search(field + r':\\s+(\\d+) kB', open('/proc/self/status').read())[1]) / 1024
 open('/proc/self/clear_refs', 'w').write('5')  # the peak begins anew, without that of the imports

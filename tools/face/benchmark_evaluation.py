@@ -48,7 +48,7 @@ def make_faces(rng, count: int, width: int = 512):
     """Faces without images, and their random features of length 1."""
     import numpy as np
 
-    from mmsskd.evaluation.protocol import Faces
+    from mmsskd.face.evaluation.protocol import Faces
 
     features = rng.standard_normal((count, width), dtype=np.float32)
     for begin in range(0, count, 10_000):
@@ -63,7 +63,7 @@ def make_templates(rng, rows: int, subjects, faces: int, media: int):
     """Templates of which each has a row, and the rest fall to as many as chance has it."""
     import numpy as np
 
-    from mmsskd.evaluation.protocol import Templates
+    from mmsskd.face.evaluation.protocol import Templates
 
     count = len(subjects)
     owner = np.concatenate((np.arange(count), rng.integers(0, count, rows - count)))
@@ -74,7 +74,7 @@ def make_templates(rng, rows: int, subjects, faces: int, media: int):
 def ijbc_size():
     import numpy as np
 
-    from mmsskd.evaluation.protocol import Split, TemplateProtocol, Verification
+    from mmsskd.face.evaluation.protocol import Split, TemplateProtocol, Verification
 
     rng = np.random.default_rng(0)
     faces, features = make_faces(rng, FACES_C)
@@ -92,7 +92,7 @@ def ijbc_size():
 def ijba_size():
     import numpy as np
 
-    from mmsskd.evaluation.protocol import Identification, Split, TemplateProtocol, Verification
+    from mmsskd.face.evaluation.protocol import Identification, Split, TemplateProtocol, Verification
 
     rng = np.random.default_rng(0)
     faces, features = make_faces(rng, FACES_A)
@@ -117,8 +117,8 @@ CASES = {'IJB-C': ijbc_size, 'IJB-A': ijba_size}
 
 def measure(case: str) -> dict:
     """Make the data, evaluate it, and tell what it took."""
-    from mmsskd.evaluation.evaluate import evaluate_templates, flat_metrics
-    from mmsskd.evaluation.options import EvaluationOptions
+    from mmsskd.face.evaluation.evaluate import evaluate_templates, flat_metrics
+    from mmsskd.face.evaluation.options import EvaluationOptions
 
     protocol, features, options = CASES[case]()
     before = peak_megabytes()

@@ -5,7 +5,7 @@ No code that the file may hold is run."""
 
 import argparse
 
-from mmsskd.datasets.face_bin import bin_to_folder
+from mmsskd.face.data.face_bin import bin_to_folder
 from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':

@@ -22,13 +22,13 @@ sys.path.insert(
 from _without_torch import run
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.embeddings import read_embeddings
-from mmsskd.evaluation.evaluate import evaluate_pairs, evaluate_templates
-from mmsskd.evaluation.nist_output import write_nist_output
-from mmsskd.evaluation.options import DEFAULTS, MEGABYTE, ROC_RULES, EvaluationOptions
-from mmsskd.evaluation.protocol import PairProtocol, TemplateProtocol
-from mmsskd.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
-from mmsskd.evaluation.tables import compare_reports, format_report
+from mmsskd.face.evaluation.embeddings import read_embeddings
+from mmsskd.face.evaluation.evaluate import evaluate_pairs, evaluate_templates
+from mmsskd.face.evaluation.nist_output import write_nist_output
+from mmsskd.face.evaluation.options import DEFAULTS, MEGABYTE, ROC_RULES, EvaluationOptions
+from mmsskd.face.evaluation.protocol import PairProtocol, TemplateProtocol
+from mmsskd.face.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
+from mmsskd.face.evaluation.tables import compare_reports, format_report
 
 
 def parse_args() -> argparse.Namespace:
@@ -151,7 +151,7 @@ def main() -> None:
         os.replace(f'{args.json}.part', args.json)
     if args.plots:
         try:
-            from mmsskd.visualization.face_plots import write_face_plots
+            from mmsskd.face.plots import write_face_plots
         except ImportError as error:
             raise ConfigError(f'--plots needs matplotlib ({error}): pip install matplotlib') from error
         write_face_plots(reports, args.plots)

@@ -5,7 +5,7 @@ Faces should be aligned already; images of another size are scaled by their long
 
 import argparse
 
-from mmsskd.datasets.record_folders import folder_to_records
+from mmsskd.face.data.record_folders import folder_to_records
 from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':

@@ -19,8 +19,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import _without_torch  # noqa: F401  before mmsskd
 
 from mmsskd.errors import ConfigError
-from mmsskd.evaluation.protocols import missing_files
-from mmsskd.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
+from mmsskd.face.evaluation.protocols import missing_files
+from mmsskd.face.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
 
 COLUMNS = (
     'KEY', 'FILE', 'FACE_X', 'FACE_Y', 'FACE_WIDTH', 'FACE_HEIGHT', *(f'{axis}{i}' for i in range(1, 6) for axis in 'xy'), 'score',

@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from mmsskd.evaluation.protocols.ijba_writer import write_ijba_shaped
+from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
 from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 
 import argparse
 
-from mmsskd.datasets.record_folders import records_to_folder
+from mmsskd.face.data.record_folders import records_to_folder
 from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':

@@ -1,0 +1,235 @@
+"""A teacher or student as the user names it -> the model config that MMEngine builds."""
+
+import copy
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.hub import get_config
+from mmengine.logging import print_log
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.utils import get_installed_path, is_installed
+from torch import nn
+
+from ..errors import ConfigError, candidates
+
+
+def resolve_model_cfg(spec: str | dict, key: str, data_preprocessor: dict | None = None) -> ConfigDict:
+    """Turn ``spec`` into a plain model config.
+
+    Args:
+        spec: One of
+
+            - a path: ``'mmpretrain::resnet/resnet34_8xb32_in1k.py'`` or a local config file, whose ``model`` is taken;
+            - a dict with ``cfg_path``: the same, with the other keys merged over that ``model``;
+            - a model config dict with ``type``.
+        key: The config key that holds ``spec``, for messages.
+        data_preprocessor: Replaces the model's own, for models that keep it at the top level of a config (mmpretrain).
+
+    Returns:
+        The model config, with ``_scope_`` where a file named its ``default_scope`` or the type its package.
+
+    Raises:
+        ConfigError: The path does not exist, or there is no ``type``.
+    """
+    if isinstance(spec, str):
+        spec = dict(cfg_path=spec)
+    if not isinstance(spec, dict):
+        raise ConfigError(f'model.{key} must be a config dict or the path of a config, found {type(spec).__name__}')
+    spec = copy.deepcopy(ConfigDict(spec))
+    path = spec.pop('cfg_path', None)
+    if path is not None:
+        cfg = _read_config(path, key)
+        model = cfg.model
+        model.setdefault('_scope_', cfg.get('default_scope', 'mmengine'))
+        if 'data_preprocessor' in cfg:
+            model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        spec = ConfigDict(Config._merge_a_into_b(spec, model))
+    if 'type' not in spec:
+        raise ConfigError(f'model.{key} has neither `type` nor `cfg_path`, found the keys {sorted(spec)}')
+    if (
+        isinstance(spec.type, str) and '.' in spec.type
+    ):  # what it holds is of the same package, unless it says otherwise
+        spec.setdefault('_scope_', spec.type.split('.')[0])
+    if data_preprocessor is not None:
+        spec.data_preprocessor = copy.deepcopy(ConfigDict(data_preprocessor))
+    return spec
+
+
+def _read_config(path: str, key: str) -> Config:
+    """The config file at ``path`` (``pkg::relative/path.py`` or local), with a message that lists near names if missing."""
+    if '::' in path:
+        package, relative = path.split('::', 1)
+        if package not in MODULE2PACKAGE:
+            raise ConfigError(f'model.{key}: unknown package in {path!r}; {candidates(package, MODULE2PACKAGE)}')
+        if not is_installed(MODULE2PACKAGE[package]):  # mmengine would pip-install it behind the user's back
+            raise ConfigError(
+                f'model.{key}: {path!r} needs {package}, which is not installed (see README, Installation)'
+            )
+        folder = Path(get_installed_path(MODULE2PACKAGE[package])) / '.mim' / 'configs'
+        if not (folder / relative).is_file():
+            near = (folder / relative).parent
+            files = near.glob('*.py') if near.is_dir() else folder.rglob('*.py')
+            names = sorted(file.relative_to(folder).as_posix() for file in files)
+            raise ConfigError(f'model.{key}: no config {path!r}; {candidates(relative, names)}')
+        cfg = get_config(path)
+    else:
+        if not Path(path).is_file():
+            raise ConfigError(f'model.{key}: no config file {path!r} in {Path.cwd()}')
+        cfg = Config.fromfile(path)
+    if 'model' not in cfg:
+        raise ConfigError(f'model.{key}: the config {path!r} has no `model`')
+    return cfg
+
+
+def build_model(cfg: ConfigDict) -> nn.Module:
+    """Build a resolved model config under its own scope, without touching the caller's config."""
+    cfg = copy.deepcopy(cfg)
+    scope = cfg.get('_scope_')
+    if scope is None:
+        return MODELS.build(cfg)
+    # BaseDataPreprocessor and the like are built by the model itself, outside the registry's own scope switch
+    with DefaultScope.overwrite_default_scope(scope):
+        return MODELS.build(cfg)
+
+
+def read_checkpoint(path: str, key: str) -> dict:
+    """The checkpoint at ``path``, a file or URL, on the CPU; ``key`` is what the user set it with, for messages.
+
+    Raises:
+        ConfigError: The file is missing or unreadable.
+    """
+    if not isinstance(path, (str, Path)):
+        raise ConfigError(f'{key} must be a file or URL, found {path!r}')
+    path = str(path)
+    if '://' not in path and not Path(path).is_file():
+        near = sorted(str(file) for file in Path(path).parent.glob('*.pth'))
+        raise ConfigError(f'{key}: no file {path!r} in {Path.cwd()}; {candidates(path, near)}')
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except Exception as error:
+        reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
+        hint = 'can this machine reach it?' if '://' in path else 'is the file truncated, or the download incomplete?'
+        raise ConfigError(f'{key}: cannot read {path!r} as a checkpoint ({reason}); {hint}') from error
+    if not isinstance(checkpoint, dict):
+        raise ConfigError(f'{key}: {path!r} holds no state_dict, found {type(checkpoint).__name__}')
+    return checkpoint
+
+
+def misfits(state: dict, own: dict) -> list[str]:
+    """Where the names, shapes and values of ``state`` are not such as the state dict ``own`` can take; a line for each kind."""
+    missing = [name for name in own if name not in state and not name.endswith('num_batches_tracked')]
+    unexpected = [name for name in state if name not in own]
+    common = [name for name in own if name in state and torch.is_tensor(state[name])]
+    shapes = [
+        f'{name} {tuple(state[name].shape)} (model: {tuple(own[name].shape)})'
+        for name in common
+        if state[name].shape != own[name].shape
+    ]
+    wild = [name for name in common if state[name].is_floating_point() and not torch.isfinite(state[name]).all()]
+    kinds = {'missing': missing, 'unexpected': unexpected, 'other shape': shapes, 'not finite': wild}
+    return [
+        f'{label} ({len(names)}): {", ".join(names[:8])}{", ..." if len(names) > 8 else ""}'
+        for label, names in kinds.items()
+        if names
+    ]
+
+
+def load_strictly(model: nn.Module, path: str, key: str) -> None:
+    """Load the weights at ``path`` into ``model``; every name and every shape must match.
+
+    Args:
+        model: Receives the weights.
+        path: File or URL of a checkpoint (``state_dict`` inside, or a bare state dict).
+        key: What the user set ``path`` with, for messages: ``model.teacher_checkpoint``.
+
+    Raises:
+        ConfigError: The file is missing or unreadable, or names or shapes differ; the message lists them.
+    """
+    checkpoint = read_checkpoint(path, key)
+    state = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
+        found = sorted(map(str, state))[:8] if isinstance(state, dict) else type(state).__name__
+        raise ConfigError(f'{key}: {path!r} holds no state_dict, found {found}')
+    state = {name.removeprefix('module.'): value for name, value in state.items()}
+    # not part of a model: old preprocessors kept their constants, a stage-by-stage run keeps its adapters
+    state = {name: value for name, value in state.items() if not name.startswith(('data_preprocessor.', 'adapters.'))}
+    if hasattr(model, 'adopt_state_dict'):  # a model that knows its weights under the names of another framework too
+        state = model.adopt_state_dict(state)
+    problems = misfits(state, model.state_dict())
+    if problems:
+        raise ConfigError(
+            f'{key}: {path!r} does not fit the {type(model).__name__} that the config builds.\n  '
+            + '\n  '.join(problems)
+            + '\n  Name the checkpoint of this architecture and number of classes, or change the model config to match it.'
+        )
+    model.load_state_dict(
+        state, strict=False
+    )  # strict above, except for BN's num_batches_tracked, which old files lack
+
+
+NORMALISATION = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
+
+
+def build_teacher(spec: str | dict, checkpoint: str | None) -> tuple[nn.Module, ConfigDict]:
+    """Build the teacher and load its weights strictly; returns it in eval mode without gradients, and its config.
+
+    Raises:
+        ConfigError: No checkpoint is named, or it does not fit; the message lists the keys.
+    """
+    cfg = resolve_model_cfg(spec, 'teacher')
+    if not checkpoint:
+        raise ConfigError('model.teacher_checkpoint is not set; name the file or URL of its weights')
+    teacher = build_model(without_init(cfg))
+    load_strictly(teacher, checkpoint, 'model.teacher_checkpoint')
+    teacher.eval().requires_grad_(False)
+    count = sum(parameter.numel() for parameter in teacher.parameters()) / 1e6
+    print_log(f'teacher: {type(teacher).__name__}, {count:.2f} M parameters, from {checkpoint}', logger='current')
+    return teacher, cfg
+
+
+def without_init(cfg):
+    """A copy of a model config in which nothing asks for pretrained weights: they would be fetched only to be overwritten."""
+    if isinstance(cfg, dict):
+        kept = {
+            key: without_init(value)
+            for key, value in cfg.items()
+            if not (key == 'init_cfg' and isinstance(value, dict) and value.get('type') == 'Pretrained')
+            and not (key == 'pretrained' and isinstance(value, str))
+        }
+        return ConfigDict(kept)
+    if isinstance(cfg, (list, tuple)):
+        return type(cfg)(without_init(item) for item in cfg)
+    return cfg
+
+
+def check_same_normalisation(teacher_cfg: dict, student: nn.Module, teacher: nn.Module) -> None:
+    """Both networks see one batch, normalised once by the student's preprocessor: the teacher must expect the same.
+
+    A teacher config without a ``data_preprocessor`` of its own expects what the student gets.
+
+    Raises:
+        ConfigError: The two differ in mean, standard deviation or channel order.
+    """
+    if not teacher_cfg.get('data_preprocessor'):
+        return
+
+    def settings(model):
+        preprocessor = model.data_preprocessor
+        values = {key: getattr(preprocessor, key, None) for key in NORMALISATION}
+        values['to_rgb'] = values['to_rgb'] or bool(getattr(preprocessor, '_channel_conversion', False))
+        return {key: value.flatten().tolist() if torch.is_tensor(value) else value for key, value in values.items()}
+
+    ours, theirs = settings(student), settings(teacher)
+    if ours != theirs:
+        different = [
+            f'{key}: student {ours[key]}, teacher {theirs[key]}' for key in NORMALISATION if ours[key] != theirs[key]
+        ]
+        raise ConfigError(
+            'teacher and student expect differently normalised images, but both see the same batch. '
+            + '; '.join(different)
+            + '. Use networks trained with one data_preprocessor; if the teacher was in fact trained with that of the student, '
+            'say so in model.teacher.data_preprocessor.'
+        )

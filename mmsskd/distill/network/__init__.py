@@ -1,0 +1,1 @@
+"""Networks: where they are cut, how a forward is watched and ended, and how two of them are paired."""

@@ -1,0 +1,99 @@
+"""Checks of the run: what cannot work is refused before training, with the fix."""
+
+from collections.abc import Sequence
+
+from mmengine.hooks import EMAHook, SyncBuffersHook
+from mmengine.runner import Runner
+
+from ...errors import ConfigError
+from ..distiller import StagewiseDistiller
+from ..phases import HEAD, Phase
+
+SHARDED = ('FullyShardedDataParallel', 'MMFullyShardedDataParallel')
+
+
+def check_strategy(runner: Runner) -> None:
+    """Refuse runners and wrappers that cannot change what trains while they run."""
+    wrapper = str((runner.cfg.get('model_wrapper_cfg') or {}).get('type', ''))
+    if hasattr(runner, 'strategy') or wrapper.rpartition('.')[2] in SHARDED:
+        found = type(runner.strategy).__name__ if hasattr(runner, 'strategy') else wrapper
+        raise ConfigError(
+            f'stage by stage changes what trains during the run, which {found} cannot follow (parameters are sharded once, at the '
+            'start). Use the ordinary Runner with DDP: remove runner_type, strategy and model_wrapper_cfg from the config.'
+        )
+    if runner.cfg.get('compile'):
+        raise ConfigError(
+            '`compile` is not supported: a truncated forward ends in the middle of the graph. Remove it from the config.'
+        )
+
+
+def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller: StagewiseDistiller) -> None:
+    """Refuse hooks and phases that do not go together with the model and the run.
+
+    Raises:
+        ConfigError: EMA before the head phase, SyncBuffersHook on frozen stages, an adapter that nothing trains, logits that
+            the model does not name.
+    """
+    last_transfer = max((i for i, phase in enumerate(phases) if not phase.learns_task), default=-1)
+    learns = phases[last_transfer + 1].begin if last_transfer + 1 < len(phases) else None
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook):
+            key = 'begin_epoch' if hook.enabled_by_epoch else 'begin_iter'
+            unit = hook.enabled_by_epoch == by_epoch
+            if learns is None or not unit or getattr(hook, key) < learns + 1:
+                key = 'begin_epoch' if by_epoch else 'begin_iter'
+                mend = (
+                    f'set {key}={learns + 1} in it'
+                    if learns is not None
+                    else 'this schedule has no head phase, so remove it'
+                )
+                raise ConfigError(
+                    f'EMAHook would average weights across stages: {mend}, the first of the phases that learn the task'
+                )
+        if isinstance(hook, SyncBuffersHook) and runner.distributed:
+            raise ConfigError(
+                'SyncBuffersHook would touch the statistics of frozen stages; remove it, StageScheduleHook averages what trains'
+            )
+    trained: set[str] = set()
+    for number, phase in enumerate(phases, 1):
+        trained |= set(phase.mimic) & set(phase.train)
+        random = [stage for stage in phase.mimic if distiller.adapter_of(stage) is not None and stage not in trained]
+        if random:
+            raise ConfigError(
+                f'phase {number} ({phase.name}): mimics {random[0]!r} without training it, through an adapter that no phase so far '
+                'has trained. Add the stage to train, or let an earlier phase train and mimic it.'
+            )
+        _check_logits(distiller, phase, f'phase {number} ({phase.name})')
+        for scheduler in phase.param_scheduler or ():
+            if scheduler.get('by_epoch', True) == by_epoch and scheduler.get('end', 0) > phase.length:
+                runner.logger.warning(
+                    f'phase {number} ({phase.name}): {scheduler["type"]} is made for {scheduler["end"]} epochs or iterations, '
+                    f'counted from the start of the phase, which has {phase.length}; it will be cut off'
+                )
+            late = [m for m in scheduler.get('milestones', ()) if m >= scheduler.get('end', m + 1)]
+            if late:
+                runner.logger.warning(
+                    f'phase {number} ({phase.name}): milestones {late} of {scheduler["type"]} lie at or beyond its end '
+                    f'{scheduler["end"]}, counted from the start of the phase; they will not be reached'
+                )
+
+
+def _check_logits(distiller: StagewiseDistiller, phase: Phase, where: str) -> None:
+    """Refuse logits that the model does not name, or that do not reach what trains."""
+    if phase.logits and distiller.logits is None:
+        raise ConfigError(
+            f"{where}: logits=True, but model.logits is not set; name the student's module that gives its logits, "
+            "model.logits='head.fc' for instance"
+        )
+    if phase.logits and not phase.task_loss:
+        order = list(distiller.stages)
+        mimicked = max((order.index(stage) for stage in phase.mimic), default=-1)
+        parts = [part for part in phase.train if part == HEAD or order.index(part) > mimicked]
+        names = {name for part in parts for name in distiller.parameters_of(part)}
+        missed = sorted(names - distiller.logits.reached)
+        if missed:
+            raise ConfigError(
+                f'{where}: {len(missed)} of the parameters that it trains get no gradient, because the logits '
+                f'({distiller.logits.module}) do not depend on them: {", ".join(missed[:5])}. Name a module further back in '
+                'model.logits, or set task_loss=True.'
+            )

@@ -1,0 +1,337 @@
+"""StageScheduleHook: when phases change, and what the Runner must do then."""
+
+import time
+from collections.abc import Sequence
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from ...errors import ConfigError
+from ...registry import HOOKS
+from ..distiller import StagewiseDistiller
+from ..export import dataset_meta, export_student, save_checkpoint
+from ..phases import HEAD, Phase, phases_of
+from .checks import check_run, check_strategy
+from .data_checks import check_data
+from .dry_run import dry_run
+from .resume import begin_epoch_anew, check_resumable, check_same_schedule, restore_gradients, schedule_state
+from .runner_state import (
+    PhaseBatches,
+    build_loaders,
+    build_optimisation,
+    forget_last_phase,
+    reseed_samplers,
+    seed_everything,
+    stop,
+    unwrap,
+    wrap_anew,
+)
+from .validation import average_buffers, measure_teacher, show, validate_features
+
+
+class Schedule:
+    """Phases and the loader of each; which phase it is follows from the run's epoch or iteration alone.
+
+    Attributes:
+        phases: In order.
+        loaders: That of each phase; phases may share one.
+        by_epoch: Whether the run counts epochs, else iterations.
+    """
+
+    def __init__(self, phases: Sequence[Phase], loaders: Sequence[DataLoader], by_epoch: bool):
+        self.phases, self.loaders, self.by_epoch = list(phases), list(loaders), by_epoch
+
+    @property
+    def end(self) -> int:
+        """Epochs or iterations of the whole run."""
+        return self.phases[-1].end
+
+    @property
+    def iterations(self) -> list[int]:
+        """Iterations of each phase."""
+        return [
+            phase.length * len(loader) if self.by_epoch else phase.length
+            for phase, loader in zip(self.phases, self.loaders)
+        ]
+
+    def iterations_before(self, index: int) -> int:
+        """Iterations of all phases before this one."""
+        return sum(self.iterations[:index])
+
+    def at(self, step: int) -> int:
+        """Index of the phase that holds epoch or iteration ``step``; the last one once the schedule has ended."""
+        return next((i for i, phase in enumerate(self.phases) if step < phase.end), len(self.phases) - 1)
+
+    def first_iteration(self, epoch: int) -> int:
+        """Iteration of the run with which an epoch begins."""
+        index = self.at(epoch)
+        return self.iterations_before(index) + (epoch - self.phases[index].begin) * len(self.loaders[index])
+
+    def predicts(self, index: int, distiller: StagewiseDistiller) -> bool:
+        """Whether the task metric says something in a phase: the task is learned, or what the last stage gives meets a head that
+        is the teacher's, or needs none."""
+        if self.phases[index].learns_task:
+            return True
+        last = list(distiller.stages)[-1]
+        features = distiller.init_from_teacher == 'all' or any(
+            last in phase.train for phase in self.phases[: index + 1]
+        )
+        return features and (distiller.has_teacher_head or getattr(distiller.student, 'predicts_without_head', False))
+
+    @property
+    def trains_head(self) -> bool:
+        """Whether any phase trains the head."""
+        return any(HEAD in phase.train for phase in self.phases)
+
+    def __str__(self) -> str:
+        unit = 'epochs' if self.by_epoch else 'iterations'
+        lines = [
+            f'  {i} {phase.name}: {phase.length} {unit}, {phase.purpose}' for i, phase in enumerate(self.phases, 1)
+        ]
+        return '\n'.join([f'schedule of {self.end} {unit}:', *lines])
+
+
+@HOOKS.register_module()
+class StageScheduleHook(Hook):
+    """Runs a list of phases inside one ordinary Runner, epoch- or iteration-based.
+
+    Which phase it is follows from the Runner's epoch or iteration alone, so a resumed run is where it was. At the start of a
+    phase the distiller is told, the model is wrapped anew for DDP (so that only what trains is reduced), and optimiser,
+    schedulers, gradient accumulation and best-checkpoint bookkeeping start afresh. ``max_epochs`` or ``max_iters`` of the train
+    loop become the sum of the phases.
+
+    Random states are derived from seed, epoch (or iteration) and rank, which makes a resumed run equal to an uninterrupted one.
+
+    Put it into ``default_hooks``, where a downstream config can change one field of it by inheritance::
+
+        default_hooks = dict(stage_schedule=dict(type='mmsskd.StageScheduleHook', transfer=dict(epochs=10), head=dict(epochs=20)))
+
+    Args:
+        phases: List of phases, each a dict with those fields of :class:`~mmsskd.distill.phases.Phase` that are not default; or the
+            name of a schedule: ``'sskd_kept'``, stage by stage with the earlier stages and their losses kept, then the head (what
+            None means), ``'sskd_literal'``, the same with the earlier stages frozen, as in the paper, or ``'sskd_then_all'``,
+            stage by stage as a start, then backbone and head together from ground truth.
+        transfer: Recipe (``epochs`` or ``iters``, ``optim_wrapper``, ``param_scheduler``, ``train_dataloader``) of the phases
+            without task loss. Lengths and milestones count from the phase's own start.
+        head: The same for phases with task loss; what it leaves out is the run's own ``optim_wrapper`` and
+            ``param_scheduler``.
+        evaluate_teacher: Measure the teacher once on the validation set before training.
+        save_phase_ends: Keep a checkpoint at the end of each phase, from which a run with other later phases can be resumed.
+
+    Raises:
+        ConfigError: Before training, for anything in the schedule that cannot work.
+        NonFiniteLossError: During training, after a checkpoint was saved.
+    """
+
+    priority = 'HIGH'  # before the sampler's seed and the timer, after the runtime info
+
+    def __init__(
+        self,
+        phases: Sequence[dict] | str | None = None,
+        transfer: dict | None = None,
+        head: dict | None = None,
+        evaluate_teacher: bool = True,
+        save_phase_ends: bool = True,
+    ):
+        self.cfg = dict(phases=phases, transfer=transfer, head=head)
+        for key, value in (('evaluate_teacher', evaluate_teacher), ('save_phase_ends', save_phase_ends)):
+            if not isinstance(value, bool):
+                raise ConfigError(f'StageScheduleHook.{key} must be True or False, found {value!r}')
+        self.evaluate_teacher = evaluate_teacher
+        self.save_phase_ends = save_phase_ends
+        self.schedule: Schedule | None = None
+        self.index: int | None = None
+        self.resumed_inside = False
+        self.pending: dict = {}
+
+    # -- set-up ------------------------------------------------------------------------------------------------------
+
+    def before_run(self, runner: Runner) -> None:
+        check_strategy(runner)
+        if sum(isinstance(hook, StageScheduleHook) for hook in runner.hooks) > 1:
+            raise ConfigError('the config has two StageScheduleHooks (default_hooks, custom_hooks); remove one')
+        if isinstance(runner._train_loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+            self._set_up(runner)
+
+    def _set_up(self, runner: Runner) -> None:
+        """Check the schedule against model and run, build the loaders of all phases, give the train loop its length."""
+        if self.schedule is not None:
+            return
+        loop, cfg = runner.train_loop, runner.cfg
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        self.distiller = unwrap(runner.model)
+        if not isinstance(self.distiller, StagewiseDistiller):
+            found = type(self.distiller).__name__
+            raise ConfigError(f'StageScheduleHook needs model.type mmsskd.StagewiseDistiller, found {found}')
+        run = dict(cfg, train_cfg=dict(by_epoch=by_epoch))
+        phases = phases_of(run, list(self.distiller.stages), self.cfg)
+        check_run(runner, phases, by_epoch, self.distiller)
+        schedule = Schedule(phases, build_loaders(runner, phases), by_epoch)
+        check_data(runner, phases, schedule.loaders, self.distiller.student)
+        dry_run(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
+        self.schedule = schedule
+        if by_epoch:
+            loop._max_epochs = schedule.end
+        else:
+            loop.dataloader_iterator = PhaseBatches(self, runner)
+        loop._max_iters = sum(schedule.iterations)
+        runner.logger.info(str(schedule))
+        if not schedule.trains_head:
+            runner.logger.warning(
+                'no phase trains the head: this run only transfers, the head of the student stays as it was'
+            )
+
+    def _now(self, runner: Runner) -> int:
+        return runner.epoch if self.schedule.by_epoch else runner.iter
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that the run is in."""
+        return self.schedule.phases[self.index]
+
+    @property
+    def position(self) -> str:
+        """Which phase it is, for the log."""
+        return f'phase {self.index + 1}/{len(self.schedule.phases)} {self.phase.name}'
+
+    # -- entering a phase --------------------------------------------------------------------------------------------
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """On resume: build the phase's own optimiser before the Runner loads its state into it."""
+        if not runner._resume or runner._train_loop is None:
+            return
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        self._set_up(runner)
+        schedule = self.schedule
+        saved = check_resumable(checkpoint, self.distiller, schedule.by_epoch)
+        step = checkpoint['meta']['epoch' if schedule.by_epoch else 'iter']
+        index = schedule.at(step)
+        check_same_schedule(saved, schedule.phases, step, index)
+        if schedule.by_epoch:
+            begin_epoch_anew(checkpoint, schedule.first_iteration(step), runner.logger)
+        if checkpoint['meta'].get('seed') is not None:
+            reseed_samplers(schedule.loaders, checkpoint['meta']['seed'])
+        self._enter(runner, index)
+        self.resumed_inside = saved['phase'] == index
+        if not self.resumed_inside:  # the checkpoint closed the phase before: its optimiser is of no use in this one
+            checkpoint.pop('optimizer', None)
+            checkpoint.pop('param_schedulers', None)
+        self.pending = saved['gradients'] if self.resumed_inside else {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Enter the phase in which the run starts or goes on, and measure the teacher."""
+        self.distiller.on_non_finite = lambda values: stop(runner, self.distiller, self.phase, self.position, values)
+        self._clock = time.time(), runner.iter
+        self._enter(runner, self.schedule.at(self._now(runner)), keep_optimisation=self.index is not None)
+        restore_gradients(self.distiller, self.pending)
+        if self.evaluate_teacher and runner._val_dataloader is not None:
+            measure_teacher(runner, self.distiller)
+        if not self.resumed_inside:
+            self._begin(runner)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        if self.schedule.by_epoch:
+            self.advance(runner)
+            seed_everything(runner.seed, runner.epoch)
+            phase = self.phase
+            runner.logger.info(
+                f'{self.position} epoch {runner.epoch - phase.begin + 1}/{phase.length}{self._eta(runner)}'
+            )
+
+    def advance(self, runner: Runner) -> None:
+        """Enter the next phase if the current one has ended."""
+        index = self.schedule.at(self._now(runner))
+        if index != self.index:
+            self._enter(runner, index)
+            self._begin(runner)
+
+    def _enter(self, runner: Runner, index: int, keep_optimisation: bool = False) -> None:
+        """Make the Runner ready for a phase; ``keep_optimisation`` leaves optimiser and schedulers as a resume loaded them."""
+        schedule, self.index = self.schedule, index
+        for parameter in self.distiller.parameters():
+            parameter.grad = None
+        self.distiller.set_phase(self.phase)
+        if runner.distributed:
+            wrap_anew(runner, self.distiller)
+            self.distiller.set_phase(self.phase)  # the wrapping may have converted BN layers
+        runner.train_loop.dataloader = schedule.loaders[index]
+        for loader in set(schedule.loaders) - set(schedule.loaders[index:]):
+            loader._iterator = None  # ends persistent workers that no later phase needs
+        if not keep_optimisation:
+            build_optimisation(runner, self.phase, schedule.iterations[index])
+        done = runner.iter - schedule.iterations_before(index)
+        runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), schedule.iterations[index])
+        # both train loops look at val_begin
+        begin = runner.cfg.get('train_cfg', {}).get('val_begin', 1)
+        predicts = schedule.predicts(index, self.distiller)
+        runner.train_loop.val_begin = begin if predicts else self.phase.end + 1
+
+    def _begin(self, runner: Runner) -> None:
+        """What happens once, when a phase really begins rather than goes on."""
+        forget_last_phase(runner)
+        runner.logger.info(f'{self.position} begins: {self.phase.purpose}')
+
+    # -- during a phase ----------------------------------------------------------------------------------------------
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if self.schedule.by_epoch:
+            return
+        phase, done = self.phase, runner.iter + 1
+        interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)
+        if done % interval == 0 or done == phase.end:
+            runner.logger.info(f'{self.position} iter {done - phase.begin}/{phase.length}{self._eta(runner)}')
+        self._close_step(runner, done)
+
+    def after_train_epoch(self, runner: Runner, metrics=None) -> None:
+        if self.schedule.by_epoch:
+            self._close_step(runner, runner.epoch + 1)
+
+    def _close_step(self, runner: Runner, done: int) -> None:
+        """After an epoch or iteration: equal buffers on all ranks, validation of what is mimicked, the phase's checkpoint."""
+        phase = self.phase
+        due = done % runner.train_loop.val_interval == 0 or done == phase.end
+        if runner.distributed and (due or self.schedule.by_epoch):
+            average_buffers(self.distiller)
+        if due and phase.mimic and runner._val_dataloader is not None:
+            values = validate_features(runner, self.distiller, phase.mimic)
+            for key, value in values.items():
+                runner.message_hub.update_scalar(key, value)
+            runner.visualizer.add_scalars(values, step=done)
+            runner.logger.info(f'{self.position} validation  {show(values)}')
+        if done == phase.end and done != self.schedule.end and self.save_phase_ends and is_main_process():
+            meta = dict(epoch=runner.epoch + self.schedule.by_epoch, iter=runner.iter + (not self.schedule.by_epoch))
+            save_checkpoint(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        teacher = runner.message_hub.runtime_info.get('teacher_metrics')
+        if teacher and metrics and self.index is not None:
+            student = {key: metrics[key] for key in teacher if key in metrics}
+            runner.logger.info(f'{self.position} student: {show(student)} | teacher: {show(teacher)}')
+
+    # -- files -------------------------------------------------------------------------------------------------------
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['stage_schedule'] = schedule_state(
+            self.distiller, self.schedule.phases, self.index, self.schedule.by_epoch
+        )
+
+    def after_train(self, runner: Runner) -> None:
+        """Write the plain student."""
+        checkpoint = dict(state_dict=self.distiller.state_dict())
+        for hook in runner.hooks:  # an EMA puts its averaged weights in their place, as it does in every checkpoint
+            hook.before_save_checkpoint(runner, checkpoint)
+        if is_main_process():
+            meta = dataset_meta(runner, self.schedule.loaders)
+            weights, config = export_student(checkpoint['state_dict'], runner.cfg, runner.work_dir, meta)
+            runner.logger.info(f'the plain student is in {weights}, its config in {config}')
+
+    def _eta(self, runner: Runner) -> str:
+        """Time left for all phases, from the mean over this run, validation included."""
+        start, first = self._clock
+        done = runner.iter - first
+        if done <= 0:
+            return ''
+        seconds = int((time.time() - start) / done * (runner.max_iters - runner.iter))
+        return f' (whole schedule: eta {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d})'

@@ -1,0 +1,222 @@
+"""Runner state: what the Runner holds for a phase, made anew at each border, and its batches and random states."""
+
+import copy
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.dist import get_rank
+from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import Runner
+from mmengine.runner.loops import _InfiniteDataloaderIterator
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from ...errors import ConfigError, NonFiniteLossError, candidates
+from ..distiller import StagewiseDistiller
+from ..export import save_checkpoint
+from ..phases import Phase, default_param_scheduler
+
+
+def build_optimisation(runner: Runner, phase: Phase, iterations: int) -> None:
+    """Give ``runner`` the optimiser wrapper and the schedulers of ``phase``.
+
+    Args:
+        runner: Its model is already in the phase and its train loop already has the phase's loader.
+        phase: Says the recipe.
+        iterations: Number of iterations in the phase.
+    """
+    with student_with_adapters(unwrap(runner.model)) as student:
+        optim_wrapper = build_optim_wrapper(student, ConfigDict(copy.deepcopy(phase.optim_wrapper)))
+    for group in optim_wrapper.param_groups:
+        group['params'] = [parameter for parameter in group['params'] if parameter.requires_grad]
+    runner.optim_wrapper = optim_wrapper
+    runner.param_schedulers = None  # scale_lr insists on coming before the schedulers
+    run_loader = runner._train_dataloader
+    runner._train_dataloader = phase.train_dataloader or run_loader  # whose batch size the learning rate is scaled by
+    runner.scale_lr(optim_wrapper, runner.auto_scale_lr)
+    runner._train_dataloader = run_loader
+    schedulers = copy.deepcopy(phase.param_scheduler)
+    if schedulers is None:
+        schedulers = default_param_scheduler(iterations)
+    for scheduler in schedulers:
+        if not scheduler.get('by_epoch', True):
+            scheduler.setdefault('end', iterations)
+    runner.param_schedulers = runner.build_param_scheduler(schedulers)
+
+
+def check_optimizer(wrapper: dict, where: str, scope: str | None = None) -> None:
+    """Refuse an optimiser that is not registered; what MMEngine says of it names neither the key nor the type."""
+    kind = (wrapper.get('optimizer') or {}).get('type')
+    with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
+        if isinstance(kind, str) and registry.get(kind) is None:
+            known = {*OPTIMIZERS.module_dict, *registry.module_dict}
+            raise ConfigError(f'{where}: there is no optimizer {kind!r}; {candidates(kind, sorted(known))}')
+
+
+@contextmanager
+def student_with_adapters(distiller: nn.Module):
+    """The student, with the adapters in it for a while: optimiser constructors that go by names or depth know the student's."""
+    student = distiller.student
+    if distiller.adapters:
+        student.add_module('adapters', distiller.adapters)
+    try:
+        yield student
+    finally:
+        student._modules.pop('adapters', None)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module inside a DDP wrapper, or the model itself."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def wrap_anew(runner: Runner, model: nn.Module) -> None:
+    """Wrap ``model`` for DDP as the Runner's config says, so that only what needs a gradient now is reduced."""
+    wrapper = runner.cfg.get('model_wrapper_cfg')
+    runner.model = None  # the old reducer must go before a new one hooks the same parameters
+    runner.model = runner.wrap_model(wrapper and wrapper.copy(), model)
+
+
+def forget_last_phase(runner: Runner) -> None:
+    """Drop the best score, the best checkpoint's path and the logged values of the phase that has ended."""
+    hub = runner.message_hub
+    for key in [key for key in hub.runtime_info if key.startswith(('best_score', 'best_ckpt'))]:
+        hub.pop_info(key)
+    for key in [key for key in hub.log_scalars if key.startswith(('train/', 'val/'))]:
+        hub.log_scalars.pop(key)  # or the log would go on printing, and averaging in, the last phase's values
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            hook.best_ckpt_path = None
+            hook.best_ckpt_path_dict = dict.fromkeys(getattr(hook, 'best_ckpt_path_dict', ()))
+
+
+def seed_everything(seed: int, step: int) -> None:
+    """Set the random states of Python, numpy and torch from the run's seed, the step and the rank.
+
+    Called at each epoch (epoch-based) or iteration (iteration-based), so that augmentation and dropout after a resume are those
+    of the uninterrupted run, on every rank, without states in the checkpoint.
+    """
+    words = np.random.SeedSequence([seed, step, get_rank()]).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))  # noqa: NPY002  the legacy state is what transforms draw from
+    torch.manual_seed(int(words[2]))
+
+
+def reseed_samplers(loaders: Iterable[DataLoader], seed: int) -> None:
+    """Give the samplers the seed of the checkpoint: on resume MMEngine restores it too late for them."""
+    for loader in loaders:
+        for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
+            if hasattr(sampler, 'seed'):
+                sampler.seed = seed
+
+
+def build_loaders(runner: Runner, phases: Sequence[Phase]) -> list[DataLoader]:
+    """The loader of each phase: the run's own, or one for each different config, so that equal ones share workers and data."""
+    diff_rank_seed = runner.cfg.get('randomness', {}).get('diff_rank_seed', False)
+    loaders, built = [], {}
+    for phase in phases:
+        cfg = phase.train_dataloader
+        if cfg and repr(cfg) not in built:
+            built[repr(cfg)] = runner.build_dataloader(cfg, seed=runner.seed, diff_rank_seed=diff_rank_seed)
+        loaders.append(built[repr(cfg)] if cfg else runner.train_loop.dataloader)
+    return loaders
+
+
+def can_be_indexed(loader: DataLoader) -> bool:
+    """Whether images of a loader's data set can be had by their number."""
+    return hasattr(loader.dataset, '__getitem__') and hasattr(loader.dataset, '__len__')
+
+
+def batches_beside(loader: DataLoader, indices: Sequence[int], batch_size: int) -> Iterator[dict]:
+    """Batches of chosen images, outside the order of ``loader``, which goes on afterwards as if nothing had been drawn.
+
+    In a worker where the run has workers: what a data set opens on first use must not be shared with them. Else with a copy of
+    the pipeline, whose transforms may keep images.
+    """
+    dataset, pipeline = loader.dataset, getattr(loader.dataset, 'pipeline', None)
+    if not loader.num_workers and pipeline is not None:
+        dataset.pipeline = copy.deepcopy(pipeline)
+    try:
+        yield from DataLoader(
+            Subset(dataset, indices),
+            batch_size=batch_size,
+            num_workers=min(loader.num_workers, 1),
+            collate_fn=loader.collate_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+        )
+    finally:
+        if not loader.num_workers and pipeline is not None:
+            dataset.pipeline = pipeline
+
+
+class PhaseBatches:
+    """The iterator of an iteration-based train loop: enters the next phase in time and draws from that phase's loader.
+
+    Phases without a loader of their own share the run's and go on where the phase before stopped.
+    """
+
+    def __init__(self, hook, runner):
+        self.hook, self.runner = hook, runner
+        self.iterators: dict[int, _InfiniteDataloaderIterator] = {}
+
+    def __iter__(self) -> 'PhaseBatches':
+        return self
+
+    def __next__(self):
+        self.hook.advance(self.runner)
+        needed = {id(loader) for loader in self.hook.schedule.loaders[self.hook.index :]}
+        for key in [key for key in self.iterators if key not in needed]:
+            del self.iterators[key]  # ends workers that no later phase needs
+        seed_everything(self.runner.seed, self.runner.iter)
+        return next(self._iterator(self.hook.index))
+
+    def _iterator(self, index: int) -> _InfiniteDataloaderIterator:
+        loader = self.hook.schedule.loaders[index]
+        if id(loader) not in self.iterators:
+            # with a generator of its own, starting the loader draws nothing from the global state
+            loader.generator = torch.Generator().manual_seed(self.runner.seed)
+            self.iterators[id(loader)] = _InfiniteDataloaderIterator(loader)
+        return self.iterators[id(loader)]
+
+    def skip_iter(self, steps: int) -> None:
+        """Called by the train loop on resume: skip what the first ``steps`` iterations of the run have drawn."""
+        drawn: dict[int, int] = {}
+        for index, phase in enumerate(self.hook.schedule.phases):
+            iterator = self._iterator(index)
+            drawn.setdefault(id(iterator), 0)
+            drawn[id(iterator)] += min(max(steps - phase.begin, 0), phase.length)
+        for iterator in self.iterators.values():
+            iterator.skip_iter(drawn[id(iterator)])
+
+
+def stop(runner: Runner, distiller: StagewiseDistiller, phase: Phase, position: str, values: str) -> NoReturn:
+    """Save a checkpoint on this rank, then end the run with a message that says where it was.
+
+    Args:
+        runner, distiller, phase: Of the step.
+        position: Which phase it is, for the message.
+        values: The losses of the step, as text.
+
+    Raises:
+        NonFiniteLossError: Always.
+    """
+    iteration = runner.iter + 1
+    meta = dict(epoch=runner.epoch, iter=runner.iter)
+    path = save_checkpoint(runner, f'non_finite_iter_{iteration}_rank{get_rank()}.pth', meta)
+    finite = all(torch.isfinite(parameter).all() for parameter in distiller.parameters())
+    weights = (
+        'weights as they were before this step' if finite else 'weights, which are themselves not finite any more,'
+    )
+    raise NonFiniteLossError(
+        f'{position}, iteration {iteration} of the run, rank {get_rank()}: {values}. The {weights} '
+        f'are in {path}. Lower the learning rate of this phase ({phase.optim_wrapper.get("optimizer")}), set clip_grad in '
+        'its optim_wrapper, or look for images that are not finite after normalisation.'
+    )

@@ -1,0 +1,80 @@
+"""Validation beside the task metric of the student: the features of the stages, and the teacher once."""
+
+import torch
+from mmengine.dist import all_reduce_params
+from mmengine.runner import Runner
+
+from ..distiller import StagewiseDistiller
+from ..losses import AgreementMeter
+from .data_checks import other_classes
+
+
+@torch.no_grad()
+def validate_features(runner: Runner, distiller: StagewiseDistiller, stages: tuple[str, ...]) -> dict[str, float]:
+    """Relative error and cosine of ``stages`` over the whole validation set and all ranks.
+
+    Returns:
+        ``{'val/relative_error_<stage>': ..., 'val/cosine_<stage>': ...}``.
+    """
+    distiller.eval()
+    meters = {name: AgreementMeter() for name in stages}
+    for data in runner.val_loop.dataloader:
+        inputs = distiller.data_preprocessor(data, False)['inputs']
+        for name, features in distiller.compare(inputs, stages).items():
+            meters[name].update(*features)
+    distiller.train()
+    values = {}
+    for name, meter in meters.items():
+        error, cosine = meter.compute(over_ranks=True)
+        values |= {f'val/relative_error_{name}': error.item(), f'val/cosine_{name}': cosine.item()}
+    return values
+
+
+def measure_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
+    """Evaluate the teacher once, log it and keep it for the comparisons to come; a resumed run has it from its checkpoint."""
+    hub, reason = runner.message_hub, other_classes(distiller.teacher, runner.val_loop.dataloader.dataset)
+    if reason is not None:  # its features serve all the same
+        runner.logger.warning(f'the teacher is not evaluated: {reason}')
+        return
+    if 'teacher_metrics' not in hub.runtime_info:
+        metrics = evaluate_teacher(runner, distiller)
+        hub.update_info('teacher_metrics', metrics)
+        runner.visualizer.add_scalars({f'teacher/{key}': value for key, value in metrics.items()}, step=0)
+    runner.logger.info(f'teacher on the validation set: {show(hub.get_info("teacher_metrics"))}')
+
+
+def show(metrics: dict) -> str:
+    """Metrics on one line."""
+    return '  '.join(f'{key}: {value:.4f}' for key, value in metrics.items())
+
+
+@torch.no_grad()
+def evaluate_teacher(runner: Runner, distiller: StagewiseDistiller) -> dict[str, float]:
+    """The teacher's task metrics on the validation set, by the run's own evaluator, without any hook seeing it."""
+    loop = runner.val_loop
+    runner.model.eval()
+    device = next(distiller.parameters()).device.type
+    runner.message_hub.update_info('measured', 'teacher')  # for metrics that write files
+    try:
+        with distiller.predicting_with_teacher():
+            for data in loop.dataloader:
+                with torch.autocast(device, enabled=loop.fp16):
+                    outputs = runner.model.val_step(data)
+                loop.evaluator.process(data_samples=outputs, data_batch=data)
+        metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+    finally:
+        runner.message_hub.pop_info('measured')
+    return {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
+
+
+def average_buffers(distiller: StagewiseDistiller) -> None:
+    """Make BN statistics equal on all ranks: those of what trains are averaged, frozen ones are not touched, to the bit."""
+    modules = distiller.training_modules()
+    buffers = [
+        buffer
+        for path in sorted(modules)
+        for buffer in modules[path].buffers(recurse=False)
+        if buffer.is_floating_point()
+    ]
+    if buffers:
+        all_reduce_params(buffers, op='mean')

@@ -1,0 +1,153 @@
+"""The faces that an evaluation needs, each of them once, as a data set."""
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from mmengine.logging import print_log
+from torch.utils.data import Dataset
+
+from ...errors import ConfigError, candidates
+from ..evaluation.protocols import missing_files, read_ijba, read_ijbc, read_insightface, read_lfw_pairs, read_templates
+from ...registry import DATASETS
+from .alignment import FaceFailure
+from .face_bin import pair_protocol_of_bin, read_bin
+
+READERS = dict(
+    ijba=read_ijba,
+    ijbc=read_ijbc,
+    insightface=read_insightface,
+    templates=read_templates,
+    lfw=read_lfw_pairs,
+)
+
+
+@DATASETS.register_module()
+class FaceEvaluation(Dataset):
+    """The faces of one or several evaluations; each distinct face once, whatever number of splits and templates it is in.
+
+    :class:`~mmsskd.face.evaluation.metrics.FaceMetric` turns the embeddings into numbers; it finds the protocols in ``metainfo``.
+
+    Each item is what the pipeline makes of ``img`` (uint8, (H, W, 3), blue first), ``box`` (x, y, width, height) and
+    ``landmarks`` (5, 2), in pixels, the latter two where they are known. A face that cannot be read or aligned is a failure to
+    enrol: its item is a black crop whose data sample has ``failure``, the reason, and whose embedding counts for nothing.
+
+    Args:
+        sets: For each evaluation, by the name that its numbers get, None (left out, of what a config inherits) or a dict with
+            ``reader`` and what that takes:
+            ``'ijba'``, ``'ijbc'``, ``'insightface'`` (IJB-B and IJB-C), ``'templates'`` (CSV files of one's own), ``'lfw'``
+            (``pairs.txt``): the arguments of the functions in :mod:`mmsskd.face.evaluation.protocols`; ``'bin'``: ``path`` of an
+            InsightFace ``.bin`` file of pairs.
+        pipeline: Makes a crop of ``size`` and packs it: ``[dict(type='mmsskd.AlignFace'), dict(type='PackInputs')]``.
+        size: Height and width of a crop, or both in one number.
+        strict: Stop where an image file is missing or unreadable; False: count it as a failure to enrol. Landmarks that no face
+            can have are counted in either case.
+        test_mode: Here for configs; an evaluation is always one.
+
+    Raises:
+        ConfigError: No such reader, what that reader raises, missing files under ``strict``, or a pipeline that gives crops of
+            another size.
+    """
+
+    def __init__(
+        self,
+        sets: Mapping[str, Mapping],
+        pipeline: Sequence,
+        size: int | Sequence[int] = 112,
+        strict: bool = True,
+        test_mode: bool = True,
+    ):
+        if not isinstance(sets, Mapping) or not sets:
+            raise ConfigError(f'FaceEvaluation.sets must be a dict of evaluations by name, found {sets!r}')
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.strict = strict
+        self.protocols, self._encoded = {}, {}
+        for name, cfg in sets.items():
+            if cfg is not None:
+                self.protocols[name] = self._read(name, cfg)
+        if not self.protocols:
+            raise ConfigError(f'FaceEvaluation.sets: all of {list(sets)} are None, nothing is left to measure')
+        self.starts = np.cumsum([0, *(len(protocol.faces) for protocol in self.protocols.values())])
+        self.pipeline = Compose(pipeline)
+
+    def _read(self, name: str, cfg: Mapping):
+        where = f'FaceEvaluation.sets[{name!r}]'
+        arguments = {key: value for key, value in cfg.items() if key != '_scope_'} if isinstance(cfg, Mapping) else {}
+        reader = arguments.pop('reader', None)
+        if reader not in (*READERS, 'bin'):
+            raise ConfigError(f'{where}: there is no reader {reader!r}; {candidates(str(reader), [*READERS, "bin"])}')
+        read = READERS.get(reader, read_bin)
+        try:
+            inspect.signature(read).bind(**arguments)
+        except TypeError as error:
+            allowed = ', '.join(inspect.signature(read).parameters)
+            raise ConfigError(f'{where}: {error}; the reader {reader!r} takes {allowed}') from error
+        if reader == 'bin':
+            self._encoded[name], same = read_bin(**arguments)
+            return pair_protocol_of_bin(name, same)
+        protocol = read(**arguments)
+        missing = missing_files(protocol)
+        if len(missing):
+            some = ', '.join(protocol.faces.files[missing[:3]].tolist()) + (', ...' if len(missing) > 3 else '')
+            message = f'{where}: {len(missing)} of {len(protocol.faces)} images are not below {protocol.root!r}: {some}'
+            if self.strict:
+                raise ConfigError(f'{message}. Complete them, or set strict=False to count them as failures to enrol.')
+            print_log(f'{message}; counted as failures to enrol', logger='current', level=logging.WARNING)
+        return protocol
+
+    @property
+    def metainfo(self) -> dict:
+        """``protocols``, by name, and ``starts``: the first item of each, and the number of all."""
+        return dict(protocols=self.protocols, starts=self.starts)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> dict:
+        which = int(np.searchsorted(self.starts, index, side='right')) - 1
+        name = list(self.protocols)[which]
+        place = index - int(self.starts[which])
+        results = dict(sample_idx=index)
+        try:
+            results['img'] = self._image(name, place)
+            faces = self.protocols[name].faces
+            for key, value in (('box', faces.boxes[place]), ('landmarks', faces.landmarks[place])):
+                if np.isfinite(value).all():
+                    results[key] = value
+            packed = self.pipeline(results)
+        except FaceFailure as failure:
+            return self._failed(index, str(failure))
+        if tuple(packed['inputs'].shape[-2:]) != self.size:
+            raise ConfigError(
+                f'FaceEvaluation: the pipeline gives crops of {tuple(packed["inputs"].shape[-2:])}, size says {self.size}; set '
+                'the size of AlignFace to that of the data set, and to what the network was trained on'
+            )
+        packed['data_samples'].set_metainfo(
+            dict(sample_idx=index, failure='', aligned_by=results.get('aligned_by', 'image'))
+        )
+        return packed
+
+    def _image(self, name: str, place: int) -> np.ndarray:
+        import cv2
+
+        if name in self._encoded:
+            where, data = f'image {place} of {name}', self._encoded[name][place]
+        else:
+            where = Path(self.protocols[name].root) / self.protocols[name].faces.files[place]
+            data = where.read_bytes() if where.is_file() else b''
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if image is None:
+            if self.strict and data:
+                raise ConfigError(f'{str(where)!r} cannot be decoded; mend it, or set strict=False in FaceEvaluation')
+            raise FaceFailure('unreadable image' if data else 'missing file')
+        return image
+
+    def _failed(self, index: int, reason: str) -> dict:
+        from mmpretrain.structures import DataSample
+
+        sample = DataSample(metainfo=dict(sample_idx=index, failure=reason, aligned_by=''))
+        return dict(inputs=torch.zeros(3, *self.size, dtype=torch.uint8), data_samples=sample)

@@ -1,0 +1,97 @@
+"""The label of every image in a RecordIO file, found by one look at each record's header, and kept beside the file."""
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import ConfigError
+from .record_index import HEAD, IMAGE_HEADER, MAGIC, MOST, beside
+from .recordio import RecordReader, unpack
+
+VERSION = 1  # of the cache; raise it with its content
+NO_IMAGE = -1
+EXACT = 1 << 24  # labels are float32: from here on not every whole number is one
+BLOCK = 1 << 16  # records looked at at once
+WORDS = (
+    HEAD.size // 4 + IMAGE_HEADER.size // 4 + 1
+)  # magic, word, flag, label, id (2), id2 (2), first of the labels behind
+
+
+def load_labels(reader: RecordReader) -> tuple[np.ndarray, str]:
+    """Labels by the cache ``<rec>.labels.npy``, which is made where it is missing or of another file.
+
+    The cache is int32: 8 numbers that tell version, size and time of change of the ``.rec`` and a checksum of the offsets, then the
+    labels.
+
+    Returns:
+        (N,) of int32: the label of each record, its first one where it has several; ``NO_IMAGE`` for records without an image,
+        which are the header and the identities of InsightFace's files. And why the cache could not be written, else ``''``.
+
+    Raises:
+        ConfigError: A record is damaged, or its label is no whole number from 0 to 2**24 - 1.
+    """
+    path = Path(f'{reader.path}.labels.npy')
+    state = os.stat(reader.path)
+    key = np.array([VERSION, state.st_size, state.st_mtime_ns, zlib.crc32(reader.offsets)], '<i8').view('<i4')
+    try:
+        content = np.load(path, allow_pickle=False)
+        if (
+            content.dtype == np.int32
+            and content.shape == (len(key) + len(reader),)
+            and (content[: len(key)] == key).all()
+        ):
+            return content[len(key) :], ''
+    except (OSError, ValueError, EOFError):
+        pass  # missing or damaged: made anew
+    labels = _whole(reader, *scan_labels(reader))
+    part = beside(path)
+    try:
+        with open(part, 'wb') as file:
+            np.save(file, np.concatenate([key, labels]))
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        return labels, str(error)
+    return labels, ''
+
+
+def scan_labels(reader: RecordReader) -> tuple[np.ndarray, np.ndarray]:
+    """The first label of each record, (N,) of float32, and whether an image follows, (N,) of bool.
+
+    Raises:
+        ConfigError: A record is damaged.
+    """
+    words = np.memmap(reader.path, '<u4', 'r', shape=(reader.size // 4,))
+    labels, has_image = np.empty(len(reader), np.float32), np.empty(len(reader), bool)
+    for start in range(0, len(reader), BLOCK):
+        offsets = reader.offsets[start : start + BLOCK]
+        places = (offsets // 4)[:, None] + np.arange(WORDS)
+        head = words[np.minimum(places, len(words) - 1)]
+        kind, length = head[:, 1] >> 29, (head[:, 1] & MOST).astype(np.int64)
+        flag = head[:, 2].astype(np.int64)
+        behind = length - IMAGE_HEADER.size - 4 * flag  # bytes of the image
+        block = slice(start, start + len(offsets))
+        labels[block] = np.where(flag > 0, head[:, 8], head[:, 3]).view(np.float32)
+        has_image[block] = behind > 0
+        whole = (head[:, 0] == MAGIC) & (kind == 0) & (offsets % 4 == 0) & (offsets + HEAD.size + length <= reader.size)
+        for place in (
+            np.flatnonzero(~whole | (behind < 0)) + start
+        ):  # of several parts, or damaged, which reading it says
+            has_image[place] = len(reader.read_image(place)) > 0
+            labels[place] = unpack(reader.read(place))[0][0]
+    return labels, has_image
+
+
+def _whole(reader: RecordReader, labels: np.ndarray, has_image: np.ndarray) -> np.ndarray:
+    """Labels as int32, ``NO_IMAGE`` where there is none."""
+    with np.errstate(invalid='ignore'):
+        wrong = has_image & ~((labels >= 0) & (labels < EXACT) & (labels == np.floor(labels)))
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise ConfigError(
+            f'{reader.where(place)}: labels must be whole numbers from 0 to {EXACT - 1}, found {labels[place]} ({wrong.sum()} of '
+            f'{has_image.sum()} images have such labels); write the file anew with people numbered from 0'
+        )
+    return np.where(has_image, labels, NO_IMAGE).astype(np.int32)

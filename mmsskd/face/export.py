@@ -1,0 +1,164 @@
+"""A face model as others use it: weights under InsightFace's names, and ONNX."""
+
+import os
+import warnings
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import Config, ConfigDict
+from torch import Tensor, nn
+
+from ..distill.build import build_model, load_strictly, resolve_model_cfg, without_init
+from ..distill.export import is_stagewise, plain_config
+from ..errors import ConfigError
+from .models.face_embed_neck import FaceEmbedNeck
+from .models.face_gdc_neck import FaceGDCNeck
+from .models.face_recognizer import FaceRecognizer
+from .models.iresnet import IResNet
+from .models.mobilefacenet import MobileFaceNet
+
+TOLERANCE = 1e-4  # float32 in another order of summation differs by about 1e-6
+
+
+def read_recognizer(cfg: Config, checkpoint: str) -> FaceRecognizer:
+    """The face model of a config with the weights of a checkpoint, in eval mode.
+
+    Args:
+        cfg: Of a face model, or of a stage-by-stage run, of which the student is taken.
+        checkpoint: File or URL, loaded strictly: of a run, an exported student, or InsightFace's (then ``model.head=None``).
+
+    Raises:
+        ConfigError: The config is of another kind of model, or the weights do not fit.
+    """
+    plain = plain_config(cfg) if is_stagewise(cfg) else cfg
+    model_cfg = ConfigDict(plain.model)
+    model_cfg.setdefault('_scope_', plain.get('default_scope') or 'mmpretrain')
+    preprocessor = model_cfg.get('data_preprocessor') or plain.get('data_preprocessor')
+    model = build_model(without_init(resolve_model_cfg(model_cfg, 'student', preprocessor)))
+    if not isinstance(model, FaceRecognizer):
+        raise ConfigError(f'model.type must be mmsskd.FaceRecognizer, found {type(model).__name__}')
+    load_strictly(model, checkpoint, 'checkpoint')
+    return model.eval()
+
+
+def arcface_state_dict(model: FaceRecognizer) -> dict[str, Tensor]:
+    """Backbone and embedding as a plain state dict with the names of InsightFace's arcface_torch, on the CPU.
+
+    Its ``get_model('r50', fp16=False)`` (or ``r18``, ``r34``, ``r100``, ``mbf`` for a MobileFaceNet of scale 2) loads it strictly.
+    The reverse of :meth:`FaceRecognizer.adopt_state_dict`; the head stays behind.
+
+    Raises:
+        ConfigError: The model is of another architecture than InsightFace's.
+    """
+    pairs = [(IResNet, FaceEmbedNeck), (MobileFaceNet, FaceGDCNeck)]
+    if not any(isinstance(model.backbone, backbone) and isinstance(model.neck, neck) for backbone, neck in pairs):
+        allowed = ' or '.join(f'{backbone.__name__} with {neck.__name__}' for backbone, neck in pairs)
+        raise ConfigError(
+            f'InsightFace has no {type(model.backbone).__name__} with {type(model.neck).__name__}; its names are those of '
+            f'{allowed}. ONNX takes any model: tools/face/export_onnx.py'
+        )
+    state = {**model.backbone.state_dict(), **model.neck.state_dict()}
+    return {name: value.detach().cpu().clone() for name, value in state.items()}
+
+
+def save_arcface(model: FaceRecognizer, path: str) -> None:
+    """Write :func:`arcface_state_dict` to ``path``, beside its place and then renamed."""
+    part = _beside(path)
+    torch.save(arcface_state_dict(model), part)
+    os.replace(part, path)
+
+
+def export_onnx(
+    model: FaceRecognizer, path: str, size: int = 112, opset: int = 18, batches: Sequence[int] = (1, 3)
+) -> float:
+    """Write the embedding of a face model as ONNX, after a check with onnxruntime.
+
+    Input ``input``: (N, 3, size, size) float32, normalised by the model's ``data_preprocessor`` already; output ``embedding``:
+    (N, D) float32, not normalised. N is free.
+
+    Args:
+        model: In eval mode, on the CPU.
+        path: File to write; replaced only once the check has passed.
+        size: Height and width of the images in pixels.
+        opset: Version of ONNX's operators.
+        batches: Sizes of the random batches on which torch and onnxruntime are compared.
+
+    Returns:
+        The largest difference, relative to the largest number of the embeddings.
+
+    Raises:
+        ConfigError: A package is missing, torch cannot write that ``opset``, the model takes no images of that size, or the two
+            differ by ``TOLERANCE`` or more of the largest number.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  torch's exporter asks for it late, in words of its own
+    except ImportError as error:
+        raise ConfigError(f'ONNX needs {error.name}, which is not installed: pip install mmsskd[onnx]') from error
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(batch, 3, size, size, generator=generator) for batch in batches]
+    with torch.no_grad():
+        outputs = [model.embed(images) for images in inputs]
+    part = _beside(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', FutureWarning)  # of torch about itself
+            program = torch.onnx.export(
+                _Embedding(model).eval(),
+                (torch.zeros(2, 3, size, size),),
+                part,
+                input_names=['input'],
+                output_names=['embedding'],
+                dynamic_shapes=({0: torch.export.Dim('batch')},),
+                opset_version=opset,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        if program.model.opset_imports[''] != opset:  # torch only warns
+            raise ConfigError(
+                f'torch cannot write opset {opset}, it wrote {program.model.opset_imports[""]}; set opset to that'
+            )
+        session = onnxruntime.InferenceSession(part, providers=['CPUExecutionProvider'])
+        worst = 0.0
+        for images, expected in zip(inputs, outputs, strict=True):
+            found = torch.from_numpy(session.run(['embedding'], {'input': images.numpy()})[0])
+            worst = max(worst, ((found - expected).abs().max() / expected.abs().max()).item())
+        if not worst < TOLERANCE:
+            raise ConfigError(
+                f'torch and onnxruntime differ by {worst:.1e} of the largest number, {TOLERANCE:.0e} is allowed; {path} was not '
+                'written. Try another --opset'
+            )
+        os.replace(part, path)
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+    return worst
+
+
+def _beside(path: str) -> str:
+    """The name of a file while it is being written; its folder is made."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    return f'{path}.part'
+
+
+class _Embedding(nn.Module):
+    """The forward that is exported."""
+
+    def __init__(self, model: FaceRecognizer):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.embed(images)
+
+
+def normalisation(model: FaceRecognizer) -> str:
+    """What a user of the exported weights must do to an image, in words."""
+    preprocessor = model.data_preprocessor
+    order = 'RGB' if getattr(preprocessor, 'to_rgb', False) else 'BGR (the order of the data set)'
+    if getattr(preprocessor, 'mean', None) is None:
+        return f'{order}, 0 to 255'
+    mean, std = (value.flatten().tolist() for value in (preprocessor.mean, preprocessor.std))
+    mean, std = (values[0] if len(set(values)) == 1 else values for values in (mean, std))
+    return f'{order}, (x - {mean}) / {std}'
