@@ -1,8 +1,12 @@
 """The child registries of mmsskd. MMEngine finds this module by its name when a config says ``type='mmsskd.X'``, and imports the
 ``locations`` on first use, so no ``custom_imports`` is needed."""
 
-from mmengine import registry as root
-from mmengine.registry import Registry
+from .version import check_versions
+
+check_versions()
+
+from mmengine import registry as root  # noqa: E402
+from mmengine.registry import Registry  # noqa: E402
 
 MODELS = Registry(
     'model', parent=root.MODELS, scope='mmsskd', locations=['mmsskd.distill', 'mmsskd.models', 'mmsskd.face.models']

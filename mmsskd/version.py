@@ -2,6 +2,7 @@
 to install, what is newer than tested only warns."""
 
 import warnings
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import Version
@@ -33,11 +34,18 @@ def installed_version(module: str) -> Version | None:
     return None
 
 
-def check_versions() -> None:
-    """Raise ImportError for a package that is missing or below its lowest supported version, warn for one newer than tested."""
+def check_versions(required: Collection[str] = REQUIRED) -> None:
+    """Refuse packages that are missing or too old, warn of those newer than tested.
+
+    Args:
+        required: Those that must be there.
+
+    Raises:
+        ImportError: One is missing, or below its lowest supported version; the message says what to install.
+    """
     for module, (distributions, lowest, untested) in SUPPORTED.items():
         found = installed_version(module)
-        if found is None and module not in REQUIRED:
+        if found is None and module not in required:
             continue
         if found is None or found < Version(lowest):
             state = 'is not installed' if found is None else f'is {found}'
