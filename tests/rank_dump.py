@@ -5,7 +5,8 @@ import os
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmsskd.distill.schedule.hook.runner_state import unwrap
+
+from mmsskd.distill.schedule.runner_state import unwrap
 
 
 @HOOKS.register_module()

@@ -46,11 +46,11 @@ from benchmark_steps import (
 )
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
-from mmsskd.distill.schedule.hook.runner_state import seed_everything
 from torch.profiler import ProfilerActivity, profile
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.distill.phases import is_schedule_hook, is_stagewise, phases_of, stage_by_stage
+from mmsskd.distill.schedule.runner_state import seed_everything
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
 

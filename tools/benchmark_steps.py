@@ -7,11 +7,11 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
-from mmsskd.distill.schedule.hook.runner_state import student_with_adapters
 from torch import nn
 
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 from mmsskd.distill.network.tap import capture
+from mmsskd.distill.schedule.runner_state import student_with_adapters
 from mmsskd.errors import ConfigError
 
 BOXES = 8  # of ground truth in an image; COCO has 7 on average

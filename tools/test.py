@@ -7,12 +7,12 @@ import argparse
 
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
-from mmsskd.distill.schedule.hook.data_checks import other_classes
-from mmsskd.distill.schedule.hook.validation import show
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.distill.build import load_strictly
 from mmsskd.distill.export import is_stagewise, plain_config
+from mmsskd.distill.schedule.data_checks import other_classes
+from mmsskd.distill.schedule.validation import show
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
 

@@ -8,10 +8,10 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
-from mmsskd.distill.schedule.hook.data_checks import find_data_error
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.distill.build import read_checkpoint
+from mmsskd.distill.schedule.data_checks import find_data_error
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
 

@@ -275,8 +275,9 @@ def test_a_pipeline_that_loads_files_is_refused(folder):
 def test_a_head_for_fewer_people_is_noticed_before_training(folder, said):
     from types import SimpleNamespace
 
-    from mmsskd.distill.schedule.hook.data_checks import check_data, other_classes
     from torch import nn
+
+    from mmsskd.distill.schedule.data_checks import check_data, other_classes
 
     model = nn.Module()
     model.head = nn.Module()
