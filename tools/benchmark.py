@@ -49,10 +49,12 @@ from mmengine.registry import init_default_scope
 from torch.profiler import ProfilerActivity, profile
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
-from mmsskd.distill.phases import is_schedule_hook, is_stagewise, phases_of, stage_by_stage
+from mmsskd.distill.export import is_stagewise
+from mmsskd.distill.phases import is_schedule_hook, phases_of, stage_by_stage
 from mmsskd.distill.schedule.runner_state import seed_everything
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
+from mmsskd.utils.tables import text_table
 
 TRANSFER = {'mmsskd': package_step, 'bare': bare_step, 'full': full_step, 'unfrozen': unfrozen_step}
 HEAD = {'mmsskd': package_step, 'stock': stock_step}
@@ -164,9 +166,7 @@ def show(rows: list[dict], ratios) -> None:
         cells = [f'{1000 * seconds[name]:.0f} ms' for name in names]
         cells += [f'{seconds[above] / seconds[below]:.3f}' for above, below in ratios]
         lines.append([row['stage'], *cells, *(f'{memory[name] / 2**20:.0f} MiB' for name in names)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        print('  '.join(cell.rjust(width) for cell, width in zip(line, widths)))
+    print(text_table(lines, '>'))
 
 
 def timed_phases(cfg, distiller, head: bool) -> list:

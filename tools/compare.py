@@ -6,7 +6,6 @@ results.csv, results.json, results.md and the page index.html into the work dir.
 
 import argparse
 import fcntl
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from mmsskd.compare.plan import read_plan
 from mmsskd.compare.tables import to_csv, to_json, to_markdown, to_text
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import plain_errors
+from mmsskd.utils.files import write_text
 
 
 def main():
@@ -34,9 +34,9 @@ def main():
     comparison = Comparison(plan, out, max(args.jobs, 1), say=lambda line: print(line, flush=True))
     with alone(out):
         tables = comparison.run()
-        write(out / 'results.csv', to_csv(tables))
-        write(out / 'results.md', to_markdown(tables))
-        write(out / 'results.json', to_json(plan, tables, comparison.searched))
+        write_text(out / 'results.csv', to_csv(tables))
+        write_text(out / 'results.md', to_markdown(tables))
+        write_text(out / 'results.json', to_json(plan, tables, comparison.searched))
         build_page(plan, tables, comparison.searched, f'python {" ".join(sys.argv)}').write(out / 'index.html')
     for table in tables:
         print(f'\n{to_text(table)}')
@@ -55,12 +55,6 @@ def alone(out: Path) -> Iterator[None]:
                 f'another comparison is at work in {out}; wait for it, or give this one another --work-dir'
             ) from None
         yield
-
-
-def write(path: Path, text: str) -> None:
-    part = path.with_name(f'{path.name}.part')
-    part.write_text(text, encoding='utf-8')
-    os.replace(part, path)
 
 
 if __name__ == '__main__':

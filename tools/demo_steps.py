@@ -14,6 +14,7 @@ from torch import nn
 from mmsskd.distill.build import build_model
 from mmsskd.distill.export import is_stagewise, plain_config
 from mmsskd.distill.summary import count_macs, short
+from mmsskd.utils.tables import text_table
 from mmsskd.visualization.history import read_history
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +68,7 @@ def run(task: Task, out: Path, options: Sequence[str], report: Path) -> None:
     results = [train(task, name, config, out, options) for name, config, _ in task.arms]
     rows = table(task, results)
     print()
-    print_table(task.columns, rows)
+    print(text_table([task.columns, *rows]))
     print(f'(gap closed: not quoted where teacher and plain student are less than {task.least_gap:.0f} points apart)')
     task.show(results)
     task.write_report(report, results, rows)
@@ -137,10 +138,3 @@ def table(task: Task, results: list[Result]) -> list[list[str]]:
         cells = f'{result.score:.2f}', short(result.parameters), short(result.macs), closed, f'{result.seconds:.0f}'
         rows.append([name, *cells])
     return rows
-
-
-def print_table(columns: Sequence[str], rows: list[list[str]]) -> None:
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-    for row in [columns, *rows]:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
-        print('  '.join(cells))

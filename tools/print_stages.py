@@ -11,9 +11,10 @@ import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolve
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 from mmsskd.distill.export import is_stagewise
 from mmsskd.distill.network.pairing import Pairing
-from mmsskd.distill.summary import format_table, stage_table
+from mmsskd.distill.summary import COLUMNS, stage_table
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
+from mmsskd.utils.tables import text_table
 
 
 def main():
@@ -32,7 +33,7 @@ def main():
     student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)))
     teacher = build_model(without_init(resolve_model_cfg(model.teacher, 'teacher')))
     rows = stage_table(student, teacher, Pairing.of_config(model))
-    print(format_table(rows))
+    print(text_table([COLUMNS, *(list(row.values()) for row in rows)], '<'))
 
 
 if __name__ == '__main__':

@@ -1,7 +1,6 @@
 """What a run notes about itself for the comparison: seconds of training by phase, and the metric as training goes on."""
 
 import json
-import os
 import random
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..distill.schedule.hook import StageScheduleHook
+from ..utils.files import write_text
 
 SECONDS, DRAWS = 'compare_seconds', 'compare_draws'
 
@@ -60,9 +60,7 @@ class ComparisonClock(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if metrics and self.metric in metrics:
             points = dict(read_curve(runner.work_dir)) | {runner.epoch: float(metrics[self.metric])}
-            part = Path(runner.work_dir, 'curve.part')
-            part.write_text(json.dumps(sorted(points.items())))
-            os.replace(part, Path(runner.work_dir, 'curve.json'))
+            write_text(Path(runner.work_dir, 'curve.json'), json.dumps(sorted(points.items())))
 
 
 def read_curve(work_dir: str) -> list[list]:

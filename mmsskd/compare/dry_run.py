@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 
 from ..distill.build import load_strictly
 from ..errors import ConfigError, NonFiniteLossError
+from ..utils.files import write_text
 from .resume import name_weights
 from .runs import Run, build_config, by_class, logged, score_of
 from .workers import take_share
@@ -117,6 +118,4 @@ class DryRuns:
         for folder in self.file.parent.iterdir():
             if folder.is_dir():
                 shutil.rmtree(folder, ignore_errors=True)
-        part = self.file.with_suffix('.part')
-        part.write_text(json.dumps(sorted(self.known)))
-        part.replace(self.file)
+        write_text(self.file, json.dumps(sorted(self.known)))

@@ -20,6 +20,7 @@ from ..distill.build import build_teacher, load_strictly, resolve_model_cfg
 from ..distill.export import is_stagewise
 from ..distill.phases import schedule_hook
 from ..errors import ConfigError, NonFiniteLossError
+from ..utils.files import write_text
 from .checks import check_options
 from .clock import SECONDS, ComparisonClock, read_curve
 from .resume import keep_newest, name_weights, newest_checkpoint, weights_of
@@ -156,9 +157,7 @@ def execute(run: Run) -> dict:
             )  # a try like any other, and a bad one
     keep_newest(folder)
     result['fingerprint'] = settings
-    part = run.result_file.with_suffix('.part')
-    part.write_text(json.dumps(result, indent=1))
-    os.replace(part, run.result_file)
+    write_text(run.result_file, json.dumps(result, indent=1))
     return result
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+from ..utils.tables import text_table
 from .plan import Plan
 from .statistics import GapClosed, gap_closed, mean_std
 
@@ -106,12 +107,10 @@ def row_of(
 
 def to_text(table: Table) -> str:
     """The table for a terminal."""
-    rows = [COLUMNS, *(row.cells() for row in table.rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    lines = ['  '.join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))]) for row in rows]
+    lines = text_table([COLUMNS, *(row.cells() for row in table.rows)])
     reasons = sorted({row.gap.reason for row in table.rows if row.gap is not None and row.gap.reason})
     notes = [f'(no share of the gap is quoted: {reason})' for reason in reasons]
-    return '\n'.join([f'{table.title}, {table.seeds} seeds', *(line.rstrip() for line in lines), *notes])
+    return '\n'.join([f'{table.title}, {table.seeds} seeds', lines, *notes])
 
 
 def to_markdown(tables: Sequence[Table]) -> str:

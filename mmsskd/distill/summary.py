@@ -73,15 +73,6 @@ def _outermost(modules: Sequence[str], stages) -> list[str]:
     return [path.removeprefix('backbone.') for path in whole if path.rpartition('.')[0] not in inner]
 
 
-def format_table(rows: Sequence[dict[str, str]]) -> str:
-    """Rows as aligned plain text."""
-    widths = [max(len(column), *(len(row[column]) for row in rows)) for column in COLUMNS]
-    lines = ['  '.join(column.ljust(width) for column, width in zip(COLUMNS, widths))]
-    lines.append('  '.join('-' * width for width in widths))
-    lines += ['  '.join(row[column].ljust(width) for column, width in zip(COLUMNS, widths)) for row in rows]
-    return '\n'.join(line.rstrip() for line in lines)
-
-
 def count_macs(forward: Callable[[], object]) -> float:
     """Multiply-accumulate operations of what ``forward`` runs."""
     with _counter() as counter, torch.no_grad():

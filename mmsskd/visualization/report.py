@@ -2,12 +2,13 @@
 
 import html
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+
+from ..utils.files import write_text
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -54,6 +55,4 @@ class Report:
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
             f'<body><h1>{title}</h1>{"".join(self.parts)}</body></html>'
         )
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(f'{path}.part').write_text(page, encoding='utf-8')
-        os.replace(f'{path}.part', path)
+        write_text(path, page)

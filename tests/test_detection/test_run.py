@@ -14,7 +14,6 @@ from mmengine.registry import DATASETS
 from mmengine.utils import get_installed_path
 
 from mmsskd.distill.build import build_model, load_strictly
-from mmsskd.distill.distiller import head_state
 
 
 @pytest.fixture(scope='module')
@@ -151,7 +150,7 @@ def test_head_from_the_teacher(photos, tmp_path):
     ]
     head = {'model.init_from_teacher': 'head'}
     runner = train(detection_cfg(tmp_path / 'run', photos, teacher, hook=dict(phases=phases), **head))
-    state, theirs = head_state(runner.model), weights(teacher)
+    state, theirs = runner.model.head_state(), weights(teacher)
     assert state and all(torch.allclose(value, theirs[name], atol=1e-6) for name, value in state.items())
 
 

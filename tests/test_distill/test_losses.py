@@ -6,7 +6,7 @@ import torch
 from helpers import loader, run_cfg, save_weights, train
 
 from mmsskd import FeatureMimicLoss
-from mmsskd.distill.distiller import AgreementMeter
+from mmsskd.distill.losses import AgreementMeter
 from mmsskd.errors import ConfigError
 
 SHAPES = [(6, 5, 4, 3), (6, 7, 5), (6, 5)]  # maps, tokens, vectors
