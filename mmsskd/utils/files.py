@@ -1,0 +1,59 @@
+"""Files and folders that are whole or not there: written beside their place, then renamed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import ConfigError
+
+
+@contextmanager
+def replacing(path: str | Path, suffix: str = '') -> Iterator[Path]:
+    """Write to the yielded path, which takes the place of ``path`` at the end; after an exception it is gone.
+
+    Args:
+        path: The file. Missing folders are made.
+        suffix: Of the yielded path, for writers that look at it, such as ``'.py'``.
+
+    Example:
+        >>> with replacing('numbers.txt') as part:
+        ...     _ = part.write_text('1 2 3')
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'{path.name}.part{suffix}')
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file beside its place, then rename it."""
+    with replacing(path) as part:
+        part.write_text(text, encoding='utf-8')
+
+
+@contextmanager
+def new_folder(out_dir: str | Path) -> Iterator[Path]:
+    """Fill the yielded folder, ``<out_dir>.part``, which gets its name at the end; after an exception it is gone.
+
+    Raises:
+        ConfigError: ``out_dir`` is there and not an empty folder.
+    """
+    folder = Path(out_dir).resolve()
+    part = folder.with_name(folder.name + '.part')
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f'{str(out_dir)!r} holds something already; choose another folder or remove it')
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.rename(folder)  # also onto an empty folder
+    except BaseException:
+        shutil.rmtree(part)
+        raise
