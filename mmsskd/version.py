@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import Version
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 # module: distributions that install it, lowest supported, first untested
 SUPPORTED = {
