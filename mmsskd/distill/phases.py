@@ -82,12 +82,12 @@ class Phase:
         ('layer1', 'layer2')
     """
 
-    name: str = _field(_is_name, 'part of file names: letters, digits, and . + - _ only')
+    name: str = _field(_is_name, 'letters, digits, and . + - _ only, as it is part of file names')
     train: tuple[str, ...] = _field()
     mimic: tuple[str, ...] = _field()
     task_loss: bool = _field(_is_bool, 'True or False')
     logits: bool = _field(_is_bool, 'True or False', default=False)
-    task_weight: float = _field(_is_weight, 'a number above 0; task_loss=False is without', default=1.0)
+    task_weight: float = _field(_is_weight, 'a number above 0 (task_loss=False is without)', default=1.0)
     begin: int = _field(keys=())
     length: int = _field(keys=('epochs', 'iters'), recipe=True)
     optim_wrapper: dict = _field(_is_dict, 'a dict', recipe=True, default_factory=dict)
@@ -279,8 +279,7 @@ def _check_rules(cfg: Mapping, where: str) -> None:
     for each in fields(Phase):
         rule = each.metadata['rule']
         if rule is not None and cfg.get(each.name) is not None and not rule(cfg[each.name]):
-            verb = 'is' if each.name == 'name' else 'must be'
-            raise ConfigError(f'{where}: {each.name} {verb} {each.metadata["allowed"]}; found {cfg[each.name]!r}')
+            raise ConfigError(f'{where}: {each.name} must be {each.metadata["allowed"]}, found {cfg[each.name]!r}')
 
 
 def _parts(value, allowed: Sequence[str], where: str) -> tuple[str, ...]:
@@ -359,7 +358,8 @@ def _length(recipe: Mapping, unit: str, where: str) -> int:
         found = f', found {other}={recipe[other]}' if recipe.get(other) is not None else ''
         loop = 'epoch' if unit == 'epochs' else 'iteration'
         raise ConfigError(
-            f'{where}: this run has an {loop}-based train loop, so the phase needs `{unit}`, in it, in transfer or in head{found}'
+            f'{where}: this run has an {loop}-based train loop, so the phase needs `{unit}`{found}; '
+            'give it in the phase, or for several in StageScheduleHook.transfer or head'
         )
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(

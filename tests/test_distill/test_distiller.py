@@ -279,7 +279,7 @@ def test_adapters_only_where_widths_differ(teacher_path):
     assert not build(teacher_path).adapters
     model = build(teacher_path, student=classifier(depth=8, width=1))
     assert list(model.adapters) == ['layer1', 'layer2', 'layer3']
-    convolution = model.adapters['layer2'].levels[0]
+    convolution, _ = model.adapters['layer2'].levels[0]  # BN after it
     assert isinstance(convolution, torch.nn.Conv2d) and convolution.weight.shape == (16, 32, 1, 1)
 
 
@@ -287,11 +287,12 @@ def test_adapter_trains_with_its_stage_only(teacher_path):
     model = build(teacher_path, student=classifier(depth=8, width=1))
     phase(model, train='layer2')
     assert {name for name, p in model.adapters.named_parameters() if p.requires_grad} == {
-        'layer2.levels.0.weight',
-        'layer2.levels.0.bias',
+        'layer2.levels.0.0.weight',
+        'layer2.levels.0.1.weight',
+        'layer2.levels.0.1.bias',
     }
     model.train()(IMAGES, None, mode='loss')['loss_mimic_layer2'].backward()
-    assert model.adapters['layer2'].levels[0].weight.grad is not None
+    assert model.adapters['layer2'].levels[0][0].weight.grad is not None
     phase(model, train='head')
     assert not any(p.requires_grad for p in model.adapters.parameters())
 
@@ -300,7 +301,7 @@ def test_state_dict_is_the_student_and_its_adapters(teacher_path):
     model = build(teacher_path, student=classifier(depth=8, width=1))
     state = model.state_dict()
     plain = {name: value for name, value in state.items() if not name.startswith('adapters.')}
-    assert plain.keys() == model.student.state_dict().keys() and len(state) == len(plain) + 6
+    assert plain.keys() == model.student.state_dict().keys() and len(state) == len(plain) + 3 * 6
     torch.manual_seed(1)
     other = build(teacher_path, student=classifier(depth=8, width=1))
     other.load_state_dict(state)  # torch's loader, strict
@@ -359,8 +360,8 @@ def test_tokens_get_a_linear_adapter(tmp_path):
     model = build(
         save_weights(vit(8), tmp_path / 'vit.pth'), teacher=vit(8), student=vit(4), stages=['layers.0', 'layers.1']
     )
-    assert isinstance(model.adapters['layers_0'].levels[0], torch.nn.Linear)
-    assert model.adapters['layers_0'].levels[0].weight.shape == (8, 4)
+    linear, _ = model.adapters['layers_0'].levels[0]
+    assert isinstance(linear, torch.nn.Linear) and linear.weight.shape == (8, 4)
     assert torch.isfinite(phase(model, train='layers.0').train()(IMAGES, None, mode='loss')['loss_mimic_layers.0'])
 
 
