@@ -52,14 +52,14 @@ def test_two_processes_equal_one_without_bn(tmp_path, iters, monkeypatch):
     """Widths differ, so adapters are reduced too."""
     models = dict(teacher=classifier(**GROUP_NORM), student=classifier(depth=8, width=1, **GROUP_NORM))
     teacher = save_weights(models['teacher'], tmp_path / 'teacher.pth')
-    result = two_processes(
-        distributed_cfg(tmp_path / 'two', teacher, iters, **models), tmp_path / 'two.py', 29610 + bool(iters)
-    )
+    norm = {'model.adapter_norm': False}
+    two = distributed_cfg(tmp_path / 'two', teacher, iters, **models, **norm)
+    result = two_processes(two, tmp_path / 'two.py', 29610 + bool(iters))
     assert result.returncode == 0, result.stdout + result.stderr
     monkeypatch.syspath_prepend(str(ROOT / 'tests'))
     import rank_dump  # noqa: F401
 
-    train(distributed_cfg(tmp_path / 'one', teacher, iters, batch_size=32, **models))
+    train(distributed_cfg(tmp_path / 'one', teacher, iters, batch_size=32, **models, **norm))
     first, second, single = steps(tmp_path / 'two', 0), steps(tmp_path / 'two', 1), steps(tmp_path / 'one', 0)
     assert len(first) == len(second) == len(single) == 4
     for a, b, c in zip(first, second, single):

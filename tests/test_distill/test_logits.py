@@ -150,7 +150,10 @@ def test_resumed_run(tmp_path, teacher_path):
             r"model.logits: the student, ImageClassifier, has no module 'head.fd'; did you mean 'head.fc'",
         ),
         (dict(logits=dict(modul='head.fc')), "model.logits: unknown field 'modul'; did you mean 'module'"),
-        (dict(logits='backbone.layer3'), r"'backbone.layer3' must give logits .* for 2 images it gave \(2, 32, 2, 2\)"),
+        (
+            dict(logits='backbone.layer3'),
+            r"'backbone.layer3' of the student must give logits .* for 2 images it gave \(2, 32, 2, 2\)",
+        ),
         (dict(logits='head.loss_module'), r"it gave nothing: it does not run with mode='tensor'"),
         (dict(logits='neck.gap'), r'must give logits of shape \(N, classes\)'),
     ],

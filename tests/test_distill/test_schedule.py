@@ -358,7 +358,7 @@ def test_optimiser_constructors_see_the_names_of_the_student(tmp_path, teacher_p
     named = {name: rates[id(p)] for name, p in runner.model.named_parameters() if id(p) in rates}
     assert named['student.backbone.conv1.weight'] == 0.1
     assert named['student.backbone.layer1.0.conv1.weight'] == pytest.approx(0.01)
-    assert named['adapters.layer1.levels.0.weight'] == 0
+    assert named['adapters.layer1.levels.0.0.weight'] == 0
     assert 'adapters' not in dict(runner.model.student.named_children())
 
 
