@@ -23,7 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmsskd.datasets import FaceRecordDataset
+from mmsskd.face.data import FaceRecordDataset
 from mmsskd.face.data.alignment import ARC112, similarity
 from mmsskd.face.data.record_index import write_idx
 from mmsskd.face.data.recordio import RecordReader, RecordWriter, pack
