@@ -1,7 +1,6 @@
 """Photos that nobody has annotated, for phases that look at no label."""
 
 import logging
-import os
 from pathlib import Path
 
 from mmengine.dataset import BaseDataset
@@ -9,13 +8,14 @@ from mmengine.logging import print_log
 
 from ..errors import ConfigError
 from ..registry import DATASETS
+from ..utils.folders import describe_left_out, walk_files
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 
 
 @DATASETS.register_module()
 class UnlabelledImages(BaseDataset):
-    """All images in a folder and the folders below it, in the order of their paths.
+    """All images in a folder and the folders below it, in the order of their paths. Links are followed, each real folder once.
 
     An item has ``img_path``, ``img_id``, ``width``, ``height`` (pixels, as the file's header says) and no instances, so the
     pipeline of a labelled detection set, ``LoadAnnotations`` included, and its ``AspectRatioBatchSampler`` take it as it is. A
@@ -48,12 +48,10 @@ class UnlabelledImages(BaseDataset):
         root = Path(self.data_root)
         if not root.is_dir():
             raise ConfigError(f'UnlabelledImages.data_root: no folder {str(root)!r} in {Path.cwd()}')
-        paths = sorted(
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(root, followlinks=True)
-            for name in names
-            if name.lower().endswith(SUFFIXES)
-        )
+        (files,), left_out = walk_files([root])
+        if left_out:
+            print_log(f'{str(root)!r}: {describe_left_out(left_out)}', logger='current', level=logging.WARNING)
+        paths = [file for file in files if file.lower().endswith(SUFFIXES)]
         if not paths:
             raise ConfigError(f'UnlabelledImages.data_root: {str(root)!r} holds no image ({", ".join(SUFFIXES)})')
         return [dict(img_path=path, img_id=i, instances=[]) for i, path in enumerate(paths)]

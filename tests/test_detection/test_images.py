@@ -181,6 +181,25 @@ def test_unlabelled_images_are_those_of_the_folder_in_order(folder):
     assert (info['width'], info['height'], info['instances']) == (64, 64, [])
 
 
+def test_each_real_folder_of_photos_is_taken_once(folder, caplog):
+    (folder / 'more' / 'loop').symlink_to('..')
+    (folder / 'again').symlink_to('more')
+    far = folder.with_name('far')
+    far.mkdir()
+    (folder / '0.jpg').rename(far / '0.jpg')
+    (folder / 'far').symlink_to(far)
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        dataset = photos_of(folder)
+    finally:
+        logger.removeHandler(caplog.handler)
+    names = [dataset.get_data_info(i)['img_path'].removeprefix(f'{folder}/') for i in range(len(dataset))]
+    assert names == ['1.jpg', 'cut.jpg', 'far/0.jpg', 'more/2.jpg', 'text.JPG']
+    (record,) = [record for record in caplog.records if 'left out' in record.message]
+    assert f"left out 2 folders: '{folder}/again', '{folder}/more/loop'; links lead" in record.message
+
+
 @pytest.mark.parametrize(('index', 'name'), [(2, 'cut.jpg'), (4, 'text.JPG')])
 def test_a_corrupt_image_is_named_and_skipped(folder, index, name, caplog):
     logger = MMLogger.get_current_instance()

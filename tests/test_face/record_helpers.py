@@ -1,6 +1,7 @@
 """Small RecordIO files and faces on disk."""
 
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -12,6 +13,12 @@ def jpeg(value: int, size=(16, 16), suffix='.jpg') -> bytes:
     """A grey image whose value tells which one it is."""
     channels = () if suffix == '.pgm' else (3,)
     return cv2.imencode(suffix, np.full((*size, *channels), value, np.uint8))[1].tobytes()
+
+
+def claim(image: bytes, width: int, height: int) -> bytes:
+    """A PNG whose header says that it is of another size."""
+    head = image[12:16] + struct.pack('>II', width, height) + image[24:29]
+    return image[:12] + head + struct.pack('>I', zlib.crc32(head)) + image[33:]
 
 
 def write_rec(path, payloads: dict[int, bytes]):

@@ -15,6 +15,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
+from record_helpers import claim, jpeg
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.metrics import FaceMetric
@@ -84,6 +85,10 @@ def test_missing_files_stop_or_count(tmp_path, own_set):
 def test_unreadable_files_stop_or_count(tmp_path, own_set):
     (tmp_path / 'p01/0.png').write_bytes(b'no image')
     with pytest.raises(ConfigError, match=r"p01/0.png' cannot be decoded"):
+        build(own_set)[2]
+    assert build(own_set, strict=False)[2]['data_samples'].failure == 'unreadable image'
+    (tmp_path / 'p01/0.png').write_bytes(claim(jpeg(1, suffix='.png'), 60_000, 60_000))
+    with pytest.raises(ConfigError, match=r"p01/0.png': its header says 60000 x 60000 = 3,600,000,000 pixels"):
         build(own_set)[2]
     assert build(own_set, strict=False)[2]['data_samples'].failure == 'unreadable image'
 

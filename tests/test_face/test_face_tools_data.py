@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 from helpers import ROOT, python
-from record_helpers import insightface, jpeg, write_rec
+from record_helpers import claim, insightface, jpeg, write_rec
 
-from mmsskd.datasets import FaceRecordDataset
+from mmsskd.face.data import FaceRecordDataset
 from mmsskd.face.data.face_bin import pair_protocol_of_bin, read_bin
 from mmsskd.face.data.recordio import RecordReader, pack, unpack
 
@@ -94,6 +94,35 @@ def test_folder_to_records_and_back(people, tmp_path, monkeypatch, capsys):
     assert call(monkeypatch, capsys, 'folder2rec.py', tmp_path / 'back', again, '--size', 16)[0] == 0
     for suffix in ('.rec', '.idx'):
         assert again.with_suffix(suffix).read_bytes() == prefix.with_suffix(suffix).read_bytes()
+
+
+def test_each_real_folder_of_faces_is_taken_once(tmp_path, monkeypatch, capsys):
+    """Loops, two links to one folder, and a person who is another one's link; a link to what is nowhere else is followed."""
+    people = tmp_path / 'people'
+    for number, name in enumerate(('anna/1.jpg', 'bert/2.jpg', 'bert/in/3.jpg', '../far/near/4.jpg', '../other/5.jpg')):
+        put(people / name, jpeg(10 * number + 10))
+    (people / 'bert' / 'loop').symlink_to('..')
+    (people / 'bert' / 'self').symlink_to('.')
+    (people / 'bert' / 'out').symlink_to('../..')
+    (people / 'bert' / 'sibling').symlink_to('../anna')
+    (people / 'bert' / 'far').symlink_to('../../far')
+    (people / 'anna' / 'near').symlink_to('../../far/near')
+    (people / 'aaron').symlink_to('bert')
+    (people / 'carl').symlink_to('../other')
+    (people / 'carl' / 'more.jpg').symlink_to('../people/anna/1.jpg')
+    with pytest.warns(UserWarning, match=r"left out 6 folders: '.*/aaron', .*links lead to what is here already"):
+        code, out, error = call(monkeypatch, capsys, 'folder2rec.py', people, tmp_path / 'train', '--size', 16)
+    assert code == 0 and '6 images of 3 people' in out, error
+    dataset = FaceRecordDataset(str(tmp_path))
+    found = [(round(item['img'].mean() / 10), item['gt_label']) for item in dataset]
+    assert found == [(1, 0), (4, 0), (2, 1), (3, 1), (5, 2), (1, 2)]
+
+
+def test_a_photo_that_claims_any_number_of_pixels_is_named(tmp_path, monkeypatch, capsys):
+    put(tmp_path / 'people/anna/1.png', claim(jpeg(1, suffix='.png'), 60_000, 60_000))
+    code, _, error = call(monkeypatch, capsys, 'folder2rec.py', tmp_path / 'people', tmp_path / 'train')
+    assert code == 1 and "people/anna/1.png': its header says 60000 x 60000" in error and '178,956,970' in error
+    assert os.listdir(tmp_path) == ['people']
 
 
 def test_larger_photos_are_averaged_not_sampled(tmp_path, monkeypatch, capsys):

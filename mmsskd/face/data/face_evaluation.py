@@ -12,9 +12,10 @@ from mmengine.logging import print_log
 from torch.utils.data import Dataset
 
 from ...errors import ConfigError, candidates
-from ..evaluation.protocols import missing_files, read_ijba, read_ijbc, read_insightface, read_lfw_pairs, read_templates
 from ...registry import DATASETS
+from ..evaluation.protocols import missing_files, read_ijba, read_ijbc, read_insightface, read_lfw_pairs, read_templates
 from .alignment import FaceFailure
+from .decoding import decode
 from .face_bin import pair_protocol_of_bin, read_bin
 
 READERS = dict(
@@ -132,14 +133,17 @@ class FaceEvaluation(Dataset):
         return packed
 
     def _image(self, name: str, place: int) -> np.ndarray:
-        import cv2
-
         if name in self._encoded:
             where, data = f'image {place} of {name}', self._encoded[name][place]
         else:
             where = Path(self.protocols[name].root) / self.protocols[name].faces.files[place]
             data = where.read_bytes() if where.is_file() else b''
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        try:
+            image = decode(data, repr(str(where)))
+        except ConfigError:  # of too many pixels
+            if self.strict:
+                raise
+            image = None
         if image is None:
             if self.strict and data:
                 raise ConfigError(f'{str(where)!r} cannot be decoded; mend it, or set strict=False in FaceEvaluation')

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...datasets.unlabelled_images import SUFFIXES
 from ...errors import ConfigError
+from ...utils.folders import describe_left_out, walk_files
 from .alignment import crop_box
+from .decoding import decode
 from .record_labels import NO_IMAGE, load_labels
 from .recordio import RecordReader, RecordWriter, pack
-from ...datasets.unlabelled_images import SUFFIXES
 
 ENCODED = {b'\xff\xd8\xff': '.jpg', b'\x89PNG': '.png'}  # what a record's image may be, by its first bytes
 
@@ -21,7 +24,8 @@ ENCODED = {b'\xff\xd8\xff': '.jpg', b'\x89PNG': '.png'}  # what a record's image
 def folder_to_records(folder: str | Path, prefix: str | Path, size: int = 112, quality: int = 95) -> tuple[int, int]:
     """Write ``<prefix>.rec``, ``<prefix>.idx`` and ``property`` beside them, as InsightFace's ``face2rec2.py`` does.
 
-    People are numbered by the sorted names of their folders; images lie at any depth below. Records: the images, keys 1 to N,
+    People are numbered by the sorted names of their folders; images lie at any depth below. Links are followed, but each real
+    folder is taken once; what is left out is warned of. Records: the images, keys 1 to N,
     labels (person, 1); the header, key 0, labels (N + 1, N + 1 + people); a record a person, labels (first key, last key + 1).
     JPEG and PNG files of the size asked for are taken as they are; others are scaled by their longer side, with black borders
     where they are no squares, and written as JPEG.
@@ -36,14 +40,14 @@ def folder_to_records(folder: str | Path, prefix: str | Path, size: int = 112, q
         Numbers of people and of images.
 
     Raises:
-        ConfigError: No such folder, no image, or a file that cannot be decoded; then nothing is written.
+        ConfigError: No such folder, no image, or a file that cannot be decoded or claims too many pixels; then nothing is written.
     """
     folder, rec = Path(folder), Path(f'{prefix}.rec')
     if not 1 <= quality <= 100 or size < 1:
         raise ConfigError(f'quality must be 1 to 100 and size at least 1, found {quality} and {size}')
     if not folder.is_dir():
         raise ConfigError(f'no folder {str(folder)!r} in {Path.cwd()}')
-    people = [files for person in sorted(folder.iterdir()) if (files := _images(person))]
+    people = _people(folder)
     if not people:
         raise ConfigError(
             f'{str(folder)!r} must hold a folder for each person, with images ({", ".join(SUFFIXES)}); found none'
@@ -113,21 +117,22 @@ def new_folder(out_dir: str | Path) -> Iterator[Path]:
         raise
 
 
-def _images(person: Path) -> list[str]:
-    """The image files below a person's folder, sorted; none where it is no folder or hidden."""
-    if not person.is_dir() or person.name.startswith('.'):
-        return []
-    return sorted(
-        os.path.join(inner, name)
-        for inner, _, names in os.walk(person, followlinks=True)
-        for name in names
-        if name.lower().endswith(SUFFIXES) and not name.startswith('.')
-    )
+def _people(folder: Path) -> list[list[str]]:
+    """The image files below each person's folder, sorted; people without one, and hidden folders, are left out."""
+    persons = sorted(person for person in folder.iterdir() if person.is_dir() and not person.name.startswith('.'))
+    found, left_out = walk_files(persons)
+    if left_out:
+        warnings.warn(f'{str(folder)!r}: {describe_left_out(left_out)}', stacklevel=3)
+    wanted = [
+        [file for file in files if file.lower().endswith(SUFFIXES) and not os.path.basename(file).startswith('.')]
+        for files in found
+    ]
+    return [files for files in wanted if files]
 
 
 def _encode(file: str, size: int, quality: int) -> bytes:
     content = Path(file).read_bytes()
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    image = decode(content, repr(file))
     if image is None:
         raise ConfigError(f'{file!r} cannot be decoded; mend or remove it')
     if image.shape[:2] == (size, size) and content.startswith(tuple(ENCODED)):
