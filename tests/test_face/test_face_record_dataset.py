@@ -4,17 +4,20 @@ import copy
 import os
 import pickle
 import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 from mmengine.dataset import ConcatDataset
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
-from record_helpers import insightface, jpeg, write_rec
+from record_helpers import claim, insightface, jpeg, write_rec
 from torch.utils.data import DataLoader, Subset
 
-from mmsskd.datasets import FaceRecordDataset
 from mmsskd.errors import ConfigError
+from mmsskd.face.data import FaceRecordDataset
+from mmsskd.face.data.decoding import _header_size, decode
 from mmsskd.face.data.record_labels import load_labels, scan_labels
 from mmsskd.face.data.recordio import MAGIC_BYTES, RecordReader, pack
 
@@ -50,8 +53,6 @@ def said(monkeypatch):
 def test_images_are_blue_first_and_their_person_is_the_first_label(folder, said):
     red = np.zeros((16, 12, 3), np.uint8)
     red[..., 2] = 255
-    import cv2
-
     write_rec(folder / 'red.rec', {0: pack((3, 1), cv2.imencode('.png', red)[1].tobytes()), 1: pack(1, jpeg(9))})
     item = FaceRecordDataset(str(folder), 'red.rec')[0]
     assert item['img'].dtype == np.uint8 and item['img'][0, 0].tolist() == [0, 0, 255]
@@ -175,8 +176,88 @@ def test_an_index_that_points_into_a_record_is_named_before_training(tmp_path):
     write_rec(tmp_path / 'train.rec', {1: pack(0, MAGIC_BYTES + bytes(60)), 2: pack(1, jpeg(20))})
     last = (tmp_path / 'train.idx').read_text().splitlines()[1]
     (tmp_path / 'train.idx').write_text(f'1\t32\n{last}\n')
+    with pytest.raises(ConfigError, match=r'but 32 of the .* 32 before the first \(.*key 1 at byte 32'):
+        FaceRecordDataset(str(tmp_path))
+    (tmp_path / 'train.idx').write_text(f'0\t0\n1\t32\n{last}\n')
     with pytest.raises(ConfigError, match='key 1 at byte 32: at byte 32 is a part of kind 3, where 0 or 1 must be'):
         FaceRecordDataset(str(tmp_path))
+
+
+@pytest.mark.parametrize('order', [1, -1])
+@pytest.mark.parametrize('lost', [(1,), (3, 4), (0, 5, 6)])
+def test_an_index_with_lines_missing_is_named_before_training(folder, said, lost, order):
+    """A gap holds whole records, which no header in the index accounts for; the first ones and the last ones are the reader's."""
+    lines = (folder / 'train.idx').read_text().splitlines()
+    offsets = [int(line.split('\t')[1]) for line in lines] + [os.path.getsize(folder / 'train.rec')]
+    missing = sum(offsets[place + 1] - offsets[place] for place in lost)
+    kept = [line for place, line in enumerate(lines) if place not in lost]
+    (folder / 'train.idx').write_text('\n'.join(kept[::order]))
+    places = 1 if 0 not in lost else r'\d'
+    with pytest.raises(ConfigError) as error:
+        FaceRecordDataset(str(folder))
+    if lost[0]:
+        assert f'{missing} bytes in {places} places are in no record that it names' in str(error.value)
+        assert f'begins at byte {offsets[lost[-1] + 1]}. Copy both again' in str(error.value)
+    else:
+        assert f'{offsets[1]} before the first' in str(error.value)
+    assert not list(folder.glob('*.npy'))
+
+
+def test_a_gap_behind_a_record_of_several_parts_is_found(tmp_path, said):
+    awkward = pack(0, jpeg(20) + b'\0' * (-len(jpeg(20)) % 4) + MAGIC_BYTES + b'end')
+    write_rec(tmp_path / 'train.rec', {0: awkward, 1: awkward, 2: awkward, 3: pack(0, jpeg(30))})
+    assert len(FaceRecordDataset(str(tmp_path))) == 4
+    lines = (tmp_path / 'train.idx').read_text().splitlines()
+    (tmp_path / 'train.idx').write_text('\n'.join(lines[:1] + lines[2:]))
+    with pytest.raises(ConfigError, match='bytes in 1 places are in no record'):
+        FaceRecordDataset(str(tmp_path))
+
+
+def test_labels_of_a_cache_that_no_check_preceded_are_not_used(folder, said):
+    """Versions before this check kept labels of an index with lines missing."""
+    lines = (folder / 'train.idx').read_text().splitlines()
+    (folder / 'train.idx').write_text('\n'.join(lines[:2] + lines[3:]))
+    reader = RecordReader(folder / 'train.rec')
+    state = os.stat(reader.path)
+    key = np.array([1, state.st_size, state.st_mtime_ns, zlib.crc32(reader.offsets)], '<i8').view('<i4')
+    np.save(folder / 'train.rec.labels.npy', np.concatenate([key, np.zeros(len(reader), np.int32)]))
+    with pytest.raises(ConfigError, match='does not account for all of'):
+        FaceRecordDataset(str(folder))
+
+
+@pytest.mark.parametrize('kind', ['png', 'jpeg', 'bmp'])
+def test_an_image_that_claims_any_number_of_pixels_is_not_decoded(tmp_path, said, kind):
+    """60000x60000 is beyond what OpenCV decodes, 30000x30000 is not and takes 2.7 GB."""
+    png = jpeg(1, suffix='.png')
+    content = claim(png, 30_000, 30_000)
+    if kind == 'jpeg':
+        content = bytearray(jpeg(1))
+        frame = content.index(b'\xff\xc0')
+        content[frame + 5 : frame + 9] = struct.pack('>HH', 30_000, 30_000)
+    elif kind == 'bmp':
+        content = bytearray(jpeg(1, suffix='.bmp'))
+        content[18:26] = struct.pack('<ii', 30_000, 30_000)
+    write_rec(
+        tmp_path / 'train.rec',
+        {1: pack(0, jpeg(10)), 5: pack(1, bytes(content)), 6: pack(1, claim(png, 60_000, 60_000))},
+    )
+    dataset = FaceRecordDataset(str(tmp_path))
+    with pytest.raises(ConfigError, match=r'key 5 at byte \d+.*900,?000,?000.*178,?956,?970'):
+        dataset[1]
+    with pytest.raises(ConfigError, match='60000 x 60000 = 3,600,000,000 pixels, at most 178,956,970 are decoded'):
+        dataset[2]
+
+
+@pytest.mark.parametrize('flags', [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 1)])
+def test_the_size_in_the_header_of_a_jpeg_is_read_as_decoders_do(tmp_path, flags):
+    """With segments before it, a thumbnail's among them, and bytes that fill."""
+    content = cv2.imencode('.jpg', np.zeros((24, 40, 3), np.uint8), flags)[1].tobytes()
+    thumbnail = b'\xff\xe1' + struct.pack('>H', 2 + len(jpeg(1))) + jpeg(1)
+    for data in (content, content[:2] + thumbnail + b'\xff\xff' + content[2:]):
+        assert _header_size(data) == _header_size(np.frombuffer(data, np.uint8)) == (40, 24)
+        assert decode(data, '').shape == (24, 40, 3)
+    for length in range(0, len(content), 11):
+        decode(content[:length], '')  # raises nothing
 
 
 def test_bytes_that_are_no_image_are_named_with_key_and_offset(tmp_path, said):
@@ -197,11 +278,28 @@ def test_files_without_images_and_missing_files(tmp_path):
         FaceRecordDataset(str(tmp_path), 'val.rec')
 
 
-@pytest.mark.parametrize('content', ['4,16,16\n', '2,16,16\n6\n', '', 'no numbers'])
-def test_a_property_file_of_another_set_is_warned_of(folder, said, content):
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ('4,16,16\n', 'property. says 4 people, the records of .* hold 3'),
+        ('2,16,16\n6\n', 'says 2 people, the records of .* hold 3'),
+        ('3,16,16\n7\n', 'says 7 images, the records of .* hold 6'),
+        ('9' * 999, r'says 9{20} people'),
+    ],
+)
+def test_a_property_file_of_another_set_is_refused(folder, said, content, message):
+    (folder / 'property').write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        FaceRecordDataset(str(folder))
+    (folder / 'property').write_text('3,16,16\n6\n')
+    assert len(FaceRecordDataset(str(folder))) == 6 and not said
+
+
+@pytest.mark.parametrize('content', ['', 'no numbers'])
+def test_a_property_file_that_says_nothing_is_warned_of(folder, said, content):
     (folder / 'property').write_text(content)
     assert FaceRecordDataset(str(folder)).num_classes == 3
-    assert len(said) == 1 and 'the largest label of the images gives 3' in said[0]
+    assert len(said) == 1 and 'does not begin with the number of people' in said[0]
 
 
 @pytest.mark.parametrize(

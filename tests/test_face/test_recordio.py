@@ -101,6 +101,38 @@ def test_a_wrong_index_is_named(tmp_path, text, message):
         RecordReader(path)
 
 
+@pytest.mark.parametrize(
+    ('keep', 'message'),
+    [
+        (
+            lambda lines: lines[:-1],
+            '9 records, but 40 of the .* 0 before the first .* 40 behind the last .*key 5 at byte',
+        ),
+        (lambda lines: lines[:3], r'3 records, but \d+ of the'),
+        (lambda lines: lines[1:], r'9 records, but \d+ of the .* 0 behind the last'),
+        (
+            lambda lines: [line.split('\t')[0] + '\t0' for line in lines],
+            r'10 records, but \d+ of the .* behind the last',
+        ),
+        (
+            lambda lines: [*lines, '77\t' + lines[4].split('\t')[1]],
+            r'has the offset \d+ 2 times, 10 different ones for 11',
+        ),
+        (lambda lines: [lines[0], *lines[2:], '\n'], None),  # a gap in the middle is found by who reads the labels
+        (lambda lines: [*lines, '', '\n'], None),
+    ],
+)
+def test_an_index_of_a_part_of_the_file_is_refused(tmp_path, keep, message):
+    path = write_rec(tmp_path / 'a.rec', insightface([0, 0, 1, 2, 2, 2]))
+    index = tmp_path / 'a.idx'
+    index.write_text('\n'.join(keep(index.read_text().splitlines())))
+    if message is None:
+        assert len(RecordReader(path)) in (9, 10)
+        return
+    with pytest.raises(ConfigError, match=message):
+        RecordReader(path)
+
+
 def test_every_truncation_is_found(tmp_path):
     """With the index and without; of the last record's padding alone nothing is missed."""
     path = write_rec(tmp_path / 'a.rec', {10: b'one', 11: M.join([b'abcd', b'efgh', b'ij'])})

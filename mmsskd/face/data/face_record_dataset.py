@@ -4,13 +4,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 
 from ...errors import ConfigError
 from ...registry import DATASETS
+from .decoding import decode
 from .record_labels import NO_IMAGE, load_labels
 from .recordio import RecordReader
 
@@ -21,7 +21,7 @@ class FaceRecordDataset(BaseDataset):
 
     An item has ``img``, uint8 (H, W, 3) in the order blue, green, red, as OpenMMLab reads files, ``img_shape``, ``ori_shape`` and
     ``gt_label``, the number of the person from 0; no ``LoadImageFromFile`` is needed. Records without an image (the header of key
-    0, the identities behind the images) are left out; the counts that a header states are not looked at.
+    0, the identities behind the images) are left out; the counts that the header of key 0 states are not looked at.
 
     The first use looks at every record once and keeps the labels in ``<rec>.labels.npy``. All images together take 24 bytes each
     in memory, not a dict.
@@ -35,8 +35,9 @@ class FaceRecordDataset(BaseDataset):
         num_classes: Number of people: the largest label of all images and one, whatever ``indices`` says.
 
     Raises:
-        ConfigError: What :class:`RecordReader` raises; a label that is no whole number from 0; no image; later, bytes that are no
-            image. The messages name key and offset.
+        ConfigError: What :class:`RecordReader` raises; an index that leaves out records; another number of people or images than
+            ``property`` says, where there is one; a label that is no whole number from 0; no image; later, bytes that are no
+            image, or one that claims too many pixels. The messages name key and offset.
     """
 
     METAINFO: dict = {}
@@ -72,7 +73,7 @@ class FaceRecordDataset(BaseDataset):
             self._warn(f'the labels cannot be kept for later runs, each will read the whole file ({unwritten})')
         labels = labels[places]
         self._num_classes = int(labels.max()) + 1
-        self._check_property()
+        self._check_property(len(labels))
         return _Records(reader, places, labels)
 
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> '_Records':
@@ -120,17 +121,28 @@ class FaceRecordDataset(BaseDataset):
         people = [f'Number of people: \t{self._num_classes}'] if self._fully_initialized else []
         return [f'Records: \t{self.rec}', *people]
 
-    def _check_property(self) -> None:
-        """Compare the ``property`` file, ``people,height,width``, with the labels."""
-        path = Path(self.rec).with_name('property')
-        if not path.is_file():
+    def _check_property(self, images: int) -> None:
+        """Compare the ``property`` file, ``people,height,width`` and perhaps a line with the number of images, with the records.
+
+        It is that of ``train.rec``, or of the only ``.rec`` in its folder.
+        """
+        rec = Path(self.rec)
+        path = rec.with_name('property')
+        if not path.is_file() or (rec.name != 'train.rec' and len(list(rec.parent.glob('*.rec'))) > 1):
             return
-        content = path.read_text(errors='replace')
-        count = content.split(',')[0].strip()
-        if count != str(self._num_classes):
+        with path.open('rb') as file:
+            lines = file.read(1000).decode('ascii', 'replace').split('\n')
+        for line, found, what in zip(lines, (self._num_classes, images), ('people', 'images')):
+            said = line.split(',')[0].strip()
+            if said.isdecimal() and int(said) != found:
+                raise ConfigError(
+                    f'{str(path)!r} says {said[:20]} {what}, the records of {self.rec!r} hold {found}: the files are not of one '
+                    'set, or a part of the records or of the index is missing. Copy all three again; where property is what is '
+                    'wrong, remove it'
+                )
+        if not lines[0].split(',')[0].strip().isdecimal():
             self._warn(
-                f'{str(path)!r} says {count[:20]!r} people, the largest label of the images gives {self._num_classes}, which '
-                'counts; is each file of the same set?'
+                f'{str(path)!r} does not begin with the number of people, but with {lines[0][:20]!r}; not compared'
             )
 
     def _warn(self, message: str) -> None:
@@ -156,7 +168,7 @@ class _Records(Sequence):
     def decode(self, index: int) -> np.ndarray:
         place = self.places.item(index)
         data = self.reader.read_image(place)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+        image = decode(data, self.reader.where(place))
         if image is None:
             found = f'{len(data)} bytes that begin with {data[:8].tobytes().hex(" ")}'
             raise ConfigError(f'{self.reader.where(place)}: no image that OpenCV can decode, but {found}')

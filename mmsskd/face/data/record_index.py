@@ -37,13 +37,13 @@ def read_idx(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     count, rest = 0, b''
     with open(path, 'rb') as file:
         while block := file.read(BLOCK):
-            cut = block.rfind(b'\n') + 1
+            rest += block
+            cut = rest.rstrip().rfind(b'\n') + 1  # what is blank waits: only at the end of the file it is no error
             if cut:
-                count += _parse(rest + block[:cut], path, count, keys, offsets)
-                rest = b''
-            rest += block[cut:]
+                count += _parse(rest[:cut], path, count, keys, offsets)
+                rest = rest[cut:]
     if rest.strip():
-        count += _parse(rest + b'\n', path, count, keys, offsets)
+        count += _parse(rest.rstrip() + b'\n', path, count, keys, offsets)
     if not count:
         raise ConfigError(f'{str(path)!r} is empty; remove it to have it made from the .rec')
     keys.resize(count, refcheck=False)  # in place, where a slice would hold all of it

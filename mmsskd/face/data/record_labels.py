@@ -10,7 +10,7 @@ from ...errors import ConfigError
 from .record_index import HEAD, IMAGE_HEADER, MAGIC, MOST, beside
 from .recordio import RecordReader, unpack
 
-VERSION = 1  # of the cache; raise it with its content
+VERSION = 2  # of the cache; raise it with its content
 NO_IMAGE = -1
 EXACT = 1 << 24  # labels are float32: from here on not every whole number is one
 BLOCK = 1 << 16  # records looked at at once
@@ -30,7 +30,7 @@ def load_labels(reader: RecordReader) -> tuple[np.ndarray, str]:
         which are the header and the identities of InsightFace's files. And why the cache could not be written, else ``''``.
 
     Raises:
-        ConfigError: A record is damaged, or its label is no whole number from 0 to 2**24 - 1.
+        ConfigError: A record is damaged, or its label is no whole number from 0 to 2**24 - 1, or the index leaves out records.
     """
     path = Path(f'{reader.path}.labels.npy')
     state = os.stat(reader.path)
@@ -60,11 +60,15 @@ def load_labels(reader: RecordReader) -> tuple[np.ndarray, str]:
 def scan_labels(reader: RecordReader) -> tuple[np.ndarray, np.ndarray]:
     """The first label of each record, (N,) of float32, and whether an image follows, (N,) of bool.
 
+    Each record's header is read, so it is also here that the index is compared with the file to its last byte. A check of the
+    offsets alone would not do: records differ in length, so where lines are missing the gap looks like a long record.
+
     Raises:
-        ConfigError: A record is damaged.
+        ConfigError: A record is damaged, or one does not begin where the one before it in the file ends.
     """
     words = np.memmap(reader.path, '<u4', 'r', shape=(reader.size // 4,))
     labels, has_image = np.empty(len(reader), np.float32), np.empty(len(reader), bool)
+    ends = np.empty(len(reader), np.int64)
     for start in range(0, len(reader), BLOCK):
         offsets = reader.offsets[start : start + BLOCK]
         places = (offsets // 4)[:, None] + np.arange(WORDS)
@@ -75,13 +79,37 @@ def scan_labels(reader: RecordReader) -> tuple[np.ndarray, np.ndarray]:
         block = slice(start, start + len(offsets))
         labels[block] = np.where(flag > 0, head[:, 8], head[:, 3]).view(np.float32)
         has_image[block] = behind > 0
+        ends[block] = offsets + HEAD.size + length + -length % 4
         whole = (head[:, 0] == MAGIC) & (kind == 0) & (offsets % 4 == 0) & (offsets + HEAD.size + length <= reader.size)
         for place in (
             np.flatnonzero(~whole | (behind < 0)) + start
         ):  # of several parts, or damaged, which reading it says
             has_image[place] = len(reader.read_image(place)) > 0
             labels[place] = unpack(reader.read(place))[0][0]
+            ends[place] = reader.end(place)
+    _check_cover(reader, ends)
     return labels, has_image
+
+
+def _check_cover(reader: RecordReader, ends: np.ndarray) -> None:
+    """Each record must begin where another ends; that the first begins at 0 and the last ends the file, the reader has seen."""
+    order = np.argsort(reader.offsets, kind='stable')  # fast where they ascend, as they usually do
+    gaps = reader.offsets[order[1:]] - ends[order[:-1]]
+    wrong = np.flatnonzero(gaps)
+    if not len(wrong):
+        return
+    before, after = order[wrong[0]], order[wrong[0] + 1]
+    missing, where = int(gaps[gaps > 0].sum()), f'{reader.where(before)} ends at byte {ends[before]}'
+    found = (
+        f'{missing} bytes in {(gaps > 0).sum()} places are in no record that it names: {where}, but the next that it names begins '
+        f'at byte {reader.offsets[after]}'
+        if missing
+        else f'{where}, inside which the next begins, at byte {reader.offsets[after]}'
+    )
+    raise ConfigError(
+        f'{reader.idx_path!r} does not account for all of {reader.path!r}: {found}. Copy both again, or remove the index to have '
+        'it made anew.'
+    )
 
 
 def _whole(reader: RecordReader, labels: np.ndarray, has_image: np.ndarray) -> np.ndarray:

@@ -32,6 +32,10 @@ class RecordReader:
     Its keys are then the ids in the images' headers, which the usual writers set to the keys, or where those are not distinct the
     numbers of the records from 0. A damaged record stops the scan: nothing is skipped.
 
+    An index must account for the whole file. Here its first and last record, and that no offset is there twice, are looked at,
+    which needs one read; that each record between begins where another ends needs the length of each, so it is looked at where all
+    headers are read anyway, in :func:`~mmsskd.face.data.record_labels.load_labels`.
+
     Args:
         path: The ``.rec`` file.
         idx: Its index; None: the file of the same name with the suffix ``.idx``.
@@ -41,8 +45,8 @@ class RecordReader:
         size: Bytes of the file when it was looked at.
 
     Raises:
-        ConfigError: A file is missing, the index is no index, names a key twice, or points past the end, or the record that is
-            last in the file is not whole.
+        ConfigError: A file is missing; the index is no index, names a key or an offset twice, points past the end, or leaves out
+            the first or last bytes of the file; or the record that is last in the file is not whole.
     """
 
     def __init__(self, path: str | Path, idx: str | Path | None = None):
@@ -81,7 +85,15 @@ class RecordReader:
         Raises:
             ConfigError: There is no whole record.
         """
-        return self._join(self._begin(place), int(self.offsets[place]), place)
+        return self._join(self._begin(place), int(self.offsets[place]), place)[0]
+
+    def end(self, place: int) -> int:
+        """Where the record at ``place`` ends in the file, its last part's zeros included: where the next must begin.
+
+        Raises:
+            ConfigError: There is no whole record.
+        """
+        return self._join(self._begin(place), int(self.offsets[place]), place)[1]
 
     def read_image(self, place: int) -> np.ndarray:
         """The bytes of the image at ``place``, uint8 of shape (bytes,), none in records that stand for no image.
@@ -95,7 +107,7 @@ class RecordReader:
             start = HEAD.size + IMAGE_HEADER.size + 4 * flag
             if magic == MAGIC and start <= HEAD.size + length <= len(block):  # so its kind is 0
                 return np.frombuffer(block, np.uint8, HEAD.size + length - start, start)
-        payload = self._join(block, int(self.offsets[place]), place)
+        payload, _ = self._join(block, int(self.offsets[place]), place)
         try:
             return np.frombuffer(payload, np.uint8, offset=image_start(payload))
         except ConfigError as error:
@@ -110,8 +122,8 @@ class RecordReader:
         length = self.offsets.item(following) - offset if following < len(self.offsets) else AT_ONCE
         return os.pread(self._handle, length if HEAD.size < length < AT_ONCE else AT_ONCE, offset)
 
-    def _join(self, block: bytes, offset: int, place: int) -> bytes:
-        """The payload of a record of any size and number of parts, whose bytes at ``offset`` begin with ``block``."""
+    def _join(self, block: bytes, offset: int, place: int) -> tuple[bytes, int]:
+        """The payload of a record of any size and number of parts, whose bytes at ``offset`` begin with ``block``, and its end."""
         expected, parts = (0, 1), []
         while True:
             kind, length = self._head(block, offset, place)
@@ -124,7 +136,7 @@ class RecordReader:
                 self._check_end(offset, length, offset + len(block), place)
             parts.append(block[HEAD.size : end])
             if kind in (0, 3):
-                return MAGIC_BYTES.join(parts)
+                return MAGIC_BYTES.join(parts), offset + end + -length % 4
             expected, offset = (2, 3), offset + end
             block = os.pread(self._handle, AT_ONCE, offset)
 
@@ -168,8 +180,23 @@ class RecordReader:
                 f'{self.where(last)}: the file ends at byte {self.size}, so {past} of the {len(self)} records that '
                 f'{self.idx_path!r} names are not in it. {self._advice()}'
             )
-        self.read(last)
+        end = self.end(last)
         self.close()
+        first = int(self.offsets.argmin())
+        if self.offsets[first] or end < self.size:
+            before, after = int(self.offsets[first]), max(self.size - end, 0)
+            raise ConfigError(
+                f'{self.idx_path!r} names {len(self)} records, but {before + after} of the {self.size} bytes of {self.path!r} are '
+                f'in none of them: {before} before the first ({self.where(first)}), {after} behind the last ({self.where(last)}). '
+                f'{self._advice()}'
+            )
+        if not (self.offsets[1:] > self.offsets[:-1]).all():
+            offsets, counts = np.unique(self.offsets, return_counts=True)
+            if counts.max() > 1:
+                raise ConfigError(
+                    f'{self.idx_path!r} has the offset {offsets[counts.argmax()]} {counts.max()} times, {len(offsets)} different '
+                    f'ones for {len(self)} keys. {self._advice()}'
+                )
 
     def _keep_index(self) -> None:
         message = f'{self.path!r} has no index: made one of {len(self)} records'
