@@ -19,6 +19,14 @@ def write(path, images=6, size=4, **content):
     path.write_bytes(pickle.dumps({key: value for key, value in content.items() if value is not None}))
 
 
+def nested(depth: int) -> list:
+    """Lists of two in lists of two, a few bytes in a file; written out they have 2**depth brackets."""
+    value = [1]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
 def test_cifar_files_are_read_in_order_with_channels_last(tmp_path):
     write(tmp_path / 'data_batch_1')
     write(tmp_path / 'data_batch_2', images=2)
@@ -68,20 +76,29 @@ def test_transfer_phases_learn_from_cifar_files_without_labels(tmp_path, teacher
         (dict(data=np.zeros((6, 48))), r'found float64 \(6, 48\)'),
         (dict(data=None), r"found the keys \['labels'\]"),
         (dict(labels=[0.5] * 6), 'labels must be 0 to 2, found 0.5'),
+        (dict(labels=[[0, 1], [2, 0]] * 3), r'labels must be 0 to 2, found \[0, 1\]'),
+        (dict(labels=[nested(60)] * 6), r'found \[\[\[\.\.\.\], \[\.\.\.\]\], \[\[\.\.\.\], \[\.\.\.\]\]\]'),
+        (dict(labels=['x' * 30_000_000] * 6), r"found 'x+\.\.\.x+'"),
+        (dict(labels=np.array(1)), r'labels must be a list of 6 whole numbers, found array\(1\)'),
+        (dict(labels=5), 'labels must be a list of 6 whole numbers, found 5'),
+        ({'data': None, 'x' * 30_000_000: 0}, r"found the keys \['labels', 'x+\.\.\.x+'\]"),
     ],
 )
 def test_arrays_that_do_not_agree_are_named(tmp_path, content, message):
     write(tmp_path / 'train', **content)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as error:
         CIFARFiles(str(tmp_path), 'train', classes=['a', 'b', 'c'])
+    assert len(str(error.value)) < 1000
 
 
 def test_a_missing_file_and_a_wrong_key_list_what_there_is(tmp_path):
     write(tmp_path / 'train')
     with pytest.raises(ConfigError, match="no file '.*/trian' .* did you mean 'train'"):
         CIFARFiles(str(tmp_path), 'trian')
-    with pytest.raises(ConfigError, match="has no 'fine_labels'; did you mean 'labels'"):
+    write(tmp_path / 'train', **{'x' * 30_000_000: 1})
+    with pytest.raises(ConfigError, match="has no 'fine_labels'; did you mean 'labels'") as error:
         CIFARFiles(str(tmp_path), 'train', label_key='fine_labels')
+    assert len(str(error.value)) < 1000
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path):
@@ -93,6 +110,10 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r'cannot read .*\(it names'):
         CIFARFiles(str(tmp_path), 'train')
     assert not (tmp_path / 'harm').exists()
+    (tmp_path / 'train').write_bytes(b'c' + b'x' * 30_000_000 + b'\nmkdir\n.')
+    with pytest.raises(ConfigError, match=r'cannot read .*\(it names') as error:
+        CIFARFiles(str(tmp_path), 'train')
+    assert len(str(error.value)) < 1000
     (tmp_path / 'train').write_bytes(b'not a pickle')
     with pytest.raises(ConfigError, match='cannot read'):
         CIFARFiles(str(tmp_path), 'train')

@@ -1,6 +1,7 @@
 """Images of one's own in the Python format of CIFAR."""
 
 import math
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from mmpretrain.datasets import BaseDataset
 
 from ..errors import ConfigError, candidates
 from ..registry import DATASETS
-from ..utils.safe_pickle import load_data
+from ..utils.safe_pickle import load_data, shown
 
 LABEL_KEYS = ('labels', 'fine_labels', 'coarse_labels')
 
@@ -60,12 +61,12 @@ class CIFARFiles(BaseDataset):
         try:
             with path.open('rb') as file:
                 content = load_data(file, encoding='latin1')
-        except Exception as error:
+        except pickle.UnpicklingError as error:
             raise ConfigError(f'CIFARFiles: cannot read {str(path)!r} as a pickled dict of arrays ({error})') from error
         data = content.get('data') if isinstance(content, dict) else None
         size = math.isqrt(data.shape[1] // 3) if isinstance(data, np.ndarray) and data.ndim == 2 else 0
         if not size or data.shape[1] != 3 * size * size or data.dtype != np.uint8:
-            keys = f'the keys {list(content)[:8]}' if isinstance(content, dict) else type(content).__name__
+            keys = f'the keys {shown(list(content))}' if isinstance(content, dict) else type(content).__name__
             found = f'{data.dtype} {data.shape}' if isinstance(data, np.ndarray) else keys
             raise ConfigError(f"CIFARFiles: {str(path)!r}: 'data' must be uint8 of shape (N, 3 * S * S), found {found}")
         images = np.ascontiguousarray(data.reshape(-1, 3, size, size)[:, ::-1].transpose(0, 2, 3, 1))
@@ -79,8 +80,13 @@ class CIFARFiles(BaseDataset):
         if not keys:
             return None
         if keys[0] not in content:
-            raise ConfigError(f'CIFARFiles.label_key: {str(path)!r} has no {keys[0]!r}; {candidates(keys[0], content)}')
-        labels = list(content[keys[0]])
+            there = [key[:60] for key in content if isinstance(key, str)]
+            raise ConfigError(f'CIFARFiles.label_key: {str(path)!r} has no {keys[0]!r}; {candidates(keys[0], there)}')
+        labels = content[keys[0]]
+        if not isinstance(labels, (list, tuple)) and not (isinstance(labels, np.ndarray) and labels.ndim):
+            raise ConfigError(
+                f'CIFARFiles: {str(path)!r}: {keys[0]} must be a list of {count} whole numbers, found {shown(labels)}'
+            )
         if len(labels) != count:
             raise ConfigError(f'CIFARFiles: {str(path)!r} holds {count} images but {len(labels)} {keys[0]}')
         most = len(self.CLASSES) if self.CLASSES else None
@@ -91,5 +97,5 @@ class CIFARFiles(BaseDataset):
         ]
         if wrong:
             allowed = f'0 to {most - 1}' if most else 'whole numbers from 0'
-            raise ConfigError(f'CIFARFiles: {str(path)!r}: {keys[0]} must be {allowed}, found {wrong[0]!r}')
+            raise ConfigError(f'CIFARFiles: {str(path)!r}: {keys[0]} must be {allowed}, found {shown(wrong[0])}')
         return [int(label) for label in labels]

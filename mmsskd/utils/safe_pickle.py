@@ -1,6 +1,7 @@
 """Pickled data from others, read without running anything that the file names."""
 
 import pickle
+import reprlib
 from typing import BinaryIO
 
 import numpy as np
@@ -8,9 +9,21 @@ import numpy as np
 KINDS = 'biufSU'  # bool, whole numbers, floats, text: of what arrays may be
 MODULES = ('numpy.core.multiarray', 'numpy._core.multiarray', 'numpy.core.numeric', 'numpy._core.numeric')
 
+_brief = reprlib.Repr()
+_brief.maxlevel = 2
+_brief.maxstring = _brief.maxother = _brief.maxlong = 60
+
+
+def shown(value) -> str:
+    """A value from a file for a message: at most some hundred characters. ``repr`` takes for ever on lists in lists in lists."""
+    try:
+        return _brief.repr(value.view(np.ndarray) if isinstance(value, np.ndarray) else value)
+    except ValueError:  # a number of more digits than Python writes
+        return f'a {type(value).__name__}'
+
 
 def load_data(file: BinaryIO, encoding: str = 'ASCII'):
-    """Read one pickle that consists of data: lists, tuples, dicts, strings, bytes, numbers, and numpy arrays of numbers.
+    """Read one pickle that consists of data: lists, tuples, dicts, strings, bytearrays, numbers, and numpy arrays of numbers.
 
     A pickle names the functions that rebuild what it holds, so ``pickle.load`` runs whatever its author likes. Here the names that
     arrays need are answered by functions of this file, which only build arrays, from no more bytes than the file has; any other
@@ -21,10 +34,16 @@ def load_data(file: BinaryIO, encoding: str = 'ASCII'):
         encoding: For strings of Python 2: ``'bytes'`` leaves them bytes, others decode them.
 
     Raises:
-        pickle.UnpicklingError: The pickle names anything else.
-        Exception: It is damaged; almost any kind.
+        pickle.UnpicklingError: The pickle names anything else, or is damaged.
     """
-    return _DataOnly(file, encoding=encoding).load()
+    try:
+        return _DataOnly(file, encoding=encoding).load()
+    except Exception as error:  # a damaged pickle fails in any way, and with any text of its own
+        kind = (
+            '' if isinstance(error, pickle.UnpicklingError) else f'it is damaged or no pickle, {type(error).__name__}: '
+        )
+        text = str(error)
+        raise pickle.UnpicklingError(kind + (text if len(text) <= 300 else f'{text[:300]} ...')) from error
 
 
 class _DataOnly(pickle.Unpickler):
@@ -33,6 +52,8 @@ class _DataOnly(pickle.Unpickler):
             stand_in = _encode
         elif (module, name) in (('__builtin__', 'bytes'), ('builtins', 'bytes')):
             stand_in = _no_bytes
+        elif (module, name) in (('__builtin__', 'bytearray'), ('builtins', 'bytearray')):
+            stand_in = _bytearray
         elif (module, name) == ('numpy', 'dtype'):
             stand_in = _DType
         elif (module, name) == ('numpy', 'ndarray'):
@@ -40,14 +61,14 @@ class _DataOnly(pickle.Unpickler):
         elif module in MODULES and name in ('_reconstruct', 'scalar', '_frombuffer'):
             stand_in = globals()[name]
         else:
-            raise pickle.UnpicklingError(f'it names {module}.{name}, which is no data')
+            raise pickle.UnpicklingError(f'it names {module[:60]}.{name[:60]}, which is no data')
         return lambda *arguments: stand_in(*arguments)  # a fresh one: a pickle may set attributes of what it has got
 
 
 def _encode(text: str, encoding: str) -> bytes:
     """How Python 3 writes bytes in protocols 0 to 2: as the text with these code points."""
     if encoding not in ('latin1', b'latin1'):
-        raise pickle.UnpicklingError(f'it encodes text in {encoding!r}, where bytes are written in latin1')
+        raise pickle.UnpicklingError(f'it encodes text in {shown(encoding)}, where bytes are written in latin1')
     return text.encode('latin1')
 
 
@@ -56,14 +77,24 @@ def _no_bytes() -> bytes:
     return b''
 
 
+def _bytearray(*data) -> bytearray:
+    """How protocols 0 to 4 write a bytearray: of bytes, or of text in latin1; never of a number, which asks for memory."""
+    content = _encode(*data) if len(data) == 2 else data[0] if data else b''
+    if not isinstance(content, bytes):
+        raise pickle.UnpicklingError('it names builtins.bytearray, which is no data but for bytes')
+    return bytearray(content)
+
+
 class _DType:
     """A dtype in the making: its state is read here, as numpy's own would let a file change the layout of its arrays."""
 
     __slots__ = ('real',)
 
     def __init__(self, code: str | bytes, *_):
-        self.real = np.dtype(code.decode() if isinstance(code, bytes) else str(code))
-        if self.real.kind not in KINDS:
+        if not isinstance(code, (bytes, str)):
+            raise pickle.UnpicklingError(f'it names a dtype by {shown(code)}')
+        self.real = np.dtype(code.decode() if isinstance(code, bytes) else code)
+        if self.real.kind not in KINDS or not self.real.itemsize:  # of items of no bytes, a few make any number
             raise pickle.UnpicklingError(f'it holds an array of {self.real}, which is no plain data')
 
     def __setstate__(self, state: tuple) -> None:
@@ -78,6 +109,8 @@ class _Array(np.ndarray):
     def __setstate__(self, state: tuple) -> None:
         shape, dtype, fortran, data = state[-4:]
         data = data.encode('latin1') if isinstance(data, str) else data
+        if not isinstance(data, (bytes, bytearray)):  # of a number, bytes() would ask for so much memory
+            raise pickle.UnpicklingError(f'it holds an array of {shown(data)}')
         super().__setstate__((1, shape, dtype.real, bool(fortran), bytes(data)))
 
 

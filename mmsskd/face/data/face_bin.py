@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError, candidates
+from ...utils.safe_pickle import load_data, shown
 from ..evaluation.protocol import Faces, PairProtocol
-from ...utils.safe_pickle import load_data
 from .record_folders import ENCODED, new_folder
 
 MOST_BYTES = 4 << 30  # of a file; the largest published ones hold 14,000 images of 112x112
@@ -20,7 +20,7 @@ def read_bin(path: str | Path) -> tuple[list[bytes], np.ndarray]:
     """Read an InsightFace ``.bin``: a pickle of 2 * P encoded images and P flags. Pair i is images 2 * i and 2 * i + 1.
 
     Nothing that the file names is run: see :func:`~mmsskd.utils.safe_pickle.load_data`. Pickles of Python 2 and 3, protocols 0 to
-    5, images as bytes or as arrays of uint8.
+    5, images as bytes, bytearrays or arrays of uint8, flags as truth values or as 0 and 1, of shape (P,) or (P, 1).
 
     Returns:
         The images, JPEG or PNG, and (P,) of bool: the same person.
@@ -40,14 +40,12 @@ def read_bin(path: str | Path) -> tuple[list[bytes], np.ndarray]:
             content = load_data(file, encoding='bytes')
     except pickle.UnpicklingError as error:
         raise ConfigError(f'cannot read {where} as pickled images and flags: {error}') from error
-    except Exception as error:  # a damaged pickle fails in any way
-        raise ConfigError(
-            f'cannot read {where} as pickled images and flags ({type(error).__name__}: {error}); it is damaged, or no .bin of pairs'
-        ) from error
     if not isinstance(content, (tuple, list)) or len(content) != 2:
         raise ConfigError(f'{where} must hold two things, images and flags, found {_kind(content)}')
     images, same = content
-    if not isinstance(images, (list, tuple)) or not isinstance(same, (list, tuple, np.ndarray)):
+    if not isinstance(images, (list, tuple)) or not (
+        isinstance(same, (list, tuple)) or (isinstance(same, np.ndarray) and same.ndim)
+    ):
         raise ConfigError(
             f'{where} must hold a list of images and a list of flags, found {_kind(images)} and {_kind(same)}'
         )
@@ -61,6 +59,8 @@ def read_bin(path: str | Path) -> tuple[list[bytes], np.ndarray]:
 def _image(image, number: int, where: str) -> bytes:
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 1:
         image = image.tobytes()
+    elif isinstance(image, bytearray):
+        image = bytes(image)
     if not isinstance(image, bytes) or not image.startswith(tuple(ENCODED)):
         found = f'{len(image)} bytes, {image[:8].hex(" ")} ...' if isinstance(image, bytes) else _kind(image)
         raise ConfigError(f'{where}: image {number} must be the bytes of a JPEG or PNG file, found {found}')
@@ -68,11 +68,14 @@ def _image(image, number: int, where: str) -> bytes:
 
 
 def _flags(same, where: str) -> np.ndarray:
-    kinds = (bool, int, np.bool_, np.integer)
-    wrong = [flag for flag in same if not isinstance(flag, kinds) or flag not in (0, 1)]
+    """Flags are truth values, or 0 and 1 of any type; each may be alone in a list or array, as in labels of shape (N, 1)."""
+    kinds = (bool, int, float, np.bool_, np.number)
+    flags = [flag.item() if isinstance(flag, np.ndarray) and flag.shape == (1,) else flag for flag in same]
+    flags = [flag[0] if isinstance(flag, (list, tuple)) and len(flag) == 1 else flag for flag in flags]
+    wrong = [flag for flag in flags if not isinstance(flag, kinds) or flag not in (0, 1)]
     if wrong:
-        raise ConfigError(f'{where}: flags must be True or False, found {str(wrong[0])[:40]!r}')
-    return np.array([bool(flag) for flag in same])
+        raise ConfigError(f'{where}: flags must be True or False, or 1 or 0, found {shown(wrong[0])}')
+    return np.array([bool(flag) for flag in flags])
 
 
 def _kind(content) -> str:
