@@ -3,6 +3,8 @@
 
 import argparse
 
+from mmengine.config import DictAction
+
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.distill.export import export_checkpoint
 from mmsskd.utils.cli import plain_errors
@@ -11,7 +13,13 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='checkpoint of a stage-by-stage run')
     parser.add_argument('out_dir', help='folder for student.pth and student.py')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='change the config that the checkpoint holds: key=value, key="[a,b]", a.b.c=value',
+    )
     args = parser.parse_args()
     with plain_errors():
-        weights, config = export_checkpoint(args.checkpoint, args.out_dir)
+        weights, config = export_checkpoint(args.checkpoint, args.out_dir, args.cfg_options)
         print(f'weights: {weights}\nconfig:  {config}')

@@ -119,8 +119,13 @@ def save_checkpoint(runner: Runner, name: str, meta: dict) -> str:
     return path
 
 
-def export_checkpoint(path: str, out_dir: str) -> tuple[str, str]:
+def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None) -> tuple[str, str]:
     """Export the student of any checkpoint of a stage-by-stage run; see :func:`export_student`.
+
+    Args:
+        path: The checkpoint, which holds the config of its run.
+        out_dir: As there.
+        cfg_options: Changes of that config, by dotted keys.
 
     Raises:
         ConfigError: The file is missing, unreadable, or of another kind of run.
@@ -130,4 +135,8 @@ def export_checkpoint(path: str, out_dir: str) -> tuple[str, str]:
         raise ConfigError(f'{path!r} was not written by a stage-by-stage run; a plain checkpoint needs no export')
     meta = checkpoint['meta']
     cfg = Config.fromstring(meta['cfg'], file_format='.py')
+    try:
+        cfg.merge_from_dict(cfg_options or {})
+    except Exception as error:
+        raise ConfigError(f'--cfg-options: {type(error).__name__}: {error}') from error
     return export_student(checkpoint['state_dict'], cfg, out_dir, meta.get('dataset_meta'))

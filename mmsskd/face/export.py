@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..distill.build import build_model, load_strictly, resolve_model_cfg, without_init
 from ..distill.export import is_stagewise, plain_config
 from ..errors import ConfigError
+from .data.alignment import check_size
 from .models.face_embed_neck import FaceEmbedNeck
 from .models.face_gdc_neck import FaceGDCNeck
 from .models.face_recognizer import FaceRecognizer
@@ -68,18 +69,63 @@ def save_arcface(model: FaceRecognizer, path: str) -> None:
     os.replace(part, path)
 
 
+def image_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of the crops that a config's network takes.
+
+    Said by ``size`` of FaceEvaluation and of AlignFace in its pipeline, ``input_shape`` of a run, ``input_size`` of the backbone;
+    without these by AlignFace in the training pipeline; else 112, the default of all of them.
+
+    Raises:
+        ConfigError: Two of them differ.
+    """
+    backbone = (plain_config(cfg) if is_stagewise(cfg) else cfg).model.get('backbone') or {}
+    found = {
+        **_sizes(cfg.get('test_dataloader'), 'test_dataloader'),
+        **_sizes(cfg.get('val_dataloader'), 'val_dataloader'),
+    }
+    if cfg.model.get('input_shape') is not None:
+        found['model.input_shape'] = tuple(cfg.model.input_shape)[1:]
+    if 'input_size' in backbone:
+        found['backbone.input_size'] = check_size(backbone['input_size'], 'backbone.input_size')
+    found = found or _sizes(cfg.get('train_dataloader'), 'train_dataloader')  # in training a crop may be cut further
+    if len(set(found.values())) > 1:
+        said = ', '.join(f'{key}: {size[0]}x{size[1]}' for key, size in found.items())
+        raise ConfigError(f'the config names images of different sizes ({said}); say with --size which one to export')
+    return next(iter(found.values()), (112, 112))
+
+
+def _sizes(cfg, where: str) -> dict[str, tuple[int, int]]:
+    """The ``size`` of each FaceEvaluation and AlignFace in a part of a config, by its key."""
+    if isinstance(cfg, (list, tuple)):
+        inner = [(f'{where}[{place}]', value) for place, value in enumerate(cfg)]
+    elif isinstance(cfg, dict):
+        inner = [(f'{where}.{key}', value) for key, value in cfg.items()]
+    else:
+        return {}
+    found = {}
+    if isinstance(cfg, dict) and str(cfg.get('type')).rpartition('.')[2] in ('FaceEvaluation', 'AlignFace'):
+        found[f'{where}.size'] = check_size(cfg.get('size', 112), f'{where}.size')
+    for key, value in inner:
+        found.update(_sizes(value, key))
+    return found
+
+
 def export_onnx(
-    model: FaceRecognizer, path: str, size: int = 112, opset: int = 18, batches: Sequence[int] = (1, 3)
+    model: FaceRecognizer,
+    path: str,
+    size: int | Sequence[int] = 112,
+    opset: int = 18,
+    batches: Sequence[int] = (1, 3),
 ) -> float:
     """Write the embedding of a face model as ONNX, after a check with onnxruntime.
 
-    Input ``input``: (N, 3, size, size) float32, normalised by the model's ``data_preprocessor`` already; output ``embedding``:
+    Input ``input``: (N, 3, height, width) float32, normalised by the model's ``data_preprocessor`` already; output ``embedding``:
     (N, D) float32, not normalised. N is free.
 
     Args:
         model: In eval mode, on the CPU.
         path: File to write; replaced only once the check has passed.
-        size: Height and width of the images in pixels.
+        size: Height and width of the images in pixels, or one number for both.
         opset: Version of ONNX's operators.
         batches: Sizes of the random batches on which torch and onnxruntime are compared.
 
@@ -95,8 +141,9 @@ def export_onnx(
         import onnxscript  # noqa: F401  torch's exporter asks for it late, in words of its own
     except ImportError as error:
         raise ConfigError(f'ONNX needs {error.name}, which is not installed: pip install mmsskd[onnx]') from error
+    size = check_size(size, 'size')
     generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(batch, 3, size, size, generator=generator) for batch in batches]
+    inputs = [torch.randn(batch, 3, *size, generator=generator) for batch in batches]
     with torch.no_grad():
         outputs = [model.embed(images) for images in inputs]
     part = _beside(path)
@@ -105,7 +152,7 @@ def export_onnx(
             warnings.simplefilter('ignore', FutureWarning)  # of torch about itself
             program = torch.onnx.export(
                 _Embedding(model).eval(),
-                (torch.zeros(2, 3, size, size),),
+                (torch.zeros(2, 3, *size),),
                 part,
                 input_names=['input'],
                 output_names=['embedding'],

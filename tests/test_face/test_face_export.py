@@ -1,5 +1,6 @@
 """Face models for others: InsightFace's names, to the bit and back, and ONNX as onnxruntime computes it."""
 
+import runpy
 import sys
 
 import pytest
@@ -9,8 +10,8 @@ from helpers import ROOT, python
 from mmengine.config import Config
 
 from mmsskd.errors import ConfigError
-from mmsskd.face.export import arcface_state_dict, export_onnx, normalisation, read_recognizer
-from mmsskd.models import FaceRecognizer, IResNet
+from mmsskd.face.export import TOLERANCE, arcface_state_dict, export_onnx, image_size, normalisation, read_recognizer
+from mmsskd.face.models import FaceRecognizer, IResNet
 
 IRESNET = dict(
     backbone=dict(type='mmsskd.IResNet', depth=18, base_channels=4),
@@ -121,6 +122,30 @@ def onnx_model(flat) -> FaceRecognizer:
     return model
 
 
+def test_the_tool_exports_the_size_that_its_options_say(tmp_path, monkeypatch, capsys):
+    """Both tools take --cfg-options, so that weights without a head, and other sizes than the file's, are no other config."""
+    pytest.importorskip('onnxscript')
+    onnxruntime = pytest.importorskip('onnxruntime')
+    network = dict(NETWORK, head=HEAD, neck=dict(IRESNET['neck'], feature_size=3))
+    cfg = Config(dict(default_scope='mmpretrain', model=network, test_dataloader=evaluated(dict(size=64))))
+    cfg.dump(tmp_path / 'face.py')
+    model = FaceRecognizer(**dict(IRESNET, neck=network['neck']))
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'face.pth')
+    options = [
+        'test_dataloader.dataset.size=48',
+        'test_dataloader.dataset.pipeline.0.size=48',
+        'model.head=None',
+    ]
+    for tool, out in (('export_backbone', 'back.pth'), ('export_onnx', 'face.onnx')):
+        arguments = [tmp_path / 'face.py', tmp_path / 'face.pth', tmp_path / out, '--cfg-options', *options]
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+        runpy.run_path(str(ROOT / f'tools/face/{tool}.py'), run_name='__main__')
+    assert 'images of 48x48, BGR' in capsys.readouterr().out
+    assert torch.equal(torch.load(tmp_path / 'back.pth')['fc.weight'], model.neck.fc.weight)
+    session = onnxruntime.InferenceSession(str(tmp_path / 'face.onnx'), providers=['CPUExecutionProvider'])
+    assert session.get_inputs()[0].shape[1:] == [3, 48, 48]
+
+
 def test_export_onnx_writes_the_embedding_of_any_batch(trained, tmp_path):
     pytest.importorskip('onnxscript')
     onnxruntime = pytest.importorskip('onnxruntime')
@@ -139,7 +164,42 @@ def test_export_onnx_writes_the_embedding_of_any_batch(trained, tmp_path):
         images = torch.randn(batch, 3, 112, 112)
         (found,) = session.run(None, {'input': images.numpy()})
         _, expected = iresnet_forward(flat, 18, images)
-        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-4)
+        assert (torch.from_numpy(found) - expected).abs().max() < TOLERANCE * expected.abs().max()
+
+
+def evaluated(size) -> dict:
+    pipeline = [dict(type='mmsskd.AlignFace', **size), dict(type='PackInputs')]
+    return dict(dataset=dict(type='mmsskd.FaceEvaluation', sets={}, pipeline=pipeline, **size))
+
+
+AUGMENTED = dict(
+    dataset=dict(datasets=[dict(pipeline=[dict(type='mmsskd.AlignFace', size=72), dict(type='RandomCrop')])])
+)
+RUN = dict(type='mmsskd.StagewiseDistiller', teacher=NETWORK, student=NETWORK)
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'expected'),
+    [
+        (dict(), (112, 112)),
+        (dict(test_dataloader=evaluated(dict(size=64))), (64, 64)),
+        (dict(val_dataloader=evaluated(dict(size=(112, 96))), train_dataloader=AUGMENTED), (112, 96)),
+        (dict(test_dataloader=evaluated(dict())), (112, 112)),
+        (dict(train_dataloader=AUGMENTED), (72, 72)),
+        (dict(model=dict(NETWORK, backbone=dict(NETWORK['backbone'], input_size=64))), (64, 64)),
+        (dict(model=dict(RUN, input_shape=(3, 64, 48))), (64, 48)),
+        (dict(model=dict(RUN, student=dict(NETWORK, backbone=dict(NETWORK['backbone'], input_size=80)))), (80, 80)),
+    ],
+)
+def test_the_size_of_the_images_is_that_of_the_config(cfg, expected):
+    assert image_size(Config({**dict(default_scope='mmpretrain', model=NETWORK), **cfg})) == expected
+
+
+def test_two_sizes_in_a_config_are_named():
+    cfg = Config(dict(model=dict(RUN, input_shape=(3, 112, 112)), test_dataloader=evaluated(dict(size=64))))
+    message = r'different sizes \(test_dataloader.dataset.size: 64x64, .*pipeline\[0\].size: 64x64, model.input_shape: 112x112\)'
+    with pytest.raises(ConfigError, match=f'{message}; say with --size which one'):
+        image_size(cfg)
 
 
 def test_an_onnx_file_that_fails_its_check_is_not_written(trained, tmp_path, monkeypatch):

@@ -101,6 +101,20 @@ def test_export_student(run, monkeypatch, capsys, tmp_path):
     assert same(weights(tmp_path / 'out' / 'student.pth'), weights(work_dir / 'student.pth'))
 
 
+def test_export_student_with_options_for_its_config(run, monkeypatch, capsys, tmp_path):
+    _, work_dir, _ = run
+    checkpoint = work_dir / 'epoch_5.pth'
+    options = ['--cfg-options', 'test_dataloader.dataset.indices=7', 'model.student.test_cfg.flip=True']
+    code, _, error = call(monkeypatch, capsys, 'export_student.py', checkpoint, tmp_path / 'out', *options)
+    assert code == 0, error
+    cfg = Config.fromfile(tmp_path / 'out' / 'student.py')
+    assert cfg.test_dataloader.dataset.indices == 7 and cfg.model.test_cfg.flip
+    assert same(weights(tmp_path / 'out' / 'student.pth'), weights(work_dir / 'student.pth'))
+    options = ['--cfg-options', 'model.student.backbone.depth.wrong=1']
+    code, _, error = call(monkeypatch, capsys, 'export_student.py', checkpoint, tmp_path / 'no', *options)
+    assert code == 1 and error.startswith('error: --cfg-options: ') and not (tmp_path / 'no').exists()
+
+
 def test_print_stages(tmp_path, monkeypatch, capsys):
     """Without weights or data. MACs by hand: 9 * in * out * height * width for each 3x3 convolution."""
     cfg = run_cfg(tmp_path, 'nowhere.pth', student=classifier(depth=8, width=1))

@@ -1,16 +1,16 @@
 #!/usr/bin/env python
 """Write the embedding of a face model as ONNX, checked against torch with onnxruntime before the file is written.
 
-Input `input`: (N, 3, 112, 112) float32, N free: aligned crops, normalised as the model's data_preprocessor says (printed). With
-RGB and (x - 127.5) / 127.5 that is what InsightFace's own ONNX models and its ArcFaceONNX expect. Output `embedding`: (N, 512)
-float32, not normalised: two faces are compared by the cosine between theirs.
+Input `input`: (N, 3, height, width) float32, N free: aligned crops of the size that the config says, normalised as the model's
+data_preprocessor says (both are printed). With 112x112, RGB and (x - 127.5) / 127.5 that is what InsightFace's own ONNX models and
+its ArcFaceONNX expect. Output `embedding`: (N, D) float32, not normalised: two faces are compared by the cosine between theirs.
 
 Weights released by InsightFace have no classifier: add --cfg-options model.head=None."""
 
 import argparse
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
-from mmsskd.face.export import export_onnx, normalisation, read_recognizer
+from mmsskd.face.export import export_onnx, image_size, normalisation, read_recognizer
 from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
 
 
@@ -21,13 +21,23 @@ def main():
     )
     parser.add_argument('checkpoint', help='checkpoint file: of the run, or the exported student.pth')
     parser.add_argument('out', metavar='OUT.onnx', help='file to write')
-    parser.add_argument('--size', type=int, default=112, help='height and width of the crops; default %(default)s')
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs='+',
+        help='height and width of the crops, or one number for both; default: as in the config',
+    )
     parser.add_argument('--opset', type=int, default=18, help='version of ONNX operators; default %(default)s')
     add_common_arguments(parser)
     args = parser.parse_args()
-    model = read_recognizer(read_config(args), args.checkpoint)
-    difference = export_onnx(model, args.out, args.size, args.opset)
-    print(f'wrote {args.out}: largest difference from torch {difference:.1e} (relative), images {normalisation(model)}')
+    cfg = read_config(args)
+    size = args.size or image_size(cfg)
+    model = read_recognizer(cfg, args.checkpoint)
+    difference = export_onnx(model, args.out, size[0] if len(size) == 1 else size, args.opset)
+    print(
+        f'wrote {args.out}: largest difference from torch {difference:.1e} (relative), images of {size[0]}x{size[-1]}, '
+        f'{normalisation(model)}'
+    )
 
 
 if __name__ == '__main__':
