@@ -165,6 +165,7 @@ DTYPE = b'cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R'
         hand_made(b'cnumpy\ndtype\n]q\0', b'(h\0h\0lq\0' * 60, b'\x85R'),
         hand_made(b'\x82\x01'),
     ],
+    ids=lambda content: f'{len(content)} bytes',
 )  # fmt: skip
 def test_pickles_made_by_hand_do_no_harm(tmp_path, content):
     (tmp_path / 'lfw.bin').write_bytes(content)
