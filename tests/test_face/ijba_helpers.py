@@ -45,5 +45,5 @@ def write_ijba(root: Path, splits=(1, 2)) -> Path:
         (many / f'search_probe_{split}.csv').write_bytes(table(row(1, 7, 'b'), row(1, 7, 'c'), row(3, 9, 'f')))
     for name in ('img/1.JPG', 'frame/2_00001.png', 'frame/2_00004.png', 'img/3.jpeg', 'img/4.png'):
         (root / 'images' / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / 'images' / name).write_bytes(b'')
+        (root / 'images' / name).write_bytes(b'no image')
     return root

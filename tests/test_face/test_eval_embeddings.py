@@ -1,10 +1,12 @@
 """The tool that turns files of embeddings into tables, in a process where torch and MMEngine cannot be imported."""
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +137,7 @@ def test_pairs_of_single_faces(tmp_path):
 def test_runs_from_a_checkout_that_is_not_installed(folder, tmp_path):
     """Isolated: neither the folder nor what is installed for development is on the path, but numpy is."""
     checkout = tmp_path / 'checkout'
-    for name in ('mmsskd/evaluation', 'mmsskd/errors.py', 'mmsskd/__init__.py', 'tools/face'):
+    for name in ('mmsskd/face', 'mmsskd/errors.py', 'mmsskd/__init__.py', 'tools/face'):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / name, checkout / name)
@@ -155,6 +157,7 @@ def test_runs_from_a_checkout_that_is_not_installed(folder, tmp_path):
         (('few.npz', *PROTOCOL), "error: 'few.npz' has no features of 4 of the 60 faces: '0/0.jpg', .*--allow-missing"),
         (('good.npz', 'good.npz', *PROTOCOL), "error: 'good.npz': give each file a name of its own.*taken: good"),
         (('good.npz', *PROTOCOL, '--tpir-rank', 'one'), "error: --tpir-rank: found 'one'"),
+        (('good.npz', *PROTOCOL, '--tpir-rank', '\xb2'), "error: --tpir-rank: found '\xb2'"),
         (('good.npz', *PROTOCOL, '--fars', '2'), 'error: fars: found'),
         (('noisy.npz', *PROTOCOL, '--max-failures', '0'), "error: 1 of 60 faces have no usable feature .*'1/7.jpg'"),
         (
@@ -235,10 +238,74 @@ def test_files_of_another_form_are_named(tmp_path, arrays, message):
 
 
 def test_files_that_are_no_npz(tmp_path):
-    for content in (b'', b'keys,features\n', b'PK\x03\x04 cut off'):
+    for content in (b'keys,features\n', b'PK\x03\x04 cut off'):
         (tmp_path / 'a.npz').write_bytes(content)
         with pytest.raises(ConfigError, match=r"cannot read '.*a\.npz' as an \.npz"):
             read_embeddings(tmp_path / 'a.npz', make_faces(2))
     np.save(tmp_path / 'b.npy', np.ones(3))
     with pytest.raises(ConfigError, match='cannot read'):
         read_embeddings(tmp_path / 'b.npy', make_faces(2))
+    for content, fault in ((b'', r'empty file \(0 bytes\)'), (None, 'folder')):
+        (tmp_path / 'a.npz').unlink()
+        (tmp_path / 'a.npz').mkdir() if content is None else (tmp_path / 'a.npz').write_bytes(content)
+        with pytest.raises(ConfigError, match=rf"a\.npz': found a file that cannot be read: {fault}"):
+            read_embeddings(tmp_path / 'a.npz', make_faces(2))
+
+
+def header(shape, descr='<f4'):
+    """An array of the format without its numbers."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, dict(descr=descr, fortran_order=False, shape=shape))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (
+            header((402_653_184, 512)),
+            r"'features' says that it is float32 \(402653184, 512\), 824,633,720,832 bytes, and has at most 8",
+        ),
+        (header((2**40, 2**40)), "'features' says that it is float32"),
+        (header((-1, 4)), 'cannot read'),
+        (b'no array', 'cannot read'),
+        (header((4, 2))[:20], 'cannot read'),
+    ],
+)
+def test_arrays_that_lie_are_named_before_memory_is_taken(tmp_path, content, message):
+    np.savez(tmp_path / 'a.npz', keys=np.array(list('abcd')))
+    with zipfile.ZipFile(tmp_path / 'a.npz', 'a') as file:
+        file.writestr('features.npy', content + bytes(8))
+    with pytest.raises(ConfigError, match=message):
+        read_embeddings(tmp_path / 'a.npz', make_faces(4))
+
+
+def test_a_directory_that_lies_is_no_proof(tmp_path):
+    """The zip says 768 GiB of the member, as its header does."""
+    size = 824_633_720_832
+    content = header((402_653_184, 512))
+    np.savez(tmp_path / 'a.npz', keys=np.array(list('abcd')))
+    with zipfile.ZipFile(tmp_path / 'a.npz', 'a') as file:
+        file.writestr('features.npy', content + bytes(8))
+        member = file.getinfo('features.npy')
+        member.file_size = member.compress_size = size + len(content)
+    with pytest.raises(ConfigError, match="'features' says that it is"):
+        read_embeddings(tmp_path / 'a.npz', make_faces(4))
+
+
+def test_keys_that_are_no_text_are_named(tmp_path):
+    beyond = np.frombuffer(np.uint32([0x110000, 65, 66, 67]).tobytes(), '<U1')
+    for keys in (np.array([b'\xff', b'b', b'c', b'd']), beyond):
+        np.savez(tmp_path / 'a.npz', keys=keys, features=np.ones((4, 2)))
+        with pytest.raises(ConfigError, match="'keys' must be text, as bytes in UTF-8"):
+            read_embeddings(tmp_path / 'a.npz', make_faces(4))
+    np.savez(tmp_path / 'a.npz', keys=np.array(['x' * 100_000, 'b', 'c', 'd']), features=np.ones((4, 2)))
+    with pytest.raises(ConfigError) as error:
+        read_embeddings(tmp_path / 'a.npz', make_faces(4))
+    assert len(str(error.value)) < 2000
+
+
+def test_compressed_arrays_are_read(tmp_path):
+    faces = make_faces(400)
+    np.savez_compressed(tmp_path / 'a.npz', keys=faces.keys, features=np.zeros((400, 512), np.float32))
+    assert read_embeddings(tmp_path / 'a.npz', faces).features.shape == (400, 512)

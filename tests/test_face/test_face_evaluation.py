@@ -76,10 +76,27 @@ def test_inherited_sets_are_left_out_by_none(own_set):
 
 def test_missing_files_stop_or_count(tmp_path, own_set):
     (tmp_path / 'p01/0.png').unlink()
-    with pytest.raises(ConfigError, match=r"sets\['mine'\]: 1 of 3 images are not below .*p01/0.png.* strict=False"):
+    with pytest.raises(
+        ConfigError, match=r"sets\['mine'\]: 1 of 3 faces have no image below .*missing file: p01/0.png.* strict=False"
+    ):
         build(own_set)
     sample = build(own_set, strict=False)[2]['data_samples']
     assert sample.failure == 'missing file'
+
+
+def test_empty_files_and_folders_are_not_missing_files(tmp_path, own_set):
+    (tmp_path / 'p00/1.png').write_bytes(b'')
+    (tmp_path / 'p01/0.png').unlink()
+    (tmp_path / 'p01/0.png').mkdir()
+    message = r'2 of 3 faces have no image .*: empty file \(0 bytes\): p00/1.png; folder: p01/0.png. Complete them'
+    with pytest.raises(ConfigError, match=message):
+        build(own_set)
+    dataset = build(own_set, strict=False)
+    assert [dataset[i]['data_samples'].failure for i in range(3)] == ['', 'empty file (0 bytes)', 'folder']
+    dataset.strict = True  # as where a file is lost while others are embedded
+    for index, found in ((1, 'empty file'), (2, 'folder')):
+        with pytest.raises(ConfigError, match=rf"p0.*png' cannot be read: {found}"):
+            dataset[index]
 
 
 def test_unreadable_files_stop_or_count(tmp_path, own_set):

@@ -173,7 +173,7 @@ def test_records_that_give_no_folder(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('kinds', ['in turn', 'sorted', 'uneven'])
 def test_bin_to_folder_keeps_pairs(tmp_path, monkeypatch, capsys, kinds):
-    from mmsskd.face.evaluation.protocols import missing_files, read_lfw_pairs
+    from mmsskd.face.evaluation.protocols import file_faults, read_lfw_pairs
 
     same = np.arange(60) // 3 % 2 == 0
     same = dict(sorted=np.sort(same)[::-1], uneven=np.arange(60) % 5 == 0).get(kinds, same)
@@ -182,7 +182,7 @@ def test_bin_to_folder_keeps_pairs(tmp_path, monkeypatch, capsys, kinds):
     code, out, error = call(monkeypatch, capsys, 'bin2folder.py', tmp_path / 'own.bin', tmp_path / 'own')
     assert code == 0 and f'60 pairs, {same.sum()} of them of one person' in out, error
     found = read_lfw_pairs(tmp_path / 'own' / 'pairs.txt', tmp_path / 'own')
-    assert not len(missing_files(found)) and len(found.faces) == 120
+    assert not len(file_faults(found)) and len(found.faces) == 120
     contents = [(tmp_path / 'own' / file).read_bytes() for file in found.faces.files]
     pairs = {tuple(contents[face] for face in pair): flag for pair, flag in zip(found.pairs, found.genuine)}
     assert pairs == {(images[2 * i], images[2 * i + 1]): flag for i, flag in enumerate(same)}

@@ -8,7 +8,7 @@ import pytest
 from ijba_helpers import HEADER, TAIL, row, table, write_ijba
 
 from mmsskd.errors import ConfigError
-from mmsskd.face.evaluation.protocols import missing_files, read_ijba
+from mmsskd.face.evaluation.protocols import describe_faults, file_faults, read_ijba
 
 BOTH = dict(splits=[1, 2])
 
@@ -53,14 +53,14 @@ def test_files_on_disk_are_found_whatever_their_ending(tmp_path):
     assert protocol.root == str(tmp_path / 'images')
     files = protocol.faces.files.tolist()
     assert files == ['img/1.JPG', 'frame/2_00001.png', 'frame/2_00004.png', 'img/4.png', 'img/4.png', 'img/3.jpeg']
-    assert missing_files(protocol) == []
+    assert file_faults(protocol) == {}
     (tmp_path / 'images/img/1.JPEG').write_bytes(b'')  # further from the listed img/1.jpg than img/1.JPG is
     assert read_ijba(tmp_path, **BOTH).faces.files[0] == 'img/1.JPG'
     (tmp_path / 'images/img/4.png').unlink()
     protocol = read_ijba(tmp_path, **BOTH)
-    assert missing_files(protocol) == [3, 4] and protocol.faces.files[3] == 'img/4.jpg'
+    assert list(file_faults(protocol)) == [3, 4] and protocol.faces.files[3] == 'img/4.jpg'
     shutil.rmtree(tmp_path / 'images')
-    assert missing_files(read_ijba(tmp_path, **BOTH)) == list(range(6))  # embeddings can be measured without images
+    assert list(file_faults(read_ijba(tmp_path, **BOTH))) == list(range(6))  # embeddings can be measured without images
 
 
 def test_another_faces_file_is_no_stand_in(tmp_path):
@@ -70,7 +70,7 @@ def test_another_faces_file_is_no_stand_in(tmp_path):
     protocol = read_ijba(tmp_path, **BOTH)
     files = dict(zip(protocol.faces.keys.tolist(), protocol.faces.files.tolist()))
     assert files['img/1.png'] == 'img/1.png' and files['img/1.jpg'] == 'img/1.jpg'
-    assert protocol.faces.keys[missing_files(protocol)[0]] == 'img/1.jpg'
+    assert protocol.faces.keys[next(iter(file_faults(protocol)))] == 'img/1.jpg'
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_usual_layouts_are_detected(tmp_path, one, many, images):
             (root / new).mkdir(parents=True, exist_ok=True)
             entry.rename(root / new / entry.name)
     protocol = read_ijba(root, **BOTH)
-    assert len(protocol.faces) == 6 and missing_files(protocol) == []
+    assert len(protocol.faces) == 6 and file_faults(protocol) == {}
     assert all(split.verification and split.identification for split in protocol.splits)
 
 
@@ -102,7 +102,7 @@ def test_folders_may_be_anywhere_and_a_task_may_be_absent(tmp_path):
     options = dict(images=tmp_path / 'images', **BOTH)
     protocol = read_ijba(tmp_path / 'set', sets_11=tmp_path / 'ijb-a_11_sets', **options)
     assert all(split.verification and not split.identification for split in protocol.splits)
-    assert missing_files(protocol) == []
+    assert file_faults(protocol) == {}
     protocol = read_ijba(tmp_path / 'set', sets_1n=tmp_path / 'ijb-a_1n_sets', **options)
     assert all(split.verification is None and len(split.identification) == 1 for split in protocol.splits)
     with pytest.raises(ConfigError, match="sets_11: no folder 'nowhere'"):
@@ -181,7 +181,8 @@ def test_comparisons_that_are_wrong_are_named_and_none_is_lost(tmp_path):
         (b'1,-2\n', r"row 1: found '1,-2'"),
         (b'1,2,3\n', r"row 1: found '1,2,3'"),
         (b'1,99999999999999999999\n', r"row 1: found '1,9"),
-        (b'', 'no pairs in it'),
+        (b'', 'empty file'),
+        (b'\n', 'no pairs in it'),
     ):
         path.write_bytes(content)
         with pytest.raises(ConfigError, match=message):
@@ -196,10 +197,16 @@ def test_comparisons_that_are_wrong_are_named_and_none_is_lost(tmp_path):
     [
         (b'1,7,img/1', b'1,8,img/1', r'verify_metadata_1.csv, row 3, column SUBJECT_ID: template 1 is of subject 7 here and of 8'),
         (b'8,img/4', b'7,img/4', r"1N_sets/split1/search_gallery_1.csv, row 3, .*face 'img/4.jpg'.* has 8 here and 7 in .*row 5"),
-        (b'328,20', b'329,20', r"search_gallery_1.csv, row 2, columns FACE_X to .*'img/1.jpg', sighting 101, has 328, 20, 50, 60"),
+        (b'328,20', b'329,20', r"search_gallery_1.csv, row 2, column FACE_X: .*'img/1.jpg', .* 101, has 328 here and 329 in"),
         (b'328,20,', b'328,,', 'row 2, column FACE_Y: .*must be all filled or all empty'),
         (b'328,20', b'32B,20', "row 2, column FACE_X: found '32B'; it must be a number"),
         (b'328,20', b'inf,20', "row 2, column FACE_X: found 'inf'; it must be finite"),
+        (b'328,20', b'1e39,20', "row 2, column FACE_X: found '1e39'; it must be finite"),  # as float32, too
+        (b'328,20', b'nan,20', "row 2, column FACE_X: found 'nan'; .*leave it empty"),
+        (b'328,20', b'3_28,20', "row 2, column FACE_X: found '3_28'; it must be a number"),
+        (b'328,20', '\u0663,20'.encode(), "row 2, column FACE_X: found '\u0663'; it must be a number"),
+        (b'2,7,', '\xb2,7,'.encode(), "row 4, column TEMPLATE_ID: found '\xb2'; it must be a whole number"),
+        (b'2,7,', b'9' * 5000 + b',7,', 'row 4, column TEMPLATE_ID: found .9{80}... .5,000 characters'),
         (b'2,7,', b'2.5,7,', "row 4, column TEMPLATE_ID: found '2.5'; it must be a whole number"),
         (b'2,7,', b',7,', "row 4, column TEMPLATE_ID: found ''; it must not be empty"),
         (b',101,', b',,', "row 2, column SIGHTING_ID: found ''"),
@@ -215,6 +222,92 @@ def test_rows_that_contradict_are_named(tmp_path, old, new, message):
     edit(tmp_path / 'IJB-A_11_sets/split1/verify_metadata_1.csv', old, new)
     with pytest.raises(ConfigError, match=message):
         read_ijba(tmp_path, **BOTH)
+
+
+def boxes_of(protocol):
+    return dict(zip(protocol.faces.keys.tolist(), protocol.faces.boxes.tolist()))
+
+
+def test_other_digits_of_one_box_are_no_other_box(tmp_path):
+    """The real lists write 7,826 of 25,450 boxes so, from split to split."""
+    write_ijba(tmp_path)
+    boxes = ('93.71428571,20.428571,50,60', '93.7142857142857,20.4285714285714,50.0,60')
+    for split, box in zip((1, 2), boxes):
+        for task, name in (('11', 'verify_metadata'), ('1N', 'search_gallery')):
+            path = tmp_path / f'IJB-A_{task}_sets/split{split}/{name}_{split}.csv'
+            path.write_bytes(
+                path.read_bytes().replace(b'328.0,20.0,50,60.00', box.encode()).replace(b'328,20,50,60', box.encode())
+            )
+    both, turned = (boxes_of(read_ijba(tmp_path, splits=splits)) for splits in ([1, 2], [2, 1]))
+    assert both == turned  # one value for a face, whatever was read first
+    assert both['img/1.jpg'] == np.float32([93.71428571, 20.428571, 50, 60]).tolist()
+    for split in (1, 2):
+        alone = boxes_of(read_ijba(tmp_path, splits=[split]))
+        assert np.allclose(alone['img/1.jpg'], both['img/1.jpg'], rtol=0, atol=1e-5)
+    gallery = tmp_path / 'IJB-A_1N_sets/split2/search_gallery_2.csv'
+    edit(gallery, b'93.7142857142857', b'93.7152857')  # 1e-3 pixels
+    assert boxes_of(read_ijba(tmp_path, **BOTH)) == both
+    edit(gallery, b'93.7152857', b'93.7162857142857')
+    message = (
+        r'search_gallery_2.csv, row 2, column FACE_X: .* has 93.7162857142857 here and 93.71428571 in .*metadata_1.csv'
+    )
+    with pytest.raises(ConfigError, match=message):
+        read_ijba(tmp_path, **BOTH)
+
+
+def test_a_medium_in_other_words_is_the_same(tmp_path):
+    write_ijba(tmp_path)
+    edit(tmp_path / 'IJB-A_1N_sets/split1/search_probe_1.csv', b'00001.png,12,', b'00001.png,12.0,')
+    media = read_ijba(tmp_path, **BOTH).splits[0].identification[0].probes.rows_media
+    assert media[0] == media[1] != media[2]
+
+
+def test_blank_lines_at_the_end_are_no_error(tmp_path):
+    expected = read_ijba(write_ijba(tmp_path), **BOTH)
+    for path in tmp_path.glob('IJB-A_1*/*/*.csv'):
+        blank = b'\r\n\r\n' if 'comparisons' in path.name else b'\n \n\r\n'
+        if 'probe' in path.name:
+            blank = b',' * 24 + b'\r\n'  # as a spreadsheet writes it
+        path.write_bytes(path.read_bytes() + blank)
+    found = read_ijba(tmp_path, **BOTH)
+    assert found.faces.keys.tolist() == expected.faces.keys.tolist()
+    for one, other in zip(found.splits, expected.splits):
+        assert np.array_equal(one.verification.pairs, other.verification.pairs)
+        assert np.array_equal(one.identification[0].probes.rows_face, other.identification[0].probes.rows_face)
+
+
+def test_what_is_no_file_is_named_for_what_it_is(tmp_path):
+    root = write_ijba(tmp_path)
+    (root / 'images/img/4.png').write_bytes(b'')
+    (root / 'images/img/3.jpeg').unlink()
+    (root / 'images/img/3.png').mkdir()  # a folder is no stand-in for a file
+    (root / 'images/img/1.JPG').unlink()
+    (root / 'images/img/1.jpg').mkdir()
+    (root / 'images/frame/2_00001.png').unlink()
+    (root / 'images/frame/2_00001.png').symlink_to('nowhere')
+    faults = file_faults(protocol := read_ijba(root, **BOTH))
+    kinds = ['folder', 'link to nothing', 'empty file (0 bytes)', 'empty file (0 bytes)', 'missing file']
+    assert list(faults.values()) == kinds and list(faults) == [0, 1, 3, 4, 5]
+    assert describe_faults(protocol, faults).endswith('empty file (0 bytes): img/4.png; missing file: img/3.jpg')
+    (root / 'landmarks.csv').mkdir()
+    with pytest.raises(ConfigError, match=r"landmarks.csv': found a file that cannot be read: folder"):
+        read_ijba(root, **BOTH)
+    (root / 'landmarks.csv').rmdir()
+    path = root / 'IJB-A_11_sets/split2/verify_comparisons_2.csv'
+    path.write_bytes(b'')
+    with pytest.raises(ConfigError, match=r"comparisons_2.csv': .*cannot be read: empty file \(0 bytes\)"):
+        read_ijba(root, **BOTH)
+
+
+@pytest.mark.parametrize('file', ['../secret.jpg', 'img/../../1.jpg', '/etc/1.jpg', 'img\\..\\1.jpg'])
+def test_files_outside_are_refused_unless_allowed(tmp_path, file):
+    write_ijba(tmp_path)
+    edit(tmp_path / 'IJB-A_11_sets/split2/verify_metadata_2.csv', b'img/3.jpg', file.encode())
+    with pytest.raises(ConfigError) as error:
+        read_ijba(tmp_path, **BOTH)
+    assert 'verify_metadata_2.csv, row 2: found the image file ' + repr(file) in str(error.value)
+    assert 'allow_outside=True (--allow-outside)' in str(error.value)
+    assert file in read_ijba(tmp_path, allow_outside=True, **BOTH).faces.files
 
 
 def test_missing_folders_and_files_are_named(tmp_path):

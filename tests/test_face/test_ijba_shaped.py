@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mmsskd.errors import ConfigError
-from mmsskd.face.evaluation.protocols import missing_files, read_ijba
+from mmsskd.face.evaluation.protocols import file_faults, read_ijba
 from mmsskd.face.evaluation.protocols.ijba_writer import COLUMNS, write_ijba_shaped
 
 TOOL = Path(__file__).parents[2] / 'tools/face/make_ijba_shaped.py'
@@ -82,7 +82,7 @@ def test_every_image_is_one_face_that_its_box_holds(written):
     faces = {}
     for row in every_row(written):
         box = tuple(float(row[name]) for name in COLUMNS[6:10])
-        assert faces.setdefault((row['FILE'], row['SIGHTING_ID']), box) == box
+        assert np.allclose(faces.setdefault((row['FILE'], row['SIGHTING_ID']), box), box, rtol=0, atol=1e-6)
     protocol = read_ijba(written)
     values = Counter()
     for file, box in zip(protocol.faces.files, protocol.faces.boxes.astype(int)):
@@ -92,7 +92,7 @@ def test_every_image_is_one_face_that_its_box_holds(written):
         face = image[y + 16 : y + height - 16, x + 16 : x + width - 16].astype(int)  # JPEG blurs the edges
         assert face.max() - face.min() <= 3
         values[round(np.median(face))] += 1
-    assert len(protocol.faces) == len(faces) == PEOPLE * IMAGES and missing_files(protocol) == []
+    assert len(protocol.faces) == len(faces) == PEOPLE * IMAGES and file_faults(protocol) == {}
     assert set(values) == {10 + person * 16 + number for person in range(PEOPLE) for number in range(IMAGES)}
 
 
@@ -185,7 +185,11 @@ def test_the_peculiarities_of_the_original_are_there(written):
     written_as = defaultdict(set)
     for row in table:
         written_as[row['SIGHTING_ID']].add(row['FACE_X'])
-    assert any(len(texts) == 2 for texts in written_as.values())
+    assert any(texts == {text, text + '.0'} for texts in written_as.values() for text in texts)
+    fractions = [texts for texts in written_as.values() if any(text.count('.') and text[-2:] != '.0' for text in texts)]
+    assert 0.2 < len(fractions) / len(written_as) < 0.4  # "93.00571429" and "93.0057142857143", from split to split
+    assert all(len({round(float(text), 5) for text in texts}) == 1 for texts in fractions)
+    assert sum(len(texts) > 1 for texts in fractions) > len(fractions) / 2
     points = [tuple(row[name] for name in COLUMNS[10:16]) for row in table]
     complete = np.mean([all(point) for point in points])
     assert 0.35 < complete < 0.75 and not all(all(point) or not any(point) for point in points)
@@ -245,7 +249,7 @@ def test_images_can_be_missing_and_pairs_few(folder, tmp_path):
     assert len(np.unique(split.verification.templates.subjects)) == 6
     assert (~split.verification.genuine).sum() == 20
     removed = json.loads((tmp_path / 'set/info.json').read_text())['removed']
-    missing = {protocol.faces.files[place] for place in missing_files(protocol)}
+    missing = {protocol.faces.files[place] for place in file_faults(protocol)}
     assert len(removed) == 3 and f'removed: {", ".join(removed)}' in run.stdout
     stems = {name.removeprefix('images/').rpartition('.')[0] for name in removed}
     assert {name.rpartition('.')[0] for name in missing} <= stems

@@ -15,8 +15,8 @@ from ijba_helpers import write_ijba
 from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.protocols import (
     csv_rows,
+    file_faults,
     insightface,
-    missing_files,
     read_ijba,
     read_ijbc,
     read_insightface,
@@ -79,7 +79,7 @@ def test_ijbc_without_sightings_and_media(tmp_path):
     assert [search.name for search in split.identification] == ['G1', 'G2']
     assert [search.gallery.subjects.tolist() for search in split.identification] == [[7], [8]]
     assert all(search.probes.ids.tolist() == [3, 4] for search in split.identification)
-    assert missing_files(protocol) == [0, 1, 2, 3, 4]
+    assert list(file_faults(protocol)) == [0, 1, 2, 3, 4]
 
 
 def test_ijbc_with_sightings_and_media(tmp_path):
@@ -89,8 +89,18 @@ def test_ijbc_with_sightings_and_media(tmp_path):
 
 def test_ijbc_with_one_box_written_twice_is_two_faces_only_without_sightings(tmp_path):
     root = write_ijbc(tmp_path, ',SIGHTING_ID', ',5')
-    with pytest.raises(ConfigError, match=r"'img/3.jpg', sighting 5, has 20, 1, 9, 9 here and 1, 1, 9, 9 in .*row 5"):
+    with pytest.raises(ConfigError, match=r"'img/3.jpg', sighting 5, has 20 here and 1 in .*row 5"):
         read_ijbc(root)
+
+
+def test_a_box_in_other_digits_is_the_same_face_without_sightings(tmp_path):
+    expected = read_ijbc(write_ijbc(tmp_path)).faces
+    probes = tmp_path / 'protocols/test4/probes.csv'
+    probes.write_bytes(probes.read_bytes().replace(b'20,1,9,9', b'20.0000004,1.0,9,8.9999999'))
+    found = read_ijbc(tmp_path).faces
+    assert found.keys.tolist() == expected.keys.tolist() and np.array_equal(found.boxes, expected.boxes)
+    probes.write_bytes(probes.read_bytes().replace(b'20.0000004', b'20.0021'))
+    assert len(read_ijbc(tmp_path).faces) == len(expected) + 1
 
 
 def test_what_ijbc_lacks_is_named(tmp_path):
@@ -128,7 +138,7 @@ def test_insightface_form(tmp_path, name, galleries):
     assert protocol.name == name and faces.keys.tolist() == ['1.jpg', '2.jpg', '3.jpg', '4.jpg']
     assert faces.landmarks[1].tolist() == [[20, 21], [22, 23], [24, 25], [26, 27], [28, 29]]
     assert faces.scores.tolist() == np.float32([0.1, 0.2, 0.3, 0.4]).tolist() and faces.landmarks.dtype == np.float32
-    assert missing_files(protocol) == [1, 2, 3] and protocol.root == str(tmp_path / name / 'loose_crop')
+    assert list(file_faults(protocol)) == [1, 2, 3] and protocol.root == str(tmp_path / name / 'loose_crop')
     templates = split.verification.templates
     assert templates.ids.tolist() == [2, 5, 9] and templates.subjects.tolist() == [71, 70, 70]
     assert templates.rows_template.tolist() == [1, 1, 2, 0] and templates.rows_media.tolist() == [50, 50, 51, 52]
@@ -168,16 +178,28 @@ def test_mistakes_in_insightface_lists_are_named(tmp_path, lines, monkeypatch):
             "tid_mid.txt, row 3: found '3.jpg 951'; a row is name of the crop, template",
         ),
         (faces, b'4.jpg', b'2.jpg', "tid_mid.txt, row 4: '2.jpg' is there a second time"),
-        (faces, b'4.jpg 2 52\n', b'', '5pts_score.txt has 4 lines, .*tid_mid.txt 3'),
+        (faces, b'4.jpg 2 52\n', b'', '5pts_score.txt has 4 crops, .*tid_mid.txt 3'),
+        (points, b' 31 ', b' nan ', "5pts_score.txt, row 3: found '3.jpg 30 nan .*numbers must be finite"),
+        (points, b' 31 ', b' 1e39 ', "5pts_score.txt, row 3: found '3.jpg 30 1e39"),
+        (points, b' 31 ', b' 3_1 ', "5pts_score.txt, row 3: found '3.jpg 30 3_1"),
+        (faces, b'3.jpg 9', '3.jpg \xb2'.encode(), "tid_mid.txt, row 3: found '3.jpg \xb2 51'"),
+        (faces, b'\n3.jpg 9', b'\n\n3.jpg nine', 'tid_mid.txt, row 4: found'),  # a blank line counts as a row
+        (faces, b'3.jpg', b'../3.jpg', "5pts_score.txt, row 3: found '3.jpg', but .*, row 3, has '../3.jpg'"),
         (faces, b'4.jpg', b'\xff.jpg', 'tid_mid.txt: not a text file'),
     ):
         wrong(path, old, new, message, read_insightface, tmp_path)
     values = points.read_bytes()
     points.write_bytes(values[: values.index(b'4.jpg')])
-    with pytest.raises(ConfigError, match='5pts_score.txt has 3 lines, .*tid_mid.txt 4'):
+    with pytest.raises(ConfigError, match='5pts_score.txt has 3 crops, .*tid_mid.txt 4'):
         read_insightface(tmp_path)
-    points.write_bytes(values)
-    assert len(read_insightface(tmp_path).faces) == 4
+    points.write_bytes(values + b'\n \n')
+    faces.write_bytes(b'\xef\xbb\xbf' + faces.read_bytes() + b'\r\n')  # blank lines at the end, a byte order mark
+    assert read_insightface(tmp_path).faces.keys.tolist() == ['1.jpg', '2.jpg', '3.jpg', '4.jpg']
+    for path in (points, faces):
+        path.write_bytes(path.read_bytes().replace(b'3.jpg', b'../3.jpg'))
+    with pytest.raises(ConfigError, match=r"tid_mid.txt, row 3: found the image file '../3.jpg'"):
+        read_insightface(tmp_path)
+    assert read_insightface(tmp_path, allow_outside=True).faces.files[2] == '../3.jpg'
 
 
 @pytest.mark.parametrize('block', [3, 8, 1 << 24])
@@ -201,7 +223,8 @@ def test_mistakes_in_insightface_pairs_are_named(tmp_path, block, monkeypatch):
         (pairs, b'9 2 0', b'9 -2 0', "row 3: found '9 -2 0'"),
         (pairs, b'9 2 0', b'9 2.0 0', "row 3: found '9 2.0 0'"),
         (pairs, b'9 2 0', b'\n \n9 3 0', "row 5: template '3' is not"),
-        (pairs, pairs.read_bytes(), b'', 'no pairs in it'),
+        (pairs, pairs.read_bytes(), b'\n', 'no pairs in it'),
+        (pairs, b'9 2 0', b'9 \xc2\xb2 0', "row 3: found '9 \xb2 0'"),
         (
             meta / 'ijbc_1N_gallery_G1.csv',
             b'5,70,b',
@@ -305,9 +328,31 @@ def test_mistakes_in_own_templates_are_named(tmp_path):
         (gallery, b'ann,t1', b'ann,t4', "gallery.csv, row 2: template 't4' is not"),
         (gallery, b'TEMPLATE_ID', b'TEMPLATE', "no column TEMPLATE_ID.*did you mean 'TEMPLATE'"),
         (own, b'ann,videos/7/0002', b'bob,videos/7/0002', 'csv, row 4, .*: template t1 is of subject bob here and of ann in row 2'),
-        (own, b'2,210', b'1,210', "row 6, columns FACE_X .*'photos/party.jpg', sighting 1, has 210, 25, 50, 60 here and 10"),
+        (own, b'2,210', b'1,210', "row 6, columns FACE_X, FACE_Y: .*'photos/party.jpg', sighting 1, has 210, 25 here and 10, 20"),
+        (own, b'photos/party', b'../party', "own.csv, row 5: found the image file '../party.jpg'; it must be below"),
+(own, b'ann,videos/7/0002', b'b' * 100_000 + b',videos/7/0002', r'of subject b{80}\.\.\. \(100,000 characters\) here and'),
     ):  # fmt: skip
         wrong(path, old, new, message, read_templates, own, pairs, **both)
+
+
+def test_landmarks_of_one_face_agree_up_to_their_digits(tmp_path):
+    header, values = f'FILE,MEDIA_ID,SUBJECT_ID,TEMPLATE_ID,{POINTS},score', ','.join(f'{i / 7:.8f}' for i in range(10))
+    other = ','.join(f'{i / 7:.13f}' for i in range(10))
+    pairs = write(tmp_path / 'pairs.csv', 't,u')
+    own = write(tmp_path / 'own.csv', header, f'a.jpg,1,s,t,{values},0.5', f'a.jpg,1,s,u,{other},0.5000001')
+    faces = read_templates(own, pairs).faces
+    assert len(faces) == 1 and np.allclose(faces.landmarks.ravel(), np.arange(10) / 7, atol=1e-6)
+    wrong(
+        own,
+        b',0.5000001',
+        b',0.6',
+        'own.csv, row 3, column SCORE: .* has 0.6 here and 0.5 in',
+        read_templates,
+        own,
+        pairs,
+    )
+    moved = (b'0.1428571428571', b'0.144')
+    wrong(own, *moved, 'row 3, column Y1: .* has 0.144 here and 0.14285714 in .*, row 2', read_templates, own, pairs)
 
 
 # LFW and its like
@@ -330,7 +375,7 @@ def test_pairs_of_lfw(tmp_path, separator):
     assert protocol.faces.keys.tolist()[:4] == [f'Ann_0/Ann_0_000{i}.jpg' for i in (1, 2)] + [
         'Bob_0/Bob_0_0003.jpg', 'Bob_0/Bob_0_0010.jpg',
     ]  # fmt: skip
-    assert protocol.faces.files[0] == 'Ann_0/Ann_0_0001.png' and missing_files(protocol) == list(range(1, 9))
+    assert protocol.faces.files[0] == 'Ann_0/Ann_0_0001.png' and list(file_faults(protocol)) == list(range(1, 9))
     assert len(protocol.faces) == 9 and protocol.pairs[:4].tolist() == [[0, 1], [2, 3], [0, 2], [1, 4]]
     assert protocol.genuine.tolist() == [True, True, False, False] * 2
     assert protocol.folds.tolist() == [0] * 4 + [1] * 4 and protocol.root == str(tmp_path / 'lfw')
@@ -366,6 +411,11 @@ def test_mistakes_in_pairs_are_named(tmp_path):
     wrong(path, b'2\t2', b'10\t300', 'pairs.txt: 8 pairs, but row 1 says 10 folds of 300 .*: 6000', *read)
     wrong(path, b'2\t2', b'1\t2\t2', "row 1: found '1 2 2'; the first row is the folds", *read)
     wrong(path, b'2\t2', b'0\t2', "row 1: found '0 2'", *read)
+    wrong(path, b'2\t2', '\xb2\t2'.encode(), "either the first row is .* .it is '\xb2 2'., or each row", *read)
+    wrong(path, b'2\t2', b'2\t' + b'2' * 5000, 'row 1: found .2 2*... .5,002 characters.', *read)
+    wrong(path, b'Bob_0\t3', 'Bob_0\t\xb3'.encode(), "row 3: found 'Bob_0 \xb3 10'; here, by the first row", *read)
+    wrong(path, b'Bob_0\t3', b'B' * 30_000_000 + b'\tx', 'row 3: found .B{80}... .30,000,005 characters', *read)
+    wrong(path, b'Bob_0\t3', b'../x\t3', "pairs.txt, row 3: found the image file '../x/../x_0003.jpg'", *read)
     wrong(
         path, b'Bob_0\t3\t10', b'Bob_0\t3', r"row 3: found 'Bob_0 3'; here, by the first row, belongs name i j", *read
     )
@@ -430,13 +480,25 @@ def test_the_list_of_faces_serves_as_landmarks(tmp_path):
     assert np.array_equal(again.faces.landmarks, values)
 
 
+def test_the_command_line_allows_files_outside(tmp_path):
+    root = write_ijba(tmp_path / 'set')
+    for path in root.glob('IJB-A_1*/*/*.csv'):
+        path.write_bytes(path.read_bytes().replace(b'img/3.jpg', b'../3.jpg'))
+    words = ('--ijba', root, '--splits', 1, 2)
+    with pytest.raises(ConfigError, match='--allow-outside'):
+        protocol_from_args(parse(*words))
+    assert '../3.jpg' in protocol_from_args(parse(*words, '--allow-outside')).faces.files
+
+
 def test_the_tool_says_what_is_there_and_what_is_wrong(tmp_path):
     root = write_ijba(tmp_path / 'set')
     (root / 'images/img/4.png').unlink()
     command = [sys.executable, str(TOOLS / 'list_faces.py'), '--ijba', str(root), '--out', str(tmp_path / 'faces.csv')]
     done = subprocess.run([*command, '--splits', '1', '2'], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert 'IJB-A: 6 faces, 2 without image file, 0 with landmarks, 6 with a box' in done.stderr
+    assert (
+        'IJB-A: 6 faces, 2 without image file (missing file: img/4.jpg), 0 with landmarks, 6 with a box' in done.stderr
+    )
     assert len((tmp_path / 'faces.csv').read_text().splitlines()) == 7
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ['faces.csv', 'set']
     done = subprocess.run(command, capture_output=True, text=True)

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Seconds and peak memory of the face evaluation on random embeddings of real sizes, each case in a process of its own:
+"""Seconds and peak memory of the face evaluation on random data of real sizes, each case in a process of its own:
 
-  IJB-C  469,375 x 512 features, 23,124 templates, 15,658,489 pairs: pooling, all scores, TAR at six FARs;
-  IJB-A  ten splits, 25,791 x 512 features: 1:1 lists of the real sizes, and 1:N with a gallery of 112 templates.
+  IJB-C        469,375 x 512 features, 23,124 templates, 15,658,489 pairs: pooling, all scores, TAR at six FARs;
+  IJB-A        ten splits, 25,791 x 512 features: 1:1 lists of the real sizes, and 1:N with a gallery of 112 templates;
+  IJB-A lists  reading the CSV files of such ten splits, 1:1 and 1:N, a third of the boxes in other digits from split to split.
 
 Peak memory is that of the whole process, features and pairs included. What makes the random data is not timed.
 """
@@ -14,7 +15,9 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(
@@ -41,7 +44,13 @@ SEARCHES_A = tuple(
         (13737, 13983, 13467, 14323, 13566, 12789, 12131, 14601, 13323, 13323),
     )
 )
-GALLERY_A, PROBES_A, REMOVED_A = 112, 1763, 55
+GALLERY_A, PROBES_A, REMOVED_A, PEOPLE_A = 112, 1763, 55, 500
+HEADER_A = (
+    'TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID,SIGHTING_ID,FRAME,FACE_X,FACE_Y,FACE_WIDTH,FACE_HEIGHT,RIGHT_EYE_X,RIGHT_EYE_Y,'
+    'LEFT_EYE_X,LEFT_EYE_Y,NOSE_BASE_X,NOSE_BASE_Y,FACE_YAW,FOREHEAD_VISIBLE,EYES_VISIBLE,NOSE_MOUTH_VISIBLE,INDOOR,GENDER,'
+    'SKIN_TONE,AGE,FACIAL_HAIR'
+)
+TAIL_A = ',101.5,88.25,,,112,103,-12.75,1,1,0,1,0,3,2,1'
 
 
 def make_faces(rng, count: int, width: int = 512):
@@ -71,7 +80,18 @@ def make_templates(rng, rows: int, subjects, faces: int, media: int):
     return Templates(np.arange(count), subjects, owner, face, rng.integers(0, media, rows))
 
 
-def ijbc_size():
+def evaluating(protocol, features, **options) -> Callable[[], tuple]:
+    """What is timed of a case: from features to numbers."""
+    from mmsskd.face.evaluation.evaluate import evaluate_templates, flat_metrics
+    from mmsskd.face.evaluation.options import EvaluationOptions
+
+    return lambda: (
+        protocol,
+        flat_metrics(evaluate_templates(protocol, features, options=EvaluationOptions(**options))),
+    )
+
+
+def ijbc_size() -> Callable[[], tuple]:
     import numpy as np
 
     from mmsskd.face.evaluation.protocol import Split, TemplateProtocol, Verification
@@ -86,10 +106,10 @@ def ijbc_size():
     pairs[:GENUINE_C, 0] = subjects[pairs[:GENUINE_C, 1]]
     genuine = np.arange(len(pairs)) < GENUINE_C
     protocol = TemplateProtocol('IJB-C size', faces, (Split('', Verification(templates, pairs, genuine)),))
-    return protocol, features, dict(fars=FARS_C)
+    return evaluating(protocol, features, fars=FARS_C)
 
 
-def ijba_size():
+def ijba_size() -> Callable[[], tuple]:
     import numpy as np
 
     from mmsskd.face.evaluation.protocol import Identification, Split, TemplateProtocol, Verification
@@ -109,21 +129,63 @@ def ijba_size():
         who = rng.integers(0, GALLERY_A + REMOVED_A, PROBES_A)
         search = Identification('', gallery, make_templates(rng, searches[1], who, FACES_A, MEDIA_A))
         splits.append(Split(str(number), Verification(templates, pairs, same), (search,)))
-    return TemplateProtocol('IJB-A size', faces, tuple(splits)), features, {}
+    return evaluating(TemplateProtocol('IJB-A size', faces, tuple(splits)), features)
 
 
-CASES = {'IJB-C': ijbc_size, 'IJB-A': ijba_size}
+def ijba_lists() -> Callable[[], tuple]:
+    import numpy as np
+
+    from mmsskd.face.evaluation.protocols import read_ijba
+
+    rng = np.random.default_rng(0)
+    folder = tempfile.TemporaryDirectory()
+    root = Path(folder.name)
+    (root / 'images').mkdir()
+    own = np.array_split(rng.permutation(FACES_A), PEOPLE_A)  # the faces of each subject
+    media, boxes = rng.integers(0, MEDIA_A, FACES_A), rng.integers(1, 3500, (FACES_A, 4)) / 7
+    for number, (sizes, searches) in enumerate(zip(SPLITS_A, SEARCHES_A), 1):
+        rows, count, people, genuine, impostors = sizes
+        decimals = (8, 13)[number % 2]
+        texts = []
+        for face, (medium, box) in enumerate(zip(media, boxes)):
+            x, y, width, height = (f'{side:.{decimals}f}' if face % 3 == 0 else f'{side:.0f}' for side in box)
+            texts.append(f'frame/{medium}_{face:05}.png,{medium},{face},{face % 99},{x},{y},{width},{height}{TAIL_A}')
+
+        def write(path: Path, rows: int, subjects, texts=texts, first: int = 1) -> None:
+            owner = np.concatenate((np.arange(len(subjects)), rng.integers(0, len(subjects), rows - len(subjects))))
+            body = (
+                f'{first + template},{subjects[template]},{texts[rng.choice(own[subjects[template]])]}\n'
+                for template in np.sort(owner).tolist()
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(HEADER_A + '\r\n' + ''.join(body), newline='')
+
+        test = rng.permutation(PEOPLE_A)[:people].tolist()
+        subjects = np.array(test + rng.choice(test, count - people).tolist())
+        one, many = (root / f'IJB-A_{task}_sets/split{number}' for task in ('11', '1N'))
+        write(one / f'verify_metadata_{number}.csv', rows, subjects.tolist())
+        probes = rng.integers(people, count, genuine + impostors)
+        lines = (f'{1 + rng.integers(people)},{1 + probe}\r\n' for probe in probes.tolist())
+        (one / f'verify_comparisons_{number}.csv').write_text(''.join(lines), newline='')
+        write(many / f'search_gallery_{number}.csv', searches[0], test[:GALLERY_A])
+        write(many / f'search_probe_{number}.csv', searches[1], rng.choice(test, PROBES_A).tolist(), first=1000)
+
+    def read():
+        with folder:
+            return read_ijba(root), {}
+
+    return read
+
+
+CASES = {'IJB-C': ijbc_size, 'IJB-A': ijba_size, 'IJB-A lists': ijba_lists}
 
 
 def measure(case: str) -> dict:
-    """Make the data, evaluate it, and tell what it took."""
-    from mmsskd.face.evaluation.evaluate import evaluate_templates, flat_metrics
-    from mmsskd.face.evaluation.options import EvaluationOptions
-
-    protocol, features, options = CASES[case]()
+    """Make the data, evaluate or read it, and tell what it took."""
+    run = CASES[case]()
     before = peak_megabytes()
     start, cpu = time.perf_counter(), time.process_time()
-    report = evaluate_templates(protocol, features, options=EvaluationOptions(**options))
+    protocol, metrics = run()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     counts = dict(faces=len(protocol.faces), pairs=sum(len(split.verification.pairs) for split in protocol.splits))
     return dict(
@@ -133,7 +195,7 @@ def measure(case: str) -> dict:
         peak_mb=peak_megabytes(),
         inputs_mb=before,
         **counts,
-        metrics=flat_metrics(report),
+        metrics=metrics,
     )
 
 

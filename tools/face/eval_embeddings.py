@@ -28,6 +28,7 @@ from mmsskd.face.evaluation.nist_output import write_nist_output
 from mmsskd.face.evaluation.options import DEFAULTS, MEGABYTE, ROC_RULES, EvaluationOptions
 from mmsskd.face.evaluation.protocol import PairProtocol, TemplateProtocol
 from mmsskd.face.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
+from mmsskd.face.evaluation.protocols.files import is_whole
 from mmsskd.face.evaluation.tables import compare_reports, format_report
 
 
@@ -79,7 +80,7 @@ def parse_args() -> argparse.Namespace:
 
 def options_of(args: argparse.Namespace) -> EvaluationOptions:
     rank = args.tpir_rank
-    if rank != 'any' and not rank.isdigit():
+    if rank != 'any' and not is_whole(rank):
         raise ConfigError(f"--tpir-rank: found {rank!r}; allowed: whole numbers from 1, or 'any'")
     return EvaluationOptions(
         flip=not args.no_flip,

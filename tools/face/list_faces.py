@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import _without_torch  # noqa: F401  before mmsskd
 
 from mmsskd.errors import ConfigError
-from mmsskd.face.evaluation.protocols import missing_files
+from mmsskd.face.evaluation.protocols import describe_faults, file_faults
 from mmsskd.face.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
 
 COLUMNS = (
@@ -54,10 +54,11 @@ if __name__ == '__main__':
             os.replace(args.out + '.part', args.out)
     except (ConfigError, OSError) as error:
         sys.exit(f'error: {error}')
-    faces = protocol.faces
+    faces, faults = protocol.faces, file_faults(protocol)
+    which = f' ({describe_faults(protocol, faults)})' if faults else ''
     marked = np.isfinite(faces.landmarks).all((1, 2)).sum()
     print(
-        f'{protocol.name}: {len(faces)} faces, {len(missing_files(protocol))} without image file, {marked} with landmarks, '
+        f'{protocol.name}: {len(faces)} faces, {len(faults)} without image file{which}, {marked} with landmarks, '
         f'{np.isfinite(faces.boxes).all(1).sum()} with a box',
         file=sys.stderr,
     )

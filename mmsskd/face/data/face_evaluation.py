@@ -13,7 +13,16 @@ from torch.utils.data import Dataset
 
 from ...errors import ConfigError, candidates
 from ...registry import DATASETS
-from ..evaluation.protocols import missing_files, read_ijba, read_ijbc, read_insightface, read_lfw_pairs, read_templates
+from ..evaluation.protocols import (
+    describe_faults,
+    file_faults,
+    read_ijba,
+    read_ijbc,
+    read_insightface,
+    read_lfw_pairs,
+    read_templates,
+)
+from ..evaluation.protocols.files import file_fault
 from .alignment import FaceFailure
 from .decoding import decode
 from .face_bin import pair_protocol_of_bin, read_bin
@@ -45,8 +54,8 @@ class FaceEvaluation(Dataset):
             InsightFace ``.bin`` file of pairs.
         pipeline: Makes a crop of ``size`` and packs it: ``[dict(type='mmsskd.AlignFace'), dict(type='PackInputs')]``.
         size: Height and width of a crop, or both in one number.
-        strict: Stop where an image file is missing or unreadable; False: count it as a failure to enrol. Landmarks that no face
-            can have are counted in either case.
+        strict: Stop where an image file is missing, empty, a folder or unreadable; False: count it as a failure to enrol.
+            Landmarks that no face can have are counted in either case.
         test_mode: Here for configs; an evaluation is always one.
 
     Raises:
@@ -91,10 +100,12 @@ class FaceEvaluation(Dataset):
             self._encoded[name], same = read_bin(**arguments)
             return pair_protocol_of_bin(name, same)
         protocol = read(**arguments)
-        missing = missing_files(protocol)
-        if len(missing):
-            some = ', '.join(protocol.faces.files[missing[:3]].tolist()) + (', ...' if len(missing) > 3 else '')
-            message = f'{where}: {len(missing)} of {len(protocol.faces)} images are not below {protocol.root!r}: {some}'
+        faults = file_faults(protocol)
+        if faults:
+            message = (
+                f'{where}: {len(faults)} of {len(protocol.faces)} faces have no image below {protocol.root!r}: '
+                f'{describe_faults(protocol, faults)}'
+            )
             if self.strict:
                 raise ConfigError(f'{message}. Complete them, or set strict=False to count them as failures to enrol.')
             print_log(f'{message}; counted as failures to enrol', logger='current', level=logging.WARNING)
@@ -134,10 +145,11 @@ class FaceEvaluation(Dataset):
 
     def _image(self, name: str, place: int) -> np.ndarray:
         if name in self._encoded:
-            where, data = f'image {place} of {name}', self._encoded[name][place]
+            where, data, fault = f'image {place} of {name}', self._encoded[name][place], 'no bytes'
         else:
             where = Path(self.protocols[name].root) / self.protocols[name].faces.files[place]
-            data = where.read_bytes() if where.is_file() else b''
+            fault = file_fault(where)
+            data = b'' if fault else where.read_bytes()
         try:
             image = decode(data, repr(str(where)))
         except ConfigError:  # of too many pixels
@@ -145,9 +157,11 @@ class FaceEvaluation(Dataset):
                 raise
             image = None
         if image is None:
-            if self.strict and data:
-                raise ConfigError(f'{str(where)!r} cannot be decoded; mend it, or set strict=False in FaceEvaluation')
-            raise FaceFailure('unreadable image' if data else 'missing file')
+            fault = 'unreadable image' if data else fault
+            if self.strict:
+                found = 'cannot be decoded' if data else f'cannot be read: {fault}'
+                raise ConfigError(f'{str(where)!r} {found}; mend it, or set strict=False in FaceEvaluation')
+            raise FaceFailure(fault)
         return image
 
     def _failed(self, index: int, reason: str) -> dict:

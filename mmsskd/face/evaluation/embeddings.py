@@ -1,16 +1,27 @@
 """Files of embeddings, ``.npz``, from any framework: features by the keys of faces."""
 
+import lzma
+import math
 import os
+import struct
+import sys
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ...errors import ConfigError, candidates
+from ...errors import ConfigError
 from .protocol import Faces
+from .protocols.files import clip, existing, near_names
 
 ARRAYS = ('keys', 'features', 'features_flip', 'detector_scores')
+MOST_DEFLATED = 1040  # bytes that one byte of a zip member can stand for, a little above what deflate can do
+DAMAGED = (
+    ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError, NotImplementedError, MemoryError, OverflowError,
+    struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +110,7 @@ def _look_up(keys: np.ndarray, wanted: np.ndarray, path) -> tuple[np.ndarray, np
         first, second = order[twice[0] : twice[0] + 2].tolist()
         raise ConfigError(
             f"{str(path)!r}: 'keys' must be unique; {len(twice)} are there more than once, for instance "
-            f'{str(in_order[twice[0]])!r} in rows {first} and {second}. Write each face once'
+            f'{clip(str(in_order[twice[0]]))!r} in rows {first} and {second}. Write each face once'
         )
     place = np.searchsorted(in_order, wanted).clip(max=max(len(keys) - 1, 0))
     if not len(keys):
@@ -109,8 +120,8 @@ def _look_up(keys: np.ndarray, wanted: np.ndarray, path) -> tuple[np.ndarray, np
 
 def _about_missing(path, keys: np.ndarray, wanted: np.ndarray, found: np.ndarray) -> str:
     without = wanted[~found]
-    some = ', '.join(map(repr, without[:3].tolist())) + (', ...' if len(without) > 3 else '')
-    near = candidates(str(without[0]), map(str, keys[:2000].tolist()), most=5)
+    some = ', '.join(repr(clip(key)) for key in without[:3].tolist()) + (', ...' if len(without) > 3 else '')
+    near = near_names(str(without[0]), keys[:2000].tolist(), most=5)
     return (
         f'{str(path)!r} has no features of {len(without)} of the {len(wanted)} faces: {some}; {near}. '
         'Embed them all (NaN for a failure to enrol; tools/face/list_faces.py lists the keys), or count the missing ones as '
@@ -120,24 +131,32 @@ def _about_missing(path, keys: np.ndarray, wanted: np.ndarray, found: np.ndarray
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The file's arrays, checked."""
-    if not path.is_file():
-        near = sorted(file.name for file in path.parent.glob('*.npz')) if path.parent.is_dir() else []
-        raise ConfigError(f'no file {str(path)!r} in {Path.cwd()}; {candidates(path.name, near)}')
-    where = f'{str(path)!r}'
+    where = f'{str(existing(path))!r}'
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = list(file.files)
-            arrays = {name: file[name] for name in ARRAYS if name in names}
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise ConfigError(f'cannot read {where} as an .npz of plain arrays without pickle ({error})') from error
+        with zipfile.ZipFile(path) as file:
+            names = [name.removesuffix('.npy') for name in file.namelist()]
+            arrays = {name: _array(file, name) for name in ARRAYS if name in names}
+    except DAMAGED as error:
+        raise ConfigError(
+            f'cannot read {where} as an .npz of plain arrays without pickle '
+            f'({clip(str(error) or type(error).__name__, 300)}); write it again with numpy.savez'
+        ) from error
     for name in ('keys', 'features'):
         if name not in arrays:
-            raise ConfigError(f'{where} has no array {name!r}; {candidates(name, names)}')
+            raise ConfigError(f'{where} has no array {name!r}; {near_names(name, names)}')
     keys, count = arrays['keys'], len(arrays['features']) if arrays['features'].ndim else 0
-    if keys.dtype.kind == 'S':
-        arrays['keys'] = np.char.decode(keys, 'utf-8')
-    elif keys.dtype.kind in 'iu':
-        arrays['keys'] = keys.astype(str)
+    try:
+        if keys.dtype.kind == 'S':
+            arrays['keys'] = np.char.decode(keys, 'utf-8')
+        elif keys.dtype.kind in 'iu':
+            arrays['keys'] = keys.astype(str)
+        elif keys.dtype.kind == 'U' and keys.size and keys.dtype.itemsize:
+            # numpy itself does not look whether there are such characters
+            native = keys.astype(keys.dtype.newbyteorder('='), copy=False).reshape(-1)
+            if np.ascontiguousarray(native).view(np.uint32).max() > sys.maxunicode:
+                raise ValueError('a character beyond Unicode')
+    except ValueError as error:
+        raise ConfigError(f"{where}: 'keys' must be text, as bytes in UTF-8 ({clip(str(error), 300)})") from error
     if keys.ndim != 1 or arrays['keys'].dtype.kind != 'U' or len(keys) != count:
         raise ConfigError(
             f"{where}: 'keys' must be text of shape (n,), n the rows of 'features' ({count}), found {keys.dtype} {keys.shape}"
@@ -153,3 +172,27 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 f'found {array.dtype} {array.shape}'
             )
     return arrays
+
+
+def _array(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array of the file; ValueError where it says that it is larger than what is there, before memory is taken for it."""
+    member = file.getinfo(f'{name}.npy' if f'{name}.npy' in file.namelist() else name)
+    with file.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(
+                f'{name!r} is written in version {version} of the format, numpy writes plain arrays in (1, 0)'
+            )
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        claimed, there = math.prod(shape) * dtype.itemsize, member.file_size - stream.tell()
+    there = min(there, member.compress_size * MOST_DEFLATED, os.path.getsize(file.filename) * MOST_DEFLATED)
+    if not dtype.hasobject and claimed > there:
+        raise ValueError(
+            f'{name!r} says that it is {dtype} {shape}, {claimed:,} bytes, and has at most {max(there, 0):,}'
+        )
+    with file.open(member) as stream:
+        try:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        except MemoryError:
+            raise ValueError(f'{name!r} is {dtype} {shape}, {claimed:,} bytes, more than the memory has') from None

@@ -7,6 +7,7 @@ import numpy as np
 from ...errors import ConfigError
 from .options import DEFAULTS, EvaluationOptions
 from .protocol import Faces, Templates
+from .protocols.files import clip
 
 BLOCK = 16 * 2**20  # bytes that are worked on at a time: what a processor's cache holds
 TOGETHER = 128  # templates that are summed side by side
@@ -57,7 +58,7 @@ class FaceFeatures:
         usable = norms > 0
         failed = np.flatnonzero(~usable)
         if options.max_failures is not None and len(failed) > options.max_failures:
-            some = ', '.join(map(repr, faces.keys[failed[:3]].tolist()))
+            some = ', '.join(repr(clip(key)) for key in faces.keys[failed[:3]].tolist())
             raise ConfigError(
                 f'{len(failed)} of {len(faces)} faces have no usable feature (NaN, infinite or zero), allowed: '
                 f'{options.max_failures} (max_failures); the first: {some}. Embed them, or raise max_failures to count them as '
@@ -71,8 +72,8 @@ class FaceFeatures:
             if len(unknown):
                 raise ConfigError(
                     f'detector_weights: {len(unknown)} of {len(faces)} faces have no detector score, the first: '
-                    f'{str(faces.keys[unknown[0]])!r}. Give scores with the landmarks or as detector_scores in the .npz, or switch '
-                    'detector_weights off'
+                    f'{clip(str(faces.keys[unknown[0]]))!r}. Give scores with the landmarks or as detector_scores in the .npz, or '
+                    'switch detector_weights off'
                 )
             weights[usable] *= faces.scores[usable]
         return cls(features, mirrored, usable, weights)

@@ -10,18 +10,19 @@ from .insightface import read_insightface
 from .lfw import read_lfw_pairs
 from .template_csv import read_templates
 
+OUTSIDE = dict(allow_outside='allow_outside')
 # kind: its reader, and what the reader calls the options that it takes
 KINDS = {
-    'ijba': (read_ijba, dict(images='images', landmarks='landmarks', splits='splits')),
-    'ijbc': (read_ijbc, dict(images='images', landmarks='landmarks')),
-    'insightface': (read_insightface, dict(name='name')),
+    'ijba': (read_ijba, dict(images='images', landmarks='landmarks', splits='splits', **OUTSIDE)),
+    'ijbc': (read_ijbc, dict(images='images', landmarks='landmarks', **OUTSIDE)),
+    'insightface': (read_insightface, dict(name='name', **OUTSIDE)),
     'templates': (
         read_templates,
-        dict(images='root', landmarks='landmarks', pairs='pairs', gallery='gallery', probes='probes'),
+        dict(images='root', landmarks='landmarks', pairs='pairs', gallery='gallery', probes='probes', **OUTSIDE),
     ),
-    'lfw': (read_lfw_pairs, dict(landmarks='landmarks', suffix='suffix')),
+    'lfw': (read_lfw_pairs, dict(landmarks='landmarks', suffix='suffix', **OUTSIDE)),
 }
-OPTIONS = ('images', 'landmarks', 'splits', 'name', 'pairs', 'gallery', 'probes', 'suffix')
+OPTIONS = ('images', 'landmarks', 'splits', 'name', 'pairs', 'gallery', 'probes', 'suffix', 'allow_outside')
 
 
 def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,12 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
     more.add_argument('--gallery', metavar='CSV', help='of --templates: who is known, a column TEMPLATE_ID')
     more.add_argument('--probes', metavar='CSV', help='of --templates: who is searched, a column TEMPLATE_ID')
     more.add_argument('--suffix', help='of --lfw: the ending of the image files; default .jpg')
+    more.add_argument(
+        '--allow-outside',
+        action='store_true',
+        default=None,
+        help='image files may be absolute or have .. in them: only for lists that you trust',
+    )
 
 
 def protocol_from_args(args: argparse.Namespace) -> TemplateProtocol | PairProtocol:
@@ -60,7 +67,7 @@ def protocol_from_args(args: argparse.Namespace) -> TemplateProtocol | PairProto
     given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
     for name in given:
         if name not in known:
-            allowed = ', '.join(f'--{option}' for option in known)
+            allowed = ', '.join(f'--{option}'.replace('_', '-') for option in known)
             raise ConfigError(f'--{name} does not belong to --{kind}, which takes {allowed}; leave it out')
     source = getattr(args, kind)
     options = {known[name]: value for name, value in given.items()}

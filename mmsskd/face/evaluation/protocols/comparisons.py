@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ....errors import ConfigError, candidates
+from ....errors import ConfigError
 from ..protocol import Templates, Verification
-from .csv_rows import existing, read_number_rows
+from .csv_rows import read_number_rows
 from .face_rows import select
+from .files import clip, existing, near_names
 
 HEADER = 'A list of comparisons has no header: remove it'
 TABLE = 1 << 24  # highest TEMPLATE_ID that is looked up in a table rather than by bisection
@@ -55,9 +56,9 @@ def lookup(ids: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def unknown_template(path: str | Path, line: int, name: object, templates: Templates, extra: str = '') -> ConfigError:
-    near = candidates(str(name), [str(one) for one in templates.ids[:1000].tolist()], most=6)
+    near = near_names(str(name), [str(one) for one in templates.ids[:1000].tolist()], most=6)
     return ConfigError(
-        f'{path}, row {line}: template {str(name)!r} is not in the metadata of {len(templates)} templates{extra}; {near}'
+        f'{path}, row {line}: template {clip(str(name))!r} is not in the metadata of {len(templates)} templates{extra}; {near}'
     )
 
 

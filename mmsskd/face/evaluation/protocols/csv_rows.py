@@ -2,16 +2,19 @@
 
 import csv
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
 
-from ....errors import ConfigError, candidates
+from ....errors import ConfigError
+from .files import clip, existing, near_names
 
-ROWS = 4096  # rows of a CSV file that are parsed at once
+ROWS = 64  # rows of a CSV file that are parsed at once: few, so that they stay in the cache
 BLOCK = 1 << 24  # bytes of a list of numbers that are parsed at once
 SEPARATORS = bytes.maketrans(b',\t', b'  ')
+TOLERANCE = 1e-3 + 1e-9  # pixels; lists write one number with other digits, 93.71428571 and 93.7142857142857
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Columns:
@@ -35,7 +38,8 @@ class Columns:
     def __init__(self, path: str | Path, required: Sequence[str], optional: Sequence[str] = ()):
         self.path = existing(path)
         self._columns: dict[str, list[str]] = {}
-        lines, start = [np.empty(0, np.int64)], 2
+        lines: list[int] = []
+        start = 2
         try:
             with self.path.open(encoding='utf-8-sig', newline='') as file:
                 reader = csv.reader(file)
@@ -44,18 +48,19 @@ class Columns:
                 self._columns = {name: [] for name in places}
                 # by blocks: to keep a list for each row would be slow and large
                 while rows := list(islice(reader, ROWS)):
-                    numbers = np.arange(start, start + len(rows))
+                    numbers = range(start, start + len(rows))
                     start += len(rows)
-                    if set(map(len, rows)) != {len(header)}:
+                    fields = list(zip(*rows))
+                    if set(map(len, rows)) != {len(header)} or '' in fields[0]:
                         keep = [self._whole_row(row, len(header), number) for row, number in zip(rows, numbers)]
-                        numbers, rows = numbers[keep], [row for row, kept in zip(rows, keep) if kept]
-                    fields = list(zip(*rows)) or [()] * len(header)
+                        numbers, rows = (list(compress(values, keep)) for values in (numbers, rows))
+                        fields = list(zip(*rows)) or [()] * len(header)
                     for name, place in places.items():
                         self._columns[name].extend(map(str.strip, fields[place]))
-                    lines.append(numbers)
+                    lines += numbers
         except (UnicodeDecodeError, csv.Error) as error:
             raise ConfigError(f'{self.path}: not a CSV file in UTF-8 ({error})') from error
-        self.lines = np.concatenate(lines)
+        self.lines = np.array(lines, np.int64)
         if not len(self.lines):
             raise ConfigError(f'{self.path}: no row below the header')
 
@@ -78,9 +83,10 @@ class Columns:
 
     def whole(self, name: str) -> np.ndarray:
         """A column of whole numbers, (R,) of int64; '12.0' is 12."""
-        column = self.text(name)
+        self.text(name)
+        column = self._plain(name, 'it must be a whole number')
         try:
-            return np.array(column, np.int64)
+            return np.fromiter(map(int, column), np.int64, len(column))
         except (ValueError, OverflowError):
             values = self.numbers(name)
         wrong = ~(np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < 2**53))
@@ -89,14 +95,17 @@ class Columns:
         return values.astype(np.int64)
 
     def numbers(self, name: str) -> np.ndarray:
-        """A column of numbers, (R,) of float64, NaN where the field is empty."""
-        column = self._columns[name]
+        """A column of numbers that fit into float32, (R,) of float64, NaN where the field is empty."""
+        column = self._plain(name, 'it must be a number, or empty')
         try:
-            values = np.array(column, np.float64)
+            values = np.fromiter(map(float, column), np.float64, len(column))
         except ValueError:
             values = np.array([self._number(row, name, field) for row, field in enumerate(column)])
-        if np.isinf(values).any():
-            raise self.error(int(np.isinf(values).argmax()), name, 'it must be finite')
+        for row in np.flatnonzero(~(np.abs(values) <= LARGEST)).tolist():
+            if column[row]:
+                raise self.error(
+                    row, name, f'it must be finite, of at most {LARGEST:.2g}; leave it empty where it is unknown'
+                )
         return values
 
     def group(self, names: Sequence[str]) -> np.ndarray:
@@ -112,8 +121,18 @@ class Columns:
 
     def error(self, row: int, name: str, allowed: str) -> ConfigError:
         """What is wrong with the field of row ``row``, counted from 0 below the header."""
-        found = self._columns[name][row]
+        found = clip(self._columns[name][row])
         return ConfigError(f'{self.path}, row {self.lines[row]}, column {name}: found {found!r}; {allowed}')
+
+    def _plain(self, name: str, allowed: str) -> list[str]:
+        """A column of numbers without what Python takes for part of one: '1_000', digits of other scripts."""
+        column = self._columns[name]
+        whole = ''.join(column)
+        if not whole.isascii() or '_' in whole:
+            raise self.error(
+                next(row for row, field in enumerate(column) if not field.isascii() or '_' in field), name, allowed
+            )
+        return column
 
     def _number(self, row: int, name: str, field: str) -> float:
         try:
@@ -135,7 +154,7 @@ class Columns:
         for name in required:
             if name not in header:
                 raise ConfigError(
-                    f'{self.path}, row 1: no column {name}; needed: {", ".join(required)}. {candidates(name, header, most=40)}'
+                    f'{self.path}, row 1: no column {name}; needed: {", ".join(required)}. {near_names(name, header, most=40)}'
                 )
         wanted = [*required, *(name for name in optional if name in header)]
         for name in wanted:
@@ -144,14 +163,14 @@ class Columns:
         return {name: header.index(name) for name in wanted}
 
 
-def existing(path: str | Path) -> Path:
-    """``path`` where it is a file; ConfigError with near names where not."""
-    path = Path(path)
-    if not path.is_file():
-        folder = path.parent
-        near = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        raise ConfigError(f'no file {str(path)!r} in {Path.cwd()}; {candidates(path.name, near)}')
-    return path
+def agree(here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Where two arrays have the same numbers, up to ``TOLERANCE``, or both have none (NaN)."""
+    return (np.abs(here - there) <= TOLERANCE) | (np.isnan(here) & np.isnan(there))
+
+
+def digits(values: np.ndarray) -> str:
+    """Numbers for a message, with every digit that tells them from others."""
+    return ', '.join('none' if np.isnan(value) else np.format_float_positional(value, trim='-') for value in values)
 
 
 def read_number_rows(path: str | Path, what: Sequence[str], mend: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -213,7 +232,7 @@ def _untidy_block(path: Path, block: bytes, line: int, what: Sequence[str], mend
         if not fields:
             continue
         if len(fields) != len(what) or not all(field.isdigit() and len(field) <= 18 for field in fields):
-            found = text.strip().decode('utf-8', 'replace')[:80]
+            found = clip(text.strip().decode('utf-8', 'replace'))
             raise ConfigError(
                 f'{path}, row {number}: found {found!r}; a row is {", ".join(what)}: whole numbers. {mend}'
             )

@@ -7,18 +7,32 @@ import numpy as np
 
 from ....errors import ConfigError
 from ..protocol import Faces, Templates
-from .csv_rows import Columns
+from .csv_rows import TOLERANCE, Columns, agree, digits
+from .files import clip, is_whole
 from .images import resolve_files
 from .landmarks import POINTS, read_landmarks
 
 BOX = ('FACE_X', 'FACE_Y', 'FACE_WIDTH', 'FACE_HEIGHT')
+NUMBERS = (*BOX, *POINTS, 'SCORE')  # that rows repeat for one face
+
+
+class _Codes(dict):
+    """Numbers from 0 for values, in the order in which they are asked for."""
+
+    def __missing__(self, value):
+        self[value] = number = len(self)
+        return number
+
+    def of(self, values: Iterable) -> np.ndarray:
+        return np.fromiter(map(self.__getitem__, values), np.int64)
 
 
 class FaceRows:
     """Collects the distinct faces of CSV files whose rows each put one face into one template.
 
-    A face is an image file and a SIGHTING_ID; where rows have none, an image file and a box. All rows of a face
-    must agree about its box and its person, those of a template about the person.
+    A face is an image file and a SIGHTING_ID; where rows have none, an image file and a box. All rows of a face must agree about
+    its box, landmarks and score, up to 1e-3, and about its person, those of a template about the person. Of numbers that agree the
+    lowest is kept, so that a face has one value whatever the order of files.
 
     Args:
         file: Name of the column with the image file.
@@ -28,13 +42,12 @@ class FaceRows:
 
     def __init__(self, file: str, required: Sequence[str] = (), numeric: bool = True):
         self._file, self._required, self._numeric = file, required, numeric
-        self._number: dict[tuple, int] = {}  # of each face by its file and what tells faces of one file apart
-        self._media: dict[str, int] = {}
-        self._subjects: dict[object, int] = {}
+        self._number = _Codes()  # of each face by its file and what tells faces of one file apart
+        self._media, self._subjects = _Codes(), _Codes()
+        self._boxes: dict[str, list[tuple]] = {}  # of each file, where they tell its faces apart
+        self._written: dict[tuple, tuple] = {}  # by file and box as it is written: that of `_boxes`
         self._face_subjects = np.empty(0, np.int64)
-        self._boxes = np.empty((0, 4))
-        self._points = np.empty((0, 10))
-        self._scores = np.empty(0)
+        self._first = self._lowest = np.empty((0, len(NUMBERS)))
         self._origins: list[tuple[Path, int]] = []  # for each face the file and the row that it was first seen in
 
     def read(self, paths: Iterable[str | Path]) -> Templates:
@@ -48,22 +61,22 @@ class FaceRows:
         lines = np.concatenate([part[1] for part in parts])
         tables = np.repeat(np.arange(len(parts)), [len(part[1]) for part in parts])
         people, faces, media = (np.concatenate([part[place] for part in parts]) for place in (2, 3, 4))
-        index: dict[object, int] = {}
-        rows = _codes(names, index)
+        index = _Codes()
+        rows = index.of(names)
         first = _first(rows, len(index))
         wrong = people[first][rows] != people
         if wrong.any():
             row = int(wrong.argmax())
             known = list(self._subjects)
             raise ConfigError(
-                f'{parts[tables[row]][5]}, row {lines[row]}, column SUBJECT_ID: template {names[row]} is of subject '
-                f'{known[people[row]]} here and of {known[people[first[rows[row]]]]} in row {lines[first[rows[row]]]}; a template '
-                'holds faces of one person'
+                f'{parts[tables[row]][5]}, row {lines[row]}, column SUBJECT_ID: template {clip(str(names[row]))} is of subject '
+                f'{clip(str(known[people[row]]))} here and of {clip(str(known[people[first[rows[row]]]]))} in row '
+                f'{lines[first[rows[row]]]}; a template holds faces of one person'
             )
         subjects = np.array(list(self._subjects))[people[first]]
         return Templates(np.array(list(index)), subjects, rows, faces, media)
 
-    def faces(self, root: str, landmarks: str | Path | None = None) -> Faces:
+    def faces(self, root: str, landmarks: str | Path | None = None, allow_outside: bool = False) -> Faces:
         """All faces of the files read so far, in the order of their first appearance; ``files`` as they are below ``root``."""
         names = [key[0] for key in self._number]
         tags = [key[1] for key in self._number]
@@ -72,13 +85,16 @@ class FaceRows:
             counts[name] = counts.get(name, 0) + 1
         keys = [name if counts[name] == 1 else f'{name}#{_tag_text(tag)}' for name, tag in zip(names, tags)]
         if len(set(keys)) < len(keys):
-            twice = next(key for place, key in enumerate(keys) if key in keys[:place])
-            raise ConfigError(f'two faces would be named {twice!r}; give the faces of one file short SIGHTING_IDs')
-        files = resolve_files(root, names)
-        points, scores = self._points.reshape(-1, 5, 2), self._scores
+            seen: set[str] = set()
+            twice = next(key for key in keys if key in seen or seen.add(key))
+            raise ConfigError(
+                f'two faces would be named {clip(twice)!r}; give the faces of one file short SIGHTING_IDs'
+            )
+        files = resolve_files(root, names, lambda face: '{}, row {}'.format(*self._origins[face]), allow_outside)
+        boxes, points, scores = self._lowest[:, :4], self._lowest[:, 4:14].reshape(-1, 5, 2), self._lowest[:, 14]
         if landmarks is not None:
             points, scores = read_landmarks(landmarks, keys, names, files, [_tag_text(tag) for tag in tags])
-        float32 = (np.float32(values) for values in (self._boxes, points, scores))
+        float32 = (np.float32(values) for values in (boxes, points, scores))
         return Faces(np.array(keys), files, *float32)
 
     def _read(self, path: Path) -> tuple:
@@ -89,47 +105,70 @@ class FaceRows:
         names, people = (list(np.asarray(ids(name)).tolist()) for name in ('TEMPLATE_ID', 'SUBJECT_ID'))
         files = table.text(self._file)
         boxes = _group(table, BOX)
-        tags = _tags(table, boxes, 'SIGHTING_ID' in required)
-        media = table.text('MEDIA_ID') if 'MEDIA_ID' in table else [_medium(file) for file in files]
-        people, media = _codes(people, self._subjects), _codes(media, self._media)
-        points = _group(table, POINTS)
+        tags = self._tags(table, files, boxes, 'SIGHTING_ID' in required)
+        media = table.text('MEDIA_ID') if 'MEDIA_ID' in table else map(_medium, files)
+        people, media = self._subjects.of(people), self._media.of(medium.removesuffix('.0') for medium in media)
         scores = table.numbers('SCORE') if 'SCORE' in table else np.full(len(table), np.nan)
-        faces = _codes(zip(files, tags), self._number)
-        self._add(table, faces, people, boxes, points, scores)
+        faces = self._number.of(zip(files, tags))
+        self._add(table, faces, people, np.column_stack([boxes, _group(table, POINTS), scores]))
         return names, table.lines, people, faces, media, table.path
 
-    def _add(self, table: Columns, faces, people, boxes, points, scores) -> None:
-        """Keep what is new, and compare the rest with what is known."""
-        known = len(self._boxes)
-        numbers, first = np.unique(faces, return_index=True)
-        first = first[numbers >= known]
+    def _tags(self, table: Columns, files: Sequence[str], boxes: np.ndarray, filled: bool) -> list:
+        """What tells the faces of one file apart: the SIGHTING_ID, as text, or, unless it must be ``filled``, the box."""
+        tags = [''] * len(table)
+        if 'SIGHTING_ID' in table:
+            tags = table.text('SIGHTING_ID') if filled else table.optional_text('SIGHTING_ID')
+        if '' not in tags:
+            return [tag.removesuffix('.0') for tag in tags]
+        return [
+            tag.removesuffix('.0') or self._box(file, box)
+            for tag, file, box in zip(tags, files, map(tuple, boxes.tolist()))
+        ]
+
+    def _box(self, file: str, box: tuple) -> tuple | None:
+        """The box as it was first written: other digits do not make another face."""
+        if box[0] != box[0]:  # NaN: there is none
+            return None
+        if (same := self._written.get((file, box))) is None:
+            known = self._boxes.setdefault(file, [])
+            alike = (one for one in known if all(abs(a - b) <= TOLERANCE for a, b in zip(one, box)))
+            same = next(alike, None)
+            if same is None:
+                known.append(same := box)
+            self._written[file, box] = same
+        return same
+
+    def _add(self, table: Columns, faces: np.ndarray, people: np.ndarray, numbers: np.ndarray) -> None:
+        """Keep what is new, and compare the rest with what is known; ``numbers``: (R, 15), those of ``NUMBERS``."""
+        new, first = np.unique(faces, return_index=True)
+        first = first[new >= len(self._first)]
         self._origins.extend((table.path, line) for line in table.lines[first].tolist())
         self._face_subjects = np.concatenate([self._face_subjects, people[first]])
-        self._boxes = np.concatenate([self._boxes, boxes[first]])
-        self._points = np.concatenate([self._points, points[first]])
-        self._scores = np.concatenate([self._scores, scores[first]])
-        for columns, here, there in (
-            (BOX, boxes, self._boxes[faces]),
-            (POINTS, points, self._points[faces]),
-            (('SUBJECT_ID',), people[:, None], self._face_subjects[faces][:, None]),
-        ):
-            wrong = ~((here == there) | (np.isnan(here) & np.isnan(there))).all(1)
-            if wrong.any():
-                row = int(wrong.argmax())
-                self._conflict(table, row, faces[row], columns, here[row], there[row])
+        self._first = np.concatenate([self._first, numbers[first]])
+        self._lowest = np.concatenate([self._lowest, numbers[first]])
+        before = self._first[faces]
+        other = ~((numbers == before) | (np.isnan(numbers) & np.isnan(before)))
+        rows, columns = other.nonzero()
+        same = agree(numbers[rows, columns], before[rows, columns])
+        if not same.all():
+            row = int(rows[~same].min())
+            wrong = columns[~same & (rows == row)]
+            texts = digits(numbers[row, wrong]), digits(before[row, wrong])
+            self._conflict(table, row, faces[row], np.array(NUMBERS)[wrong], *texts)
+        np.minimum.at(self._lowest, (faces[rows], columns), numbers[rows, columns])
+        strangers = people != self._face_subjects[faces]
+        if strangers.any():
+            row, known = int(strangers.argmax()), list(self._subjects)
+            texts = (clip(str(known[one])) for one in (people[row], self._face_subjects[faces[row]]))
+            self._conflict(table, row, faces[row], ['SUBJECT_ID'], *texts)
 
-    def _conflict(self, table: Columns, row: int, face: int, columns: Sequence[str], here, there) -> None:
-        if columns == ('SUBJECT_ID',):
-            known = list(self._subjects)
-            here, there = [known[here[0]]], [known[there[0]]]
+    def _conflict(self, table: Columns, row: int, face: int, columns: Sequence[str], found: str, before: str) -> None:
         key, tag = list(self._number)[face]
         path, line = self._origins[face]
-        found, before = (', '.join(f'{value:g}' if isinstance(value, float) else str(value) for value in values)
-                         for values in (here, there))  # fmt: skip
         raise ConfigError(
-            f'{table.path}, row {table.lines[row]}, columns {columns[0]} to {columns[-1]}: face {key!r}, sighting '
-            f'{_tag_text(tag)}, has {found} here and {before} in {path}, row {line}; one face has one. Correct one of them, or '
-            'give two faces of one file different SIGHTING_IDs'
+            f'{table.path}, row {table.lines[row]}, column{"s" * (len(columns) > 1)} {", ".join(columns)}: face {clip(key)!r}, '
+            f'sighting {clip(_tag_text(tag))}, has {found} here and {before} in {path}, row {line}; one face has one. Correct one '
+            'of them, or give two faces of one file different SIGHTING_IDs'
         )
 
 
@@ -146,11 +185,6 @@ def select(templates: Templates, wanted: np.ndarray) -> Templates:
         templates.rows_face[keep],
         templates.rows_media[keep],
     )
-
-
-def _codes(values: Iterable, numbers: dict) -> np.ndarray:
-    """The number of each value in ``numbers``, which gets those that it has not."""
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
 
 
 def _first(codes: np.ndarray, count: int) -> np.ndarray:
@@ -170,17 +204,6 @@ def _group(table: Columns, names: Sequence[str]) -> np.ndarray:
     return table.group(names) if any(there) else np.full((len(table), len(names)), np.nan)
 
 
-def _tags(table: Columns, boxes: np.ndarray, filled: bool) -> list:
-    """What tells the faces of one file apart: the SIGHTING_ID, as text, or, unless it must be ``filled``, the box."""
-    tags = [''] * len(table)
-    if 'SIGHTING_ID' in table:
-        tags = table.text('SIGHTING_ID') if filled else table.optional_text('SIGHTING_ID')
-        if '' not in tags:
-            return [tag.removesuffix('.0') for tag in tags]
-    boxes = [None if box[0] != box[0] else tuple(box) for box in boxes.tolist()]
-    return [tag.removesuffix('.0') or box for tag, box in zip(tags, boxes)]
-
-
 def _tag_text(tag) -> str:
     return tag if isinstance(tag, str) else ','.join(f'{value:g}' for value in tag or ())
 
@@ -189,4 +212,4 @@ def _medium(file: str) -> str:
     """Without a MEDIA_ID: the file, or its name up to the last '_', the video of a frame such as frames/29924_00012.png."""
     stem = file.rpartition('.')[0] or file
     video, _, frame = stem.rpartition('_')
-    return video if video and frame.isdigit() else file
+    return video if video and is_whole(frame) else file

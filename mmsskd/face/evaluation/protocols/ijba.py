@@ -8,6 +8,7 @@ from ....errors import ConfigError, candidates
 from ..protocol import Identification, Split, TemplateProtocol
 from .comparisons import read_comparisons
 from .face_rows import BOX, FaceRows
+from .files import existing
 from .images import image_root
 
 SETS_11 = ('IJB-A_11_sets', 'protocols/IJB-A_11_sets', 'protocol_11')
@@ -21,6 +22,7 @@ def read_ijba(
     sets_11: str | Path | None = None,
     sets_1n: str | Path | None = None,
     splits: Sequence[int] = range(1, 11),
+    allow_outside: bool = False,
 ) -> TemplateProtocol:
     """IJB-A (B. Klare et al., Pushing the Frontiers of Unconstrained Face Detection and Recognition: IARPA Janus Benchmark A,
     CVPR 2015), 1:1 and 1:N, from a copy of one's own.
@@ -36,10 +38,13 @@ def read_ijba(
         images: The folder that ``img/`` and ``frame/`` are in, where it is none of the above.
         sets_11, sets_1n: The folders of the splits, where they are none of the above.
         splits: Which, from 1.
+        allow_outside: FILE may be absolute or have ``..`` in it.
 
     Returns:
         The protocol with splits ``'split1'`` and so on. A face is a FILE and a SIGHTING_ID, over all splits and both tasks, and its
-        key is the FILE, or ``FILE#SIGHTING_ID`` where the file has several. A probe's subject may have no enrol template.
+        key is the FILE, or ``FILE#SIGHTING_ID`` where the file has several. The real lists write the box of one face with other
+        digits in different splits: numbers up to 1e-3 pixels apart are the same, and the lowest is kept, so that the order of
+        splits does not matter. A probe's subject may have no enrol template.
 
     Raises:
         ConfigError: Neither task is there, a split is incomplete, or a file contradicts itself or another; the message names
@@ -67,9 +72,9 @@ def read_ijba(
             gallery, probes = _files(folder_1n, number, 'search_gallery', 'search_probe')
             identification = (Identification('', rows.read([gallery]), rows.read([probes])),)
         found.append(Split(f'split{number}', verification, identification))
-    if landmarks is None and (root / 'landmarks.csv').is_file():
+    if landmarks is None and (root / 'landmarks.csv').exists():
         landmarks = root / 'landmarks.csv'
-    return TemplateProtocol('IJB-A', rows.faces(folder, landmarks), tuple(found), folder)
+    return TemplateProtocol('IJB-A', rows.faces(folder, landmarks, allow_outside), tuple(found), folder)
 
 
 def _sets(root: Path, option: str, given: str | Path | None, usual: Sequence[str]) -> Path | None:
@@ -97,9 +102,10 @@ def _files(sets: Path, number: int, *names: str) -> list[Path]:
     folder = sets / f'split{number}'
     files = [folder / f'{name}_{number}.csv' for name in names]
     for file in files:
-        if not file.is_file():
+        if not file.exists():
             near = sorted(entry.name for entry in (folder if folder.is_dir() else sets).iterdir())
             raise ConfigError(
                 f'IJB-A: no file {str(file)!r}; complete the copy, or choose other splits. In the folder: {", ".join(near[:12])}'
             )
+        existing(file)
     return files

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ....errors import ConfigError
+from .files import file_fault
 from .images import SUFFIXES
 
 LEAST = 4  # images that a person needs: two photos and a video of two frames
@@ -35,7 +36,7 @@ def find_people(folder: str | Path) -> tuple[dict[str, list[Path]], list[str]]:
         )
     people, few = {}, []
     for person in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        images = sorted(file for file in person.rglob('*') if file.suffix.lower() in SUFFIXES)
+        images = sorted(file for file in person.rglob('*') if file.suffix.lower() in SUFFIXES and file.is_file())
         if len(images) < LEAST:
             few.append(person.name)
         else:
@@ -114,7 +115,8 @@ def _read(path: Path) -> np.ndarray:
 
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if os.path.getsize(path) else None
     if image is None:
-        raise ConfigError(f'{str(path)!r} cannot be decoded as an image; mend or remove it')
+        reason = file_fault(path) or 'it is none, or damaged'
+        raise ConfigError(f'{str(path)!r} cannot be decoded as an image ({reason}); mend or remove it')
     return image
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from ....errors import ConfigError, candidates
 from ..protocol import Identification, Split, TemplateProtocol
 from .comparisons import read_comparisons
-from .csv_rows import existing
 from .face_rows import BOX, FaceRows
+from .files import existing
 from .images import image_root
 
 
@@ -16,6 +16,7 @@ def read_ijbc(
     images: str | Path | None = None,
     test: str = 'test1',
     name: str = 'IJB-C',
+    allow_outside: bool = False,
 ) -> TemplateProtocol:
     """IJB-C (B. Maze et al., IARPA Janus Benchmark - C: Face Dataset and Protocol, ICB 2018) from a copy of one's own.
 
@@ -31,6 +32,7 @@ def read_ijbc(
         images: The folder that FILENAMEs are below, where it is none of the above.
         test: Which 1:1 list, ``'test1'`` or ``'test2'``.
         name: What the numbers are called, for instance ``'IJB-B'``.
+        allow_outside: FILENAME may be absolute or have ``..`` in it.
 
     Returns:
         The protocol, of one split; galleries ``'G1'`` and ``'G2'``, each searched with all probes.
@@ -59,7 +61,7 @@ def read_ijbc(
             Identification(gallery, rows.read([existing(search / f'gallery_{gallery}.csv')]), probes)
             for gallery in ('G1', 'G2')
         )
-    if landmarks is None and (root / 'landmarks.csv').is_file():
+    if landmarks is None and (root / 'landmarks.csv').exists():
         landmarks = root / 'landmarks.csv'
     split = Split('', verification, identification)
-    return TemplateProtocol(name, rows.faces(folder, landmarks), (split,), folder)
+    return TemplateProtocol(name, rows.faces(folder, landmarks, allow_outside), (split,), folder)

@@ -9,8 +9,9 @@ import numpy as np
 from ....errors import ConfigError, candidates
 from ..protocol import Faces, Identification, Split, TemplateProtocol, Templates, Verification
 from .comparisons import lookup, unknown_template
-from .csv_rows import Columns, existing, read_number_rows
+from .csv_rows import Columns, read_number_rows
 from .face_rows import select
+from .files import clip, existing
 from .images import resolve_files
 
 GALLERIES = dict(IJBC=('G1', 'G2'), IJBB=('S1', 'S2'))
@@ -19,7 +20,7 @@ UNKNOWN = -1  # subject of a template that no gallery or probe list names
 PAIR = ('template', 'template', 'label')
 
 
-def read_insightface(root: str | Path, name: str = 'IJBC') -> TemplateProtocol:
+def read_insightface(root: str | Path, name: str = 'IJBC', allow_outside: bool = False) -> TemplateProtocol:
     """IJB-C or IJB-B as InsightFace hands them out: loose crops, landmarks, and lists of numbers.
 
     ``root`` holds ``loose_crop/1.jpg`` and so on, and ``meta/`` with, for IJB-C, ``ijbc_face_tid_mid.txt`` ("1.jpg template
@@ -31,6 +32,7 @@ def read_insightface(root: str | Path, name: str = 'IJBC') -> TemplateProtocol:
     Args:
         root: The folder, or the one above it that has ``name`` in it.
         name: ``'IJBC'`` or ``'IJBB'``.
+        allow_outside: Names of crops may be absolute or have ``..`` in them.
 
     Returns:
         The protocol, of one split; keys of faces are the names of the crops. Subjects are known from the 1:N lists; -1 without.
@@ -46,60 +48,63 @@ def read_insightface(root: str | Path, name: str = 'IJBC') -> TemplateProtocol:
         root = root / name
     prefix = root / 'meta' / name.lower()
     faces_path = Path(f'{prefix}_face_tid_mid.txt')
-    names, template_ids, media = _read_faces(faces_path)
-    points, scores = _read_points(Path(f'{prefix}_name_5pts_score.txt'), names, faces_path)
+    names, template_ids, media, lines = _read_faces(faces_path)
+    points, scores = _read_points(Path(f'{prefix}_name_5pts_score.txt'), names, lines, faces_path)
     ids, rows = np.unique(template_ids, return_inverse=True)
     templates = Templates(ids, np.full(len(ids), UNKNOWN), rows.reshape(-1), np.arange(len(names)), media)
     kinds = [*(f'gallery_{gallery}' for gallery in GALLERIES[name]), 'probe_mixed']
     paths, identification = [Path(f'{prefix}_1N_{kind}.csv') for kind in kinds], ()
-    if any(path.is_file() for path in paths):
+    if any(path.exists() for path in paths):
         places = [_read_search(path, templates) for path in paths]  # fills in the subjects
         *galleries, probes = (select(templates, place) for place in places)
         identification = tuple(Identification(which, one, probes) for which, one in zip(GALLERIES[name], galleries))
     verification = _read_pairs(Path(f'{prefix}_template_pair_label.txt'), templates)
     crops = str(root / 'loose_crop')
     boxes = np.full((len(names), 4), np.nan, np.float32)
-    faces = Faces(names, resolve_files(crops, names.tolist()), boxes, points, scores)
+    files = resolve_files(crops, names.tolist(), lambda place: f'{faces_path}, row {lines[place]}', allow_outside)
+    faces = Faces(names, files, boxes, points, scores)
     return TemplateProtocol(name, faces, (Split('', verification, identification),), crops)
 
 
-def _read_faces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_faces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Names of the crops, their templates, their media, and the rows of the file, (F,) each."""
     what = 'name of the crop, template, medium'
-    names, numbers = [], []
-    for first, rows in _blocks(path, 3, what):
+    names, numbers, lines = [], [], []
+    for some_lines, rows in _blocks(path, 3, what):
         some, *rest = zip(*rows)
         names.extend(some)
-        numbers.append(_parse(path, first, rows, rest, np.int64, what))
+        numbers.append(_parse(path, some_lines, rows, rest, np.int64, what))
+        lines.append(some_lines)
     if not names:
         raise ConfigError(f'{path}: no line in it')
     if len(set(names)) < len(names):
         seen: set[str] = set()
         place = next(place for place, name in enumerate(names) if name in seen or seen.add(name))
         raise ConfigError(
-            f'{path}, row {place + 1}: {names[place]!r} is there a second time; a crop is in one template'
+            f'{path}, row {np.concatenate(lines)[place]}: {clip(names[place])!r} is there a second time; a crop is in one template'
         )
-    return np.array(names), *np.concatenate(numbers, axis=1)
+    return np.array(names), *np.concatenate(numbers, axis=1), np.concatenate(lines)
 
 
-def _read_points(path: Path, names: np.ndarray, faces_path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_points(path: Path, names: np.ndarray, lines: np.ndarray, faces_path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks (F, 5, 2) and scores (F,), float32, of the crops ``names``, which the file must list in the same order."""
     what = 'name of the crop, x1, y1, ..., x5, y5, score'
     values, count = [np.empty((11, 0), np.float32)], 0
-    for first, rows in _blocks(path, 12, what):
+    for some_lines, rows in _blocks(path, 12, what):
         some, *rest = zip(*rows)
         expected = names[count : count + len(some)]
         wrong = np.array(some)[: len(expected)] != expected
         if wrong.any():
             place = int(wrong.argmax())
             raise ConfigError(
-                f'{path}, row {first + place}: found {some[place]!r}, but {faces_path}, row {first + place}, has '
-                f'{str(expected[place])!r}; the two lists must name the same crops in the same order'
+                f'{path}, row {some_lines[place]}: found {clip(some[place])!r}, but {faces_path}, row {lines[count + place]}, has '
+                f'{clip(str(expected[place]))!r}; the two lists must name the same crops in the same order'
             )
-        values.append(_parse(path, first, rows, rest, np.float32, what))
+        values.append(_parse(path, some_lines, rows, rest, np.float32, what))
         count += len(some)
     if count != len(names):
         raise ConfigError(
-            f'{path} has {count} lines, {faces_path} {len(names)}; the two lists must name the same crops'
+            f'{path} has {count} crops, {faces_path} {len(names)}; the two lists must name the same crops'
         )
     values = np.concatenate(values, axis=1)
     return np.ascontiguousarray(values[:10].T).reshape(-1, 5, 2), values[10].copy()
@@ -147,33 +152,54 @@ def _read_pairs(path: Path, templates: Templates) -> Verification:
     return Verification(templates, np.concatenate(pairs), np.concatenate(labels))
 
 
-def _blocks(path: Path, columns: int, what: str) -> Iterator[tuple[int, list[list[str]]]]:
-    """The fields of each line, for some lines at once, and the number of the first of them."""
+def _blocks(path: Path, columns: int, what: str) -> Iterator[tuple[np.ndarray, list[list[str]]]]:
+    """For some lines at once, their numbers and fields; blank lines are left out."""
     number = 1
     try:
-        with existing(path).open(encoding='utf-8') as file:
+        with existing(path).open(encoding='utf-8-sig') as file:
             while rows := [line.split() for line in islice(file, LINES)]:
-                if set(map(len, rows)) != {columns}:
-                    place, row = next((place, row) for place, row in enumerate(rows) if len(row) != columns)
-                    raise _bad_row(path, number + place, row, what)
-                yield number, rows
+                lines = np.arange(number, number + len(rows))
                 number += len(rows)
+                if set(map(len, rows)) != {columns}:
+                    lines, rows = lines[[bool(row) for row in rows]], [row for row in rows if row]
+                    for line, row in zip(lines, rows):
+                        if len(row) != columns:
+                            raise _bad_row(path, line, row, what)
+                if rows:
+                    yield lines, rows
     except UnicodeDecodeError as error:
         raise ConfigError(f'{path}: not a text file ({error})') from error
 
 
-def _parse(path: Path, first: int, rows: list, columns: list, dtype: type, what: str) -> np.ndarray:
-    """Numbers, (columns, rows)."""
+def _parse(path: Path, lines: np.ndarray, rows: list, columns: list, dtype: type, what: str) -> np.ndarray:
+    """Finite numbers, (columns, rows)."""
     try:
-        return np.array(columns, dtype)
-    except (ValueError, OverflowError):
-        for number, row in enumerate(rows, first):
+        return _numbers(columns, dtype)
+    except ValueError:
+        for line, row in zip(lines, rows):
             try:
-                np.array(row[1:], dtype)
-            except (ValueError, OverflowError):
-                raise _bad_row(path, number, row, what) from None
+                _numbers(row[1:], dtype)
+            except ValueError:
+                raise _bad_row(path, line, row, what) from None
         raise
 
 
-def _bad_row(path: Path, number: int, row: list[str], what: str) -> ConfigError:
-    return ConfigError(f'{path}, row {number}: found {" ".join(row)[:80]!r}; a row is {what}, separated by blanks')
+def _numbers(texts: list, dtype: type) -> np.ndarray:
+    """ValueError where one is no number of ``dtype``, or not finite."""
+    whole = ''.join(map(''.join, texts))
+    if not whole.isascii() or '_' in whole:  # numpy takes 1_000, and digits of other scripts
+        raise ValueError('no plain numbers')
+    try:
+        with np.errstate(over='ignore'):
+            values = np.array(texts, dtype)
+    except OverflowError as error:
+        raise ValueError(*error.args) from error
+    if not np.isfinite(values).all():
+        raise ValueError('not finite')
+    return values
+
+
+def _bad_row(path: Path, line: int, row: list[str], what: str) -> ConfigError:
+    return ConfigError(
+        f'{path}, row {line}: found {clip(" ".join(row))!r}; a row is {what}, separated by blanks; numbers must be finite'
+    )

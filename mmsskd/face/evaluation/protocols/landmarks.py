@@ -7,6 +7,7 @@ import numpy as np
 
 from ....errors import ConfigError
 from .csv_rows import Columns
+from .files import clip
 
 POINTS = tuple(f'{axis}{point}'.upper() for point in range(1, 6) for axis in 'xy')
 
@@ -56,7 +57,7 @@ def read_landmarks(
     used = np.flatnonzero(faces >= 0)
     if not len(used):
         raise table.error(
-            0, column, f'none of the {len(table)} rows is of a face of the protocol, whose first is {keys[0]!r}'
+            0, column, f'none of the {len(table)} rows is of a face of the protocol, whose first is {clip(keys[0])!r}'
         )
     order = used[np.argsort(faces[used], kind='stable')]
     twice = np.flatnonzero(np.diff(faces[order]) == 0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ....errors import ConfigError
 from ..protocol import Faces, PairProtocol
-from .csv_rows import existing
+from .files import clip, existing, is_whole
 from .images import resolve_files
 from .landmarks import read_landmarks
 
@@ -19,6 +19,7 @@ def read_lfw_pairs(
     name: str = 'lfw',
     suffix: str = '.jpg',
     landmarks: str | Path | None = None,
+    allow_outside: bool = False,
 ) -> PairProtocol:
     """Pairs of single images for 10-fold verification.
 
@@ -33,6 +34,7 @@ def read_lfw_pairs(
         name: What the numbers are called.
         suffix: The ending of LFW's images; another one is found too.
         landmarks: CSV file of five points for each image (see ``read_landmarks``), where the images are not aligned crops.
+        allow_outside: Files may be absolute or have ``..`` in them.
 
     Returns:
         The pairs, in the order of the folds; keys of faces are ``name/name_0001.jpg`` or the file as listed.
@@ -48,12 +50,16 @@ def read_lfw_pairs(
     rows = [(number, _fields(line)) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise ConfigError(f'{path}: no line in it')
-    form = _lfw if all(field.isdigit() for field in rows[0][1]) else _labelled
+    form = _lfw if all(map(is_whole, rows[0][1])) else _labelled
     pairs, genuine, folds = form(path, rows, suffix)
-    numbers: dict[str, int] = {}
-    indices = [[numbers.setdefault(file, len(numbers)) for file in pair] for pair in pairs]
-    keys = list(numbers)
-    files = resolve_files(image_root, keys)
+    origins: dict[str, int] = {}  # of each file the row that names it first
+    for pair in pairs:
+        for file, number in pair:
+            origins.setdefault(file, number)
+    keys = list(origins)
+    numbers = {file: place for place, file in enumerate(keys)}
+    indices = [[numbers[file] for file, _ in pair] for pair in pairs]
+    files = resolve_files(image_root, keys, lambda place: f'{path}, row {origins[keys[place]]}', allow_outside)
     points, scores = np.full((len(keys), 5, 2), np.nan), np.full(len(keys), np.nan)
     if landmarks is not None:
         points, scores = read_landmarks(landmarks, keys, keys, files, [''] * len(keys))
@@ -73,7 +79,7 @@ def _lfw(path: Path, rows: list, suffix: str) -> tuple[list, list, list]:
     (line, head), *rows = rows
     if len(head) > 2 or 0 in map(int, head):
         raise ConfigError(
-            f'{path}, row {line}: found {" ".join(head)!r}; the first row is the folds and the pairs of each'
+            f'{path}, row {line}: found {clip(" ".join(head))!r}; the first row is the folds and the pairs of each'
         )
     folds, each = (1, int(head[0])) if len(head) == 1 else map(int, head)
     if len(rows) != folds * 2 * each:
@@ -83,23 +89,23 @@ def _lfw(path: Path, rows: list, suffix: str) -> tuple[list, list, list]:
     pairs, genuine = [], []
     for place, (number, fields) in enumerate(rows):
         same = place // each % 2 == 0
-        if len(fields) != (3 if same else 4) or not all(fields[i].isdigit() for i in ((1, 2) if same else (1, 3))):
+        if len(fields) != (3 if same else 4) or not all(is_whole(fields[i]) for i in ((1, 2) if same else (1, 3))):
             form = 'name i j (the same person)' if same else 'name1 i name2 j (two persons)'
             raise ConfigError(
-                f'{path}, row {number}: found {" ".join(fields)!r}; here, by the first row, belongs {form}'
+                f'{path}, row {number}: found {clip(" ".join(fields))!r}; here, by the first row, belongs {form}'
             )
         first, second = (fields[0], fields[1]), (fields[0 if same else 2], fields[-1])
-        pairs.append([f'{person}/{person}_{int(image):04d}{suffix}' for person, image in (first, second)])
+        pairs.append([(f'{person}/{person}_{int(image):04d}{suffix}', number) for person, image in (first, second)])
         genuine.append(same)
     return pairs, genuine, np.arange(len(pairs)) // (2 * each)
 
 
 def _labelled(path: Path, rows: list, suffix: str) -> tuple[list, list, list]:
     for number, fields in rows:
-        if len(fields) != 2 or not fields[1].isdigit():
+        if len(fields) != 2 or not is_whole(fields[1]):
             raise ConfigError(
-                f'{path}, row {number}: found {" ".join(fields)!r}; either the first row is the numbers of folds and pairs, or '
-                'each row is a file and a label, 0 for two persons'
+                f'{path}, row {number}: found {clip(" ".join(fields))!r}; either the first row is the numbers of folds and pairs '
+                f'(it is {clip(" ".join(rows[0][1]))!r}), or each row is a file and a label, 0 for two persons'
             )
     if len(rows) % 2:
         raise ConfigError(f'{path}: {len(rows)} rows; each pair is two rows "file label"')
@@ -108,7 +114,7 @@ def _labelled(path: Path, rows: list, suffix: str) -> tuple[list, list, list]:
         place = int((kinds[:, 0] != kinds[:, 1]).argmax())
         raise ConfigError(f'{path}, rows {rows[2 * place][0]} and {rows[2 * place + 1][0]}: a pair with two labels')
     genuine = kinds[:, 0]
-    files = [fields[0] for _, fields in rows]
+    files = [(fields[0], number) for number, fields in rows]
     pairs = list(zip(files[::2], files[1::2]))
     counts = genuine.sum(), (~genuine).sum()
     if min(counts) < FOLDS:

@@ -19,6 +19,7 @@ def read_templates(
     root: str | Path | None = None,
     landmarks: str | Path | None = None,
     name: str | None = None,
+    allow_outside: bool = False,
 ) -> TemplateProtocol:
     """A template protocol of one's own from CSV files: 1:1 where ``pairs`` is given, 1:N where ``gallery`` and ``probes`` are.
 
@@ -44,6 +45,7 @@ def read_templates(
         root: The folder that FILEs are below; None: the folder of ``metadata``.
         landmarks: CSV file of five points for each face (see ``read_landmarks``), instead of those in ``metadata``.
         name: What the numbers are called; None: the name of ``metadata`` without its ending.
+        allow_outside: FILE may be absolute or have ``..`` in it.
 
     Returns:
         The protocol, of one split.
@@ -64,7 +66,7 @@ def read_templates(
         identification = (Identification('', *(_listed(path, templates) for path in (gallery, probes))),)
     root = str(metadata.parent if root is None else root)
     split = Split('', verification, identification)
-    return TemplateProtocol(name or metadata.stem, rows.faces(root, landmarks), (split,), root)
+    return TemplateProtocol(name or metadata.stem, rows.faces(root, landmarks, allow_outside), (split,), root)
 
 
 def _listed(path: str | Path, templates: Templates) -> Templates:
