@@ -4,7 +4,7 @@
 title = 'Fashion-MNIST, 2,000 of the teacher’s 10,000 images: ResNet-20 to ResNet-14, students with the iterations of the teacher'
 metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
-teacher = '../plain/fashion_mnist_10k_r20x05.py'
+teacher = '../../plain/fashion_mnist_10k_r20x05.py'
 
 _images = {
     'train_dataloader.dataset': dict(
@@ -43,11 +43,11 @@ def _by_stage(*phases):
 
 
 arms = {
-    'plain student': _arm('../plain/fashion_mnist_10k_r14x05.py', 0.1),
+    'plain student': _arm('../../plain/fashion_mnist_10k_r14x05.py', 0.1),
     'Hinton KD': _arm('../baselines/fashion_mnist_10k_kd.py', 0.05),
     'earlier stages and their losses kept, then the head': _by_stage(),
     'the same for a fifth of the epochs, then labels': _by_stage(*_first, dict(train='all', epochs=16)),
-    'recommended, no labels': _arm('../sskd/fashion_mnist_10k_r20_r14.py'),
+    'recommended, no labels': _arm('../../sskd/fashion_mnist_10k_r20_r14.py'),
 }
 plain = 'plain student'
 epochs = 20

@@ -1,5 +1,5 @@
 # SSKD to the letter, the head's phase replaced by a short fine-tuning of everything, the head from the teacher's.
-_base_ = '../_base_/fashion_mnist_10k_r20_r14.py'
+_base_ = '../../_base_/fashion_mnist_10k_r20_r14.py'
 
 model = dict(init_from_teacher='head')
 default_hooks = dict(

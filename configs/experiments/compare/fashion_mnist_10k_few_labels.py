@@ -1,16 +1,16 @@
-# The pair of fashion_mnist_10k.py where only the first 100 or 1,000 of the 10,000 images have labels. The teacher has learnt from
-# all of them. An epoch takes as many iterations for every arm: few labelled images are repeated.
+# The pair of fashion_mnist_10k.py where only the first 100 or 1,000 of the 10,000 images have labels. The teacher has learned from
+# all of them. An epoch takes as many iterations for every arm: few labeled images are repeated.
 title = 'Fashion-MNIST, 10,000 images of which 100 or 1,000 have labels: ResNet-20 to ResNet-14 of the same widths'
 metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
-teacher = '../plain/fashion_mnist_10k_r20x05.py'
+teacher = '../../plain/fashion_mnist_10k_r20x05.py'
 
 _pipeline = [
     dict(type='mmpretrain.RandomCrop', crop_size=28, padding=2),
     dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='mmpretrain.PackInputs'),
 ]
-_labelled = {
+_labeled = {
     count: dict(
         batch_size=32,
         num_workers=0,
@@ -30,10 +30,8 @@ _labelled = {
     )
     for count in (100, 1000)
 }
-_run = {
-    count: {'train_dataloader.dataset': dict(_delete_=True, **_labelled[count]['dataset'])} for count in (100, 1000)
-}
-_head = {count: {'default_hooks.stage_schedule.head': dict(train_dataloader=_labelled[count])} for count in (100, 1000)}
+_run = {count: {'train_dataloader.dataset': dict(_delete_=True, **_labeled[count]['dataset'])} for count in (100, 1000)}
+_head = {count: {'default_hooks.stage_schedule.head': dict(train_dataloader=_labeled[count])} for count in (100, 1000)}
 _transfer = 'default_hooks.stage_schedule.transfer'
 
 
@@ -52,7 +50,7 @@ arms = {
     )
     for count in (100, 1000)
     for name, config, where, options, tries in (
-        ('plain student', '../plain/fashion_mnist_10k_r14x05.py', _run, {}, _task(0.1, 0.05, 0.02)),
+        ('plain student', '../../plain/fashion_mnist_10k_r14x05.py', _run, {}, _task(0.1, 0.05, 0.02)),
         (
             'plain, from the teacher’s weights',
             '../baselines/fashion_mnist_10k_from_teacher.py',
@@ -92,7 +90,7 @@ arms = {
     )
 }
 arms['recommended, no labels'] = dict(
-    config='../sskd/fashion_mnist_10k_r20_r14.py', tries=_stages, plain='plain student, 100 labels'
+    config='../../sskd/fashion_mnist_10k_r20_r14.py', tries=_stages, plain='plain student, 100 labels'
 )
 plain = 'plain student, 100 labels'
 epochs = 5

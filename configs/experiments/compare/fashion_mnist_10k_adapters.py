@@ -3,7 +3,7 @@
 title = 'Fashion-MNIST, 10,000 images: ResNet-20 to ResNet-14 of half the widths (adapters)'
 metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
-teacher = '../plain/fashion_mnist_10k_r20x05.py'
+teacher = '../../plain/fashion_mnist_10k_r20x05.py'
 
 _narrow = {
     'model.student.backbone': dict(width=0.25, stem_channels=4),
@@ -19,7 +19,7 @@ _transfer = [
 
 def _by_stage(*phases, **options):
     return dict(
-        config='../_base_/fashion_mnist_10k_r20_r14.py',
+        config='../../_base_/fashion_mnist_10k_r20_r14.py',
         options={**_narrow, 'default_hooks.stage_schedule.phases': list(phases), **options},
         tries=_transfer,
     )
@@ -31,7 +31,7 @@ _last = dict(train='stages', mimic='layer3', epochs=1)
 _task_rate = {'optim_wrapper.optimizer.lr': 0.05}
 arms = {
     'plain student': dict(
-        config='../plain/fashion_mnist_10k_r14x05.py',
+        config='../../plain/fashion_mnist_10k_r14x05.py',
         options={'model.backbone.width': 0.25, 'model.backbone.stem_channels': 4, 'model.head.in_channels': 16},
         tries=_task,
     ),

@@ -1,5 +1,5 @@
 # Stage by stage, earlier stages kept in training; the head is the teacher's, so that no label is used.
-_base_ = '../_base_/fashion_mnist_10k_r20_r14.py'
+_base_ = '../../_base_/fashion_mnist_10k_r20_r14.py'
 
 model = dict(init_from_teacher='head')
 default_hooks = dict(

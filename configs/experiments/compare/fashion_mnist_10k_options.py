@@ -1,8 +1,8 @@
-# What each setting of the recommended recipe is worth: the recipe of ../sskd/fashion_mnist_10k_r20_r14.py with one thing changed.
+# What each option of the recommended recipe is worth: that of ../../sskd/fashion_mnist_10k_r20_r14.py with one thing changed.
 title = 'Fashion-MNIST, 10,000 images: one change of the recommended recipe at a time'
 metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
-teacher = '../plain/fashion_mnist_10k_r20x05.py'
+teacher = '../../plain/fashion_mnist_10k_r20x05.py'
 
 _hook = 'default_hooks.stage_schedule'
 
@@ -91,9 +91,10 @@ _changes = {
     },
 }
 arms = {
-    'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py'),
+    'plain student': dict(config='../../plain/fashion_mnist_10k_r14x05.py'),
     **{
-        name: dict(config='../sskd/fashion_mnist_10k_r20_r14.py', options=options) for name, options in _changes.items()
+        name: dict(config='../../sskd/fashion_mnist_10k_r20_r14.py', options=options)
+        for name, options in _changes.items()
     },
 }
 plain = 'plain student'

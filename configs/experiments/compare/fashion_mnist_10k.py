@@ -3,7 +3,7 @@
 title = 'Fashion-MNIST, 10,000 images: ResNet-20 to ResNet-14 of the same widths'
 metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
-teacher = '../plain/fashion_mnist_10k_r20x05.py'
+teacher = '../../plain/fashion_mnist_10k_r20x05.py'
 
 # three learning rates for each arm, around what suits it: of what learns the task, and of transfer phases
 _task, _kd, _gentle = (
@@ -18,7 +18,7 @@ _transfer, _slow_transfer = (
     for rates in ((0.01, 0.04, 0.02), (0.01, 0.005, 0.02))
 )
 arms = {
-    'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', tries=_task),
+    'plain student': dict(config='../../plain/fashion_mnist_10k_r14x05.py', tries=_task),
     'plain, from the teacher’s weights': dict(config='../baselines/fashion_mnist_10k_from_teacher.py', tries=_gentle),
     'Hinton KD': dict(config='../baselines/fashion_mnist_10k_kd.py', tries=_kd),
     'Hinton KD, then fine-tuning': dict(config='../baselines/fashion_mnist_10k_kd_ft.py', tries=_kd),
@@ -43,9 +43,9 @@ arms = {
     'earlier stages kept, their losses dropped, then fine-tuning': dict(
         config='../baselines/fashion_mnist_10k_sskd_kept_ft.py', tries=_transfer
     ),
-    'recommended, no labels': dict(config='../sskd/fashion_mnist_10k_r20_r14.py', tries=_transfer),
+    'recommended, no labels': dict(config='../../sskd/fashion_mnist_10k_r20_r14.py', tries=_transfer),
     'recommended, then labels': dict(
-        config='../sskd/fashion_mnist_10k_r20_r14.py',
+        config='../../sskd/fashion_mnist_10k_r20_r14.py',
         options={
             'default_hooks.stage_schedule.phases': [
                 dict(train='layer1', epochs=1),

@@ -4,10 +4,10 @@ title = 'Digits on photos: Faster R-CNN, ResNet-18 to one of half its width'
 metric = 'coco/bbox_mAP'
 scale = 100.0
 per_class = 'coco/{}_precision'
-teacher = '../plain/digits_on_photos_r18.py'
+teacher = '../../plain/digits_on_photos_r18.py'
 options = {'val_evaluator.classwise': True, 'test_evaluator.classwise': True}
 
-_pair = '../_base_/digits_on_photos_r18_r18_w16.py'
+_pair = '../../_base_/digits_on_photos_r18_r18_w16.py'
 
 
 def _arm(*phases, **options):
@@ -25,7 +25,7 @@ _head, _norm = {'model.init_from_teacher': 'head'}, {'model.adapter_norm': True}
 _own = dict(train='stages', epochs=1)  # each stage by its own loss
 _fpn = dict(name='fpn', train='stages', mimic='neck')
 arms = {
-    'plain student': dict(config='../plain/digits_on_photos_r18_w16.py'),
+    'plain student': dict(config='../../plain/digits_on_photos_r18_w16.py'),
     'FPN beside the boxes': _arm(dict(train='all', mimic='neck', task_loss=True, epochs=6)),
     'all stages jointly': _arm(dict(train='all', mimic='stages', task_loss=True, epochs=6)),
     'SSKD, literal': _arm(*(dict(train=name, epochs=1) for name in _stages), dict(train='head', epochs=1)),

@@ -4,10 +4,12 @@ title = (
 )
 metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
-teacher = '../plain/fashion_mnist_10k_r20x05.py'
+teacher = '../../plain/fashion_mnist_10k_r20x05.py'
 
 arms = {
-    'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', options={'optim_wrapper.optimizer.lr': 0.05}),
+    'plain student': dict(
+        config='../../plain/fashion_mnist_10k_r14x05.py', options={'optim_wrapper.optimizer.lr': 0.05}
+    ),
     'stage by stage for a fifth of the epochs, then labels': dict(
         config='../baselines/fashion_mnist_10k_sskd_default.py',
         options={

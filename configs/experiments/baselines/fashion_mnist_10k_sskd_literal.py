@@ -1,6 +1,6 @@
 # SSKD to the letter (https://arxiv.org/abs/1812.01819): one stage after another, those before it frozen; then the head from
 # labels.
-_base_ = '../_base_/fashion_mnist_10k_r20_r14.py'
+_base_ = '../../_base_/fashion_mnist_10k_r20_r14.py'
 
 default_hooks = dict(
     stage_schedule=dict(

@@ -4,10 +4,10 @@ title = 'Digits on photos: Faster R-CNN, ResNet-34 to ResNet-18 of the same widt
 metric = 'coco/bbox_mAP'
 scale = 100.0
 per_class = 'coco/{}_precision'
-teacher = '../plain/digits_on_photos_r34_w16.py'
+teacher = '../../plain/digits_on_photos_r34_w16.py'
 options = {'val_evaluator.classwise': True, 'test_evaluator.classwise': True}
 
-_pair = '../_base_/digits_on_photos_r34_r18_w16.py'
+_pair = '../../_base_/digits_on_photos_r34_r18_w16.py'
 
 
 def _arm(*phases, **options):
@@ -20,7 +20,7 @@ _from_teacher = {'model.init_from_teacher': 'all'}
 _own = dict(train='stages', epochs=1)  # each stage by its own loss
 _fpn = dict(name='fpn', train='stages', mimic='neck')
 arms = {
-    'plain student': dict(config='../plain/digits_on_photos_r18_w16.py'),
+    'plain student': dict(config='../../plain/digits_on_photos_r18_w16.py'),
     'plain, from the teacher’s weights': _arm(dict(train='all', epochs=6), **_from_teacher),
     'FPN beside the boxes': _arm(dict(train='all', mimic='neck', task_loss=True, epochs=6)),
     'SSKD, literal': _arm(*(dict(train=name, epochs=1) for name in _stages), dict(train='head', epochs=1)),

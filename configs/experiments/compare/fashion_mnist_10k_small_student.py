@@ -6,7 +6,7 @@ title = (
 )
 metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
-teacher = '../plain/fashion_mnist_10k_r20x05.py'
+teacher = '../../plain/fashion_mnist_10k_r20x05.py'
 
 _plain = {
     'model.backbone.depth': 8,
@@ -33,7 +33,7 @@ def _adam(lr):
 _stages = [_adam(0.04), _adam(0.02)]
 _first = [dict(train='layer1', epochs=1), dict(train=['layer1', 'layer2'], epochs=1), dict(train='stages', epochs=2)]
 arms = {
-    'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', options=_plain, tries=_task(0.1, 0.05)),
+    'plain student': dict(config='../../plain/fashion_mnist_10k_r14x05.py', options=_plain, tries=_task(0.1, 0.05)),
     'Hinton KD': dict(config='../baselines/fashion_mnist_10k_kd.py', options=_small, tries=_task(0.1, 0.05)),
     'FitNets': dict(config='../baselines/fashion_mnist_10k_fitnets.py', options=_small, tries=_task(0.01, 0.005)),
     'all stages jointly': dict(config='../baselines/fashion_mnist_10k_joint.py', options=_small, tries=_task(0.2, 0.1)),

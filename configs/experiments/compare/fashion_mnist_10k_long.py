@@ -4,7 +4,7 @@
 title = 'Fashion-MNIST, 10,000 images: ResNet-20 to ResNet-14, students with the epochs of the teacher'
 metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
-teacher = '../plain/fashion_mnist_10k_r20x05.py'
+teacher = '../../plain/fashion_mnist_10k_r20x05.py'
 
 _transfer = 'default_hooks.stage_schedule.transfer'
 _phases = 'default_hooks.stage_schedule.phases'
@@ -27,7 +27,7 @@ def _start_then(**phase):
 
 
 arms = {
-    'plain student': dict(config='../plain/fashion_mnist_10k_r14x05.py', tries=_or(0.05)),
+    'plain student': dict(config='../../plain/fashion_mnist_10k_r14x05.py', tries=_or(0.05)),
     # what the arms that start stage by stage do without a teacher: other steps first, then labels anew
     'labels by Adam for a fifth of the epochs, then labels anew': dict(
         config=_default,
@@ -50,7 +50,7 @@ arms = {
         config=_default, options=_start_then(logits=True, task_weight=0.1), tries=_or(0.05)
     ),
     'recommended, no labels': dict(
-        config='../sskd/fashion_mnist_10k_r20_r14.py', tries=[{}, {f'{_transfer}.optim_wrapper.optimizer.lr': 0.04}]
+        config='../../sskd/fashion_mnist_10k_r20_r14.py', tries=[{}, {f'{_transfer}.optim_wrapper.optimizer.lr': 0.04}]
     ),
 }
 plain = 'plain student'

@@ -1,6 +1,6 @@
-# KD where few labels are known: the teacher's logits on all images, without labels; then labels and logits on the labelled ones
+# KD where few labels are known: the teacher's logits on all images, without labels; then labels and logits on the labeled ones
 # (the run that inherits names them in head.train_dataloader).
-_base_ = '../_base_/fashion_mnist_10k_r20_r14.py'
+_base_ = '../../_base_/fashion_mnist_10k_r20_r14.py'
 
 default_hooks = dict(
     stage_schedule=dict(

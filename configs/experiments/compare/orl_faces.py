@@ -4,9 +4,9 @@
 title = 'ORL faces: IResNet-18 to one of a quarter of its width'
 metric = 'orl/tar@far=1e-2'
 scale = 100.0
-teacher = '../plain/face_orl_r18.py'
+teacher = '../../plain/face_orl_r18.py'
 
-_pair = '../_base_/orl_faces_r18_r18.py'
+_pair = '../../_base_/orl_faces_r18_r18.py'
 
 
 def _arm(*phases, **options):
@@ -17,7 +17,7 @@ def _arm(*phases, **options):
 _own = dict(train='stages', epochs=3)  # each stage by its own loss
 _embedding = dict(name='embedding', train='stages', mimic='neck')
 arms = {
-    'plain student': dict(config='../plain/face_orl_r18_student.py'),
+    'plain student': dict(config='../../plain/face_orl_r18_student.py'),
     'embedding beside the labels': _arm(dict(train='all', mimic='neck', task_loss=True, epochs=15)),
     'all stages jointly': _arm(dict(train='all', mimic='stages', task_loss=True, epochs=15)),
     'SSKD, literal': _arm(

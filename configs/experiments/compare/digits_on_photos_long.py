@@ -6,10 +6,10 @@ title = (
 metric = 'coco/bbox_mAP'
 scale = 100.0
 per_class = 'coco/{}_precision'
-teacher = '../plain/digits_on_photos_r34_w16.py'
+teacher = '../../plain/digits_on_photos_r34_w16.py'
 options = {'val_evaluator.classwise': True, 'test_evaluator.classwise': True}
 
-_pair = '../_base_/digits_on_photos_r34_r18_w16.py'
+_pair = '../../_base_/digits_on_photos_r34_r18_w16.py'
 
 
 def _arm(*phases, **options):
@@ -22,7 +22,7 @@ _from_teacher = {'model.init_from_teacher': 'all'}
 _own = dict(train='stages', epochs=1)  # each stage by its own loss
 _fpn = dict(name='fpn', train='stages', mimic='neck')
 arms = {
-    'plain student': dict(config='../plain/digits_on_photos_r18_w16.py'),
+    'plain student': dict(config='../../plain/digits_on_photos_r18_w16.py'),
     # what the arm that starts stage by stage does without a teacher: a third of the epochs, then the rates anew
     'boxes for a third of the epochs, then boxes anew': _arm(dict(train='all', epochs=5), dict(train='all', epochs=11)),
     'plain, from the teacher’s weights': _arm(dict(train='all', epochs=16), **_from_teacher),
