@@ -12,7 +12,7 @@ help:
 	@echo '            TASK=detection: a Faster R-CNN on photos, TASK=face: IJB-A-shaped faces,'
 	@echo '            TASK=all: all three'
 	@echo 'make test   run the test suite'
-	@echo 'make lint   ruff: format and lint'
+	@echo 'make lint   ruff: format and lint; mypy: types'
 	@echo 'make env    only make the environment in $(MMSSKD_VENV)'
 
 env:
@@ -25,4 +25,4 @@ test: env
 	@$(PY) -m pytest
 
 lint: env
-	@$(PY) -m ruff format --check . && $(PY) -m ruff check .
+	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy mmsskd

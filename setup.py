@@ -61,6 +61,7 @@ setup(
     ],
     packages=find_packages(include=('mmsskd', 'mmsskd.*')),
     include_package_data=True,
+    package_data={'mmsskd': ['py.typed']},
     python_requires='>=3.10',
     # torch, mmengine, mmcv, mmdet and mmpretrain are not listed: upstream and fork install the same modules under different
     # names, and a hard requirement would put the second beside the first. mmsskd/__init__.py checks the versions at import.

@@ -18,7 +18,7 @@ from mmsskd.distill.export import plain_config
 
 ALL = sorted((ROOT / 'configs/sskd').glob('*.py'))
 # detectors and faces have tests of their own of the same things: test_detection/test_pairs.py, test_face/test_face_configs.py
-BASELINES = sorted((ROOT / 'configs/baselines').glob('*.py'))
+BASELINES = sorted((ROOT / 'configs/experiments/baselines').glob('*.py'))
 SSKD = [path for path in [*ALL, *BASELINES] if not is_detection(path) and not is_face(path)]
 PLAIN = [path for path in sorted((ROOT / 'configs/plain').glob('*.py')) if not is_detection(path) and not is_face(path)]
 
@@ -42,7 +42,7 @@ class FewImages(mmpretrain.datasets.BaseDataset):
 
 def inherited(path: Path, folder: Path) -> Config:
     """The config as a downstream repository inherits it."""
-    (folder / 'downstream.py').write_text(f"_base_ = 'mmsskd::{path.parent.name}/{path.name}'\n")
+    (folder / 'downstream.py').write_text(f"_base_ = 'mmsskd::{path.relative_to(ROOT / 'configs').as_posix()}'\n")
     return Config.fromfile(folder / 'downstream.py')
 
 

@@ -48,6 +48,7 @@ def test_wheel_carries_configs_tools_and_index(installed):
     ):
         assert (mim / name).is_file(), name
     assert (mim / 'model-index.yml').read_text() == (ROOT / 'model-index.yml').read_text()
+    assert (installed / 'mmsskd/py.typed').is_file()  # so that type checkers of others read our annotations
 
 
 def test_downstream_config_that_changes_only_the_data(installed, tmp_path):

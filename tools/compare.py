@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Compare ways of training one student: plain, KD, FitNets, stage by stage, ... at equal epochs and at equal seconds.
 
-FILE names teacher, arms, epochs and seeds; configs/compare/ holds ours. Run it again after an interruption, and it goes on. Writes
-results.csv, results.json, results.md and the page index.html into the work dir."""
+FILE names teacher, arms, epochs and seeds; configs/experiments/compare/ holds ours. Run it again after an interruption, and it
+goes on. Writes results.csv, results.json, results.md and the page index.html into the work dir."""
 
 import argparse
 import fcntl

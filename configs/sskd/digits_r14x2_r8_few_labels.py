@@ -1,5 +1,5 @@
 # Stage by stage on scikit-learn's digits with few labels: the stages learn from all 1,200 images, which needs no labels, the head
-# from 120 labelled ones. As many iterations as 48 epochs of plain training.
+# from 120 labeled ones. As many iterations as 48 epochs of plain training.
 # The teacher first: python tools/train.py configs/plain/digits_r14x2.py
 _base_ = './digits_r14x2_r8.py'
 

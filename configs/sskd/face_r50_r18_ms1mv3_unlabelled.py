@@ -1,4 +1,4 @@
-# Stage by stage on MS1MV3 with unlabelled faces: all stages and the embedding learn from aligned crops in data/faces_unlabelled
+# Stage by stage on MS1MV3 with unlabeled faces: all stages and the embedding learn from aligned crops in data/faces_unlabelled
 # without a name, only the classifier needs people. 20 epochs of their sets in all.
 _base_ = './face_r50_r18_ms1mv3.py'
 

@@ -1,4 +1,4 @@
-# Stage by stage on COCO: the stages learn from photos without annotations, only the head from labelled ones.
+# Stage by stage on COCO: the stages learn from photos without annotations, only the head from labeled ones.
 # Backbone and FPN on COCO's unlabeled2017 (123,403 photos; any folder of images does), the heads on train2017; 12 epochs in all.
 _base_ = './faster_rcnn_r101_r50.py'
 

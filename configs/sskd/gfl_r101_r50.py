@@ -15,7 +15,7 @@ model = dict(
     stages=['layer1', 'layer2', 'layer3', 'layer4', 'neck'],
 )
 
-# as mmdet's GFL, the images in the scales that the teacher has learnt from
+# as mmdet's GFL, the images in the scales that the teacher has learned from
 train_pipeline = [
     dict(type='LoadImageFromFile', _scope_='mmdet'),
     dict(type='LoadAnnotations', _scope_='mmdet', with_bbox=True),

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -105,7 +105,7 @@ class Comparison:
             checkpoint=plan.teacher_checkpoint,
         )
 
-    def _run(self, arm: Arm, seed: int, table: str, epochs: int | None, options: dict, measure: str = 'test') -> Run:
+    def _run(self, arm: Arm, seed: int, table: str, epochs: int | None, options: Mapping, measure: str = 'test') -> Run:
         plan = self.plan
         return Run(
             label=f'{arm.name}, seed {seed}, {table.replace("_", " ")}',
@@ -143,7 +143,7 @@ class Comparison:
             for run, future in [(run, self._pool.submit(dry_run, replace(run, jobs=self.jobs))) for run in group]:
                 if future.exception() is not None:
                     self._pool.shutdown(wait=False, cancel_futures=True)
-                    error = explain(future.exception(), hint=False)
+                    error = explain(future.exception(), hint=False)  # type: ignore[arg-type]  # never a KeyboardInterrupt
                     raise ConfigError(f'{run.label}: {error} (log: {run.work_dir}/run.log)')
         done.add([teacher, *left])
 

@@ -15,7 +15,7 @@ from .plan import Plan
 from .statistics import LEAST_GAP
 from .tables import COLUMNS, Row, Table
 
-COLOURS = plt.get_cmap('tab20').colors
+COLOURS = plt.get_cmap('tab20').colors  # type: ignore[attr-defined]  # a ListedColormap
 
 
 def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str) -> Report:

@@ -26,7 +26,7 @@ class GapClosed:
     reason: str = ''
 
 
-def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
+def mean_std(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]:
     """Mean and standard deviation (n - 1) of ``values``; None for the deviation of a single one."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 

@@ -74,7 +74,8 @@ def write_digits_on_photos(
     for place, (split, count) in enumerate(counts.items()):
         (part / split).mkdir()
         sources = load_sources('val' if split == 'val' else 'train')
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for index in range(count):
             rng = np.random.default_rng(np.random.SeedSequence([seed, place, index]))
             pixels, labels, masks = draw_scene(rng, *sources, size)
@@ -117,7 +118,8 @@ def draw_scene(
     """
     canvas = _background(rng, photos, size)
     owner = np.full((size, size), -1)  # the digit that a pixel shows, -1: the photo
-    found, pixels = [], []  # labels, and numbers of pixels before other digits cover them
+    found: list[int] = []  # labels
+    pixels: list[int] = []  # how many each has before other digits cover them
     for _ in range(rng.integers(1, DIGITS, endpoint=True)):
         pick = rng.integers(len(digits))
         side = size * np.exp(rng.uniform(*np.log(SIDES)))  # evenly in its logarithm: as many small ones as large ones
@@ -144,8 +146,8 @@ def _background(rng: np.random.Generator, photos: list[np.ndarray], size: int) -
     side = rng.integers(*CROP, endpoint=True)
     y, x = (rng.integers(length - side + 1) for length in photo.shape[:2])
     crop = photo[y : y + side, x : x + side]
-    crop = Image.fromarray(crop[:, ::-1] if rng.integers(2) else crop)
-    return np.clip(np.asarray(crop.resize((size, size), Image.Resampling.BICUBIC)) * rng.uniform(0.6, 1.3), 0, 255)
+    image = Image.fromarray(crop[:, ::-1] if rng.integers(2) else crop)
+    return np.clip(np.asarray(image.resize((size, size), Image.Resampling.BICUBIC)) * rng.uniform(0.6, 1.3), 0, 255)
 
 
 def _glyph(digit: np.ndarray, side: float, angle: float) -> np.ndarray:

@@ -55,7 +55,7 @@ class FeatureMimicLoss(nn.Module):
         """
         with torch.autocast(device_type=student[0].device.type, enabled=False):
             losses = [self._one(s.float(), t.detach().float()) for s, t in zip(student, teacher, strict=True)]
-        return self.loss_weight * sum(losses) / len(losses)
+        return self.loss_weight * sum(losses[1:], losses[0]) / len(losses)
 
     def _one(self, student: Tensor, teacher: Tensor) -> Tensor:
         error = torch.nn.functional.mse_loss(student, teacher)
@@ -187,7 +187,7 @@ class CosineMimicLoss(nn.Module):
                 (1 - F.cosine_similarity(s.float(), t.detach().float(), dim=-1, eps=SHORTEST)).mean()
                 for s, t in zip(student, teacher, strict=True)
             ]
-        return self.loss_weight * sum(losses) / len(losses)
+        return self.loss_weight * sum(losses[1:], losses[0]) / len(losses)
 
 
 @MODELS.register_module()

@@ -1,5 +1,6 @@
 """Networks that mmpretrain and mmdet lack."""
 
 from .cifar_resnet import CIFARResNet
+from .mobilenet_v1 import MobileNetV1
 
-__all__ = ['CIFARResNet']
+__all__ = ['CIFARResNet', 'MobileNetV1']

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .history import History
 
-COLOURS = plt.get_cmap('tab10').colors
+COLOURS = plt.get_cmap('tab10').colors  # type: ignore[attr-defined]  # a ListedColormap
 
 
 def mimic_curves(history: History) -> Figure:

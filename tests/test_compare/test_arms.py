@@ -11,7 +11,7 @@ from mmsskd.compare.plan import parse_plan, read_plan
 from mmsskd.compare.runs import Run, build_config
 from mmsskd.errors import ConfigError
 
-FASHION = sorted((ROOT / 'configs/compare').glob('fashion_mnist*.py'))
+FASHION = sorted((ROOT / 'configs/experiments/compare').glob('fashion_mnist*.py'))
 
 
 def loaders(cfg) -> list[dict]:

@@ -161,7 +161,9 @@ def test_settings_are_not_chosen_on_the_test_images(tmp_path):
     Comparison(parse(arms=dict(plain='digits_r8.py'), options=same), tmp_path)  # nothing is chosen
 
 
-@pytest.mark.parametrize('path', sorted((ROOT / 'configs/compare').glob('*.py')), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'configs/experiments/compare').glob('*.py')), ids=lambda path: path.stem
+)
 def test_files_of_the_repo_ask_for_runs_that_fit(path, tmp_path):
     """Configs, options and lengths of every arm."""
     plan = read_plan(str(path))

@@ -1,5 +1,5 @@
 # CASIA-WebFace: 490,623 aligned faces of 10,572 people, 112x112, in InsightFace's RecordIO.
-# For research only, by its licence.
+# For research only, by its license.
 _base_ = './face_records.py'
 
 data_preprocessor = dict(num_classes=10572)

@@ -1,4 +1,4 @@
-# scikit-learn's handwritten digits: 1,200 to train, 597 to test, 8x8 pixels, grey. Nothing to download.
+# scikit-learn's handwritten digits: 1,200 to train, 597 to test, 8x8 pixels, gray. Nothing to download.
 # `_scope_`: types are mmpretrain's also where this is inherited as `mmsskd::...`, which would make them ours
 data_preprocessor = dict(num_classes=10, mean=[127.5], std=[127.5])
 train_pipeline = [

@@ -1,4 +1,4 @@
-# Fashion-MNIST, 60,000 and 10,000 grey images of 28x28. Downloaded to data/fashion_mnist on first use; where there is no internet
+# Fashion-MNIST, 60,000 and 10,000 gray images of 28x28. Downloaded to data/fashion_mnist on first use; where there is no internet
 # put the four unpacked idx files there (Debian: package dataset-fashion-mnist).
 # `_scope_`: types are mmpretrain's also where this is inherited as `mmsskd::...`, which would make them ours
 data_preprocessor = dict(num_classes=10, mean=[72.94], std=[90.02])

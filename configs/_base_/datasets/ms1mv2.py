@@ -1,5 +1,5 @@
 # MS1MV2 (faces_emore): 5,822,653 aligned faces of 85,742 people, 112x112, in InsightFace's RecordIO.
-# For research only, by its licence.
+# For research only, by its license.
 _base_ = './face_records.py'
 
 data_preprocessor = dict(num_classes=85742)

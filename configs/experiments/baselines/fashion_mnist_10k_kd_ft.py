@@ -1,0 +1,17 @@
+# Hinton KD as in fashion_mnist_10k_kd.py, then a short fine-tuning from labels alone. The head stays the student's own, whose
+# features are not the teacher's.
+_base_ = '../../_base_/fashion_mnist_10k_r20_r14.py'
+
+default_hooks = dict(
+    stage_schedule=dict(
+        phases=[
+            dict(train='all', logits=True, task_weight=0.1, epochs=4),
+            dict(
+                name='fine_tuning',
+                train='all',
+                epochs=1,
+                optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=5e-4)),
+            ),
+        ]
+    )
+)
