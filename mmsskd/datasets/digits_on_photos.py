@@ -8,13 +8,13 @@ right third: no digit and no pixel of a photo is on both sides. The unlabelled i
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
+from ..utils.files import new_folder
 from .digits import TRAIN
 
 VERSION = 1  # raise it with every change that alters a written byte
@@ -66,28 +66,27 @@ def write_digits_on_photos(
     folder = Path(out_dir).resolve()
     if _is_there(folder, info):
         return False
-    part = folder.with_name(folder.name + '.part')
-    if part.exists():
-        shutil.rmtree(part)
-    (part / 'annotations').mkdir(parents=True)
-    categories = [dict(id=digit + 1, name=str(digit)) for digit in range(10)]
-    for place, (split, count) in enumerate(counts.items()):
-        (part / split).mkdir()
-        sources = load_sources('val' if split == 'val' else 'train')
-        images: list[dict] = []
-        annotations: list[dict] = []
-        for index in range(count):
-            rng = np.random.default_rng(np.random.SeedSequence([seed, place, index]))
-            pixels, labels, masks = draw_scene(rng, *sources, size)
-            images.append(dict(id=index, file_name=f'{index:06}.png', height=size, width=size))
-            Image.fromarray(pixels).save(part / split / images[-1]['file_name'])
-            for label, mask in zip(labels, masks):  # ids from 1: to COCOeval a match with annotation 0 is no match
-                annotations.append(dict(_annotation(label, mask), id=len(annotations) + 1, image_id=index))
-        if split != 'unlabelled':
-            coco = dict(info=dict(description=CREDITS), images=images, annotations=annotations, categories=categories)
-            _write_json(part / 'annotations' / f'{split}.json', coco)
-    _write_json(part / 'info.json', dict(info, credits=CREDITS))
-    part.rename(folder)  # also onto an empty folder
+    with new_folder(folder) as part:
+        (part / 'annotations').mkdir()
+        categories = [dict(id=digit + 1, name=str(digit)) for digit in range(10)]
+        for place, (split, count) in enumerate(counts.items()):
+            (part / split).mkdir()
+            sources = load_sources('val' if split == 'val' else 'train')
+            images: list[dict] = []
+            annotations: list[dict] = []
+            for index in range(count):
+                rng = np.random.default_rng(np.random.SeedSequence([seed, place, index]))
+                pixels, labels, masks = draw_scene(rng, *sources, size)
+                images.append(dict(id=index, file_name=f'{index:06}.png', height=size, width=size))
+                Image.fromarray(pixels).save(part / split / images[-1]['file_name'])
+                for label, mask in zip(labels, masks):  # ids from 1: to COCOeval a match with annotation 0 is no match
+                    annotations.append(dict(_annotation(label, mask), id=len(annotations) + 1, image_id=index))
+            if split != 'unlabelled':
+                coco = dict(
+                    info=dict(description=CREDITS), images=images, annotations=annotations, categories=categories
+                )
+                _write_json(part / 'annotations' / f'{split}.json', coco)
+        _write_json(part / 'info.json', dict(info, credits=CREDITS))
     return True
 
 

@@ -1,6 +1,5 @@
 """A face model as others use it: weights under InsightFace's names, and ONNX."""
 
-import os
 import warnings
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from ..distill.build import build_model, load_strictly, resolve_model_cfg, without_init
 from ..distill.export import is_stagewise, plain_config
 from ..errors import ConfigError
+from ..utils.files import replacing
 from .data.alignment import check_size
 from .models.face_embed_neck import FaceEmbedNeck
 from .models.face_gdc_neck import FaceGDCNeck
@@ -64,9 +64,9 @@ def arcface_state_dict(model: FaceRecognizer) -> dict[str, Tensor]:
 
 def save_arcface(model: FaceRecognizer, path: str) -> None:
     """Write :func:`arcface_state_dict` to ``path``, beside its place and then renamed."""
-    part = _beside(path)
-    torch.save(arcface_state_dict(model), part)
-    os.replace(part, path)
+    state = arcface_state_dict(model)
+    with replacing(path) as part:
+        torch.save(state, part)
 
 
 def image_size(cfg: Config) -> tuple[int, int]:
@@ -146,14 +146,13 @@ def export_onnx(
     inputs = [torch.randn(batch, 3, *size, generator=generator) for batch in batches]
     with torch.no_grad():
         outputs = [model.embed(images) for images in inputs]
-    part = _beside(path)
-    try:
+    with replacing(path) as part:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', FutureWarning)  # of torch about itself
             program = torch.onnx.export(
                 _Embedding(model).eval(),
                 (torch.zeros(2, 3, *size),),
-                part,
+                str(part),
                 input_names=['input'],
                 output_names=['embedding'],
                 dynamic_shapes=({0: torch.export.Dim('batch')},),
@@ -166,7 +165,7 @@ def export_onnx(
             raise ConfigError(
                 f'torch cannot write opset {opset}, it wrote {program.model.opset_imports[""]}; set opset to that'
             )
-        session = onnxruntime.InferenceSession(part, providers=['CPUExecutionProvider'])
+        session = onnxruntime.InferenceSession(str(part), providers=['CPUExecutionProvider'])
         worst = 0.0
         for images, expected in zip(inputs, outputs, strict=True):
             found = torch.from_numpy(session.run(['embedding'], {'input': images.numpy()})[0])
@@ -176,17 +175,7 @@ def export_onnx(
                 f'torch and onnxruntime differ by {worst:.1e} of the largest number, {TOLERANCE:.0e} is allowed; {path} was not '
                 'written. Try another --opset'
             )
-        os.replace(part, path)
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
     return worst
-
-
-def _beside(path: str) -> str:
-    """The name of a file while it is being written; its folder is made."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    return f'{path}.part'
 
 
 class _Embedding(nn.Module):

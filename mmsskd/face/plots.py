@@ -11,6 +11,8 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from ..utils.files import replacing
+
 COLOURS = plt.get_cmap('tab10').colors
 
 
@@ -64,8 +66,8 @@ def write_face_plots(
         figure = draw(reports)
         for ending in formats:
             path = folder / f'{name}.{ending}'
-            figure.savefig(f'{path}.part', format=ending, dpi=150)
-            os.replace(f'{path}.part', path)
+            with replacing(path) as part:
+                figure.savefig(part, format=ending, dpi=150)
             written.append(path)
         plt.close(figure)
     return written

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from ..errors import ConfigError
 def replacing(path: str | Path, suffix: str = '') -> Iterator[Path]:
     """Write to the yielded path, which takes the place of ``path`` at the end; after an exception it is gone.
 
+    No other process of any machine writes to the same one, so ranks may write the same file at once.
+
     Args:
         path: The file. Missing folders are made.
         suffix: Of the yielded path, for writers that look at it, such as ``'.py'``.
@@ -23,7 +26,7 @@ def replacing(path: str | Path, suffix: str = '') -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.part{suffix}')
+    part = path.with_name(f'{path.name}.{uuid.uuid4().hex[:8]}.part{suffix}')
     try:
         yield part
         os.replace(part, path)

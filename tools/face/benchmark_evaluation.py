@@ -20,11 +20,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(
-    0, os.path.dirname(os.path.abspath(__file__))
-)  # _without_torch beside this file, however it was started
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # _run beside this file, however it was started
 
-from _without_torch import run
+from _run import run
+
+from mmsskd.utils.files import write_text
 
 FACES_C, TEMPLATES_C, GALLERY_C = 469_375, 23_124, 3_531
 GENUINE_C, IMPOSTORS_C = 19_557, 15_638_932
@@ -224,8 +224,7 @@ def main() -> None:
         shown = ('case', 'faces', 'pairs', 'seconds', 'cpu_seconds', 'peak_mb', 'inputs_mb')
         print('| ' + ' | '.join(str(results[-1][key]) for key in shown) + ' |', flush=True)
     if args.json:
-        Path(f'{args.json}.part').write_text(json.dumps(results, indent=1), encoding='utf-8')
-        os.replace(f'{args.json}.part', args.json)
+        write_text(args.json, json.dumps(results, indent=1))
 
 
 if __name__ == '__main__':

@@ -15,11 +15,9 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(
-    0, os.path.dirname(os.path.abspath(__file__))
-)  # _without_torch beside this file, however it was started
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # _run beside this file, however it was started
 
-from _without_torch import run
+from _run import run
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.embeddings import read_embeddings
@@ -30,6 +28,7 @@ from mmsskd.face.evaluation.protocol import PairProtocol, TemplateProtocol
 from mmsskd.face.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
 from mmsskd.face.evaluation.protocols.files import is_whole
 from mmsskd.face.evaluation.tables import compare_reports, format_report
+from mmsskd.utils.files import write_text
 
 
 def parse_args() -> argparse.Namespace:
@@ -147,9 +146,7 @@ def main() -> None:
     if len(reports) > 1:
         print(compare_reports(reports))
     if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(f'{args.json}.part').write_text(json.dumps(reports, indent=1, allow_nan=False), encoding='utf-8')
-        os.replace(f'{args.json}.part', args.json)
+        write_text(args.json, json.dumps(reports, indent=1, allow_nan=False))
     if args.plots:
         try:
             from mmsskd.face.plots import write_face_plots

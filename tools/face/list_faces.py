@@ -13,14 +13,15 @@ import sys
 
 import numpy as np
 
-# for _without_torch, which is beside this file, however it was started
+# for _run, which is beside this file, however it was started
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import _without_torch  # noqa: F401  before mmsskd
+import _run  # noqa: F401  puts the package on the path
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.protocols import describe_faults, file_faults
 from mmsskd.face.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
+from mmsskd.utils.files import replacing
 
 COLUMNS = (
     'KEY', 'FILE', 'FACE_X', 'FACE_Y', 'FACE_WIDTH', 'FACE_HEIGHT', *(f'{axis}{i}' for i in range(1, 6) for axis in 'xy'), 'score',
@@ -49,9 +50,8 @@ if __name__ == '__main__':
         if args.out == '-':
             write_list(protocol, sys.stdout)
         else:
-            with open(args.out + '.part', 'w', encoding='utf-8', newline='') as file:
+            with replacing(args.out) as part, part.open('w', encoding='utf-8', newline='') as file:
                 write_list(protocol, file)
-            os.replace(args.out + '.part', args.out)
     except (ConfigError, OSError) as error:
         sys.exit(f'error: {error}')
     faces, faults = protocol.faces, file_faults(protocol)

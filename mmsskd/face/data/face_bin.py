@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError, candidates
+from ...utils.files import new_folder
 from ...utils.safe_pickle import load_data, shown
 from ..evaluation.protocol import Faces, PairProtocol
-from .record_folders import ENCODED, new_folder
+from .record_folders import ENCODED
 
 MOST_BYTES = 4 << 30  # of a file; the largest published ones hold 14,000 images of 112x112
 MOST_IMAGES = 4_000_000

@@ -7,12 +7,12 @@ files had each LF replaced by CR LF; putting LF back restores all but two of the
 """
 
 import importlib.util
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import ConfigError
+from ...utils.files import new_folder
 
 CREDIT = (
     'The ORL Database of Faces, AT&T Laboratories Cambridge; F. Samaria, A. Harter, Parameterisation of a stochastic model for '
@@ -89,12 +89,9 @@ def restore(data: bytes) -> bytes | None:
 def _write(out: Path, images: dict[str, bytes]) -> None:
     import cv2
 
-    part = out.with_name(out.name + '.part')
-    if part.exists():
-        shutil.rmtree(part)
-    for name, data in images.items():
-        file = part / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.frombuffer(data, np.uint8, offset=len(HEADER)).reshape(112, 92)
-        file.write_bytes(cv2.imencode('.png', pixels)[1].tobytes())
-    part.rename(out)  # also onto an empty folder
+    with new_folder(out) as part:
+        for name, data in images.items():
+            file = part / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.frombuffer(data, np.uint8, offset=len(HEADER)).reshape(112, 92)
+            file.write_bytes(cv2.imencode('.png', pixels)[1].tobytes())

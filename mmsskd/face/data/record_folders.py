@@ -1,10 +1,7 @@
 """RecordIO files made from folders of faces, and folders made from them."""
 
 import os
-import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -12,6 +9,7 @@ import numpy as np
 
 from ...datasets.unlabelled_images import SUFFIXES
 from ...errors import ConfigError
+from ...utils.files import new_folder, write_text
 from ...utils.folders import describe_left_out, walk_files
 from .alignment import crop_box
 from .decoding import decode
@@ -62,9 +60,7 @@ def folder_to_records(folder: str | Path, prefix: str | Path, size: int = 112, q
         writer.write(0, pack((key, key + len(people))))
         for number, span in enumerate(ranges, key):
             writer.write(number, pack(span, key=number))
-    part = rec.with_name('property.part')
-    part.write_text(f'{len(people)},{size},{size}\n')
-    os.replace(part, rec.with_name('property'))
+    write_text(rec.with_name('property'), f'{len(people)},{size},{size}\n')
     return len(people), key - 1
 
 
@@ -94,27 +90,6 @@ def records_to_folder(rec: str | Path, out_dir: str | Path) -> tuple[int, int]:
                 raise ConfigError(f'{reader.where(place)}: neither JPEG nor PNG, but {image[:8].hex(" ")} ...')
             (folder / f'{labels[place]:0{digits}}' / f'{reader.keys[place]}{suffix}').write_bytes(image)
     return len(np.unique(labels[places])), len(places)
-
-
-@contextmanager
-def new_folder(out_dir: str | Path) -> Iterator[Path]:
-    """A folder in the making, ``<out_dir>.part``, that gets its name at the end; after an exception it is gone.
-
-    Raises:
-        ConfigError: ``out_dir`` is there and not an empty folder.
-    """
-    folder = Path(out_dir)
-    part = folder.with_name(folder.name + '.part')
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(f'{str(out_dir)!r} holds something already; choose another folder or remove it')
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.rename(folder)  # also onto an empty folder
-    except BaseException:
-        shutil.rmtree(part)
-        raise
 
 
 def _people(folder: Path) -> list[list[str]]:

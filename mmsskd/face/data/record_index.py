@@ -6,7 +6,6 @@ numbers from 0, which need not be ascending or without gaps.
 
 import os
 import struct
-import uuid
 import warnings
 from array import array
 from mmap import ACCESS_READ, mmap
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError
+from ...utils.files import replacing
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack('<I', MAGIC)
@@ -81,16 +81,10 @@ def write_idx(path: str | Path, keys: np.ndarray, offsets: np.ndarray) -> None:
     """
     if len(np.unique(keys)) < len(keys):
         raise ConfigError(f'{str(path)!r}: each record needs a key of its own')
-    part = beside(path)
-    try:
-        with open(part, 'w') as file:
-            for start in range(0, len(keys), 100_000):
-                rows = zip(keys[start : start + 100_000].tolist(), offsets[start : start + 100_000].tolist())
-                file.writelines(f'{key}\t{offset}\n' for key, offset in rows)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with replacing(path) as part, part.open('w') as file:
+        for start in range(0, len(keys), 100_000):
+            rows = zip(keys[start : start + 100_000].tolist(), offsets[start : start + 100_000].tolist())
+            file.writelines(f'{key}\t{offset}\n' for key, offset in rows)
 
 
 def scan_records(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -125,8 +119,3 @@ def scan_records(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if keys.min() < 0 or len(np.unique(keys)) < len(keys):
         keys = np.arange(len(keys))
     return keys, np.array(offsets, np.int64)
-
-
-def beside(path: str | Path) -> Path:
-    """A name in the folder of ``path`` for a file in the making, which no other process of any machine uses."""
-    return Path(f'{path}.{uuid.uuid4().hex[:8]}.part')

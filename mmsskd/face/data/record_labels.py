@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError
-from .record_index import HEAD, IMAGE_HEADER, MAGIC, MOST, beside
+from ...utils.files import replacing
+from .record_index import HEAD, IMAGE_HEADER, MAGIC, MOST
 from .recordio import RecordReader, unpack
 
 VERSION = 2  # of the cache; raise it with its content
@@ -46,13 +47,10 @@ def load_labels(reader: RecordReader) -> tuple[np.ndarray, str]:
     except (OSError, ValueError, EOFError):
         pass  # missing or damaged: made anew
     labels = _whole(reader, *scan_labels(reader))
-    part = beside(path)
     try:
-        with open(part, 'wb') as file:
+        with replacing(path) as part, part.open('wb') as file:
             np.save(file, np.concatenate([key, labels]))
-        os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         return labels, str(error)
     return labels, ''
 

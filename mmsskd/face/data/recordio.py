@@ -11,12 +11,14 @@ import os
 import struct
 import warnings
 from array import array
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import ConfigError, candidates
-from .record_index import HEAD, IMAGE_HEADER, MAGIC, MAGIC_BYTES, MOST, beside, read_idx, scan_records, write_idx
+from ...utils.files import replacing
+from .record_index import HEAD, IMAGE_HEADER, MAGIC, MAGIC_BYTES, MOST, read_idx, scan_records, write_idx
 
 AT_ONCE = 16 << 10  # bytes read at first: a record of a 112x112 JPEG fits, so it costs one call
 IMAGE_START = struct.Struct('<III')  # magic, length, flag
@@ -218,9 +220,10 @@ class RecordWriter:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._part = beside(self.path)
-        self._file = open(self._part, 'wb')  # noqa: SIM115  closed by close()
+        self._files = ExitStack()
+        # what is entered last is left first: at the end the records get their name, then the index
+        self._index = self._files.enter_context(replacing(self.path.with_suffix('.idx')))
+        self._file = self._files.enter_context(self._files.enter_context(replacing(self.path)).open('wb'))
         self._keys, self._offsets = array('q'), array('q')
 
     def write(self, key: int, payload: bytes) -> None:
@@ -246,26 +249,17 @@ class RecordWriter:
 
     def close(self) -> None:
         """Finish both files and give them their names."""
-        self._file.close()
-        index = self.path.with_suffix('.idx')
-        part = beside(index)
-        try:
-            write_idx(part, np.array(self._keys, np.int64), np.array(self._offsets, np.int64))
-        except BaseException:
-            self._part.unlink()
-            raise
-        os.replace(self._part, self.path)
-        os.replace(part, index)
+        with self._files:
+            write_idx(self._index, np.array(self._keys, np.int64), np.array(self._offsets, np.int64))
 
     def __enter__(self) -> 'RecordWriter':
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind, error, traceback) -> None:
         if kind is None:
             self.close()
         else:
-            self._file.close()
-            self._part.unlink()
+            self._files.__exit__(kind, error, traceback)
 
 
 def pack(labels: float | tuple[float, ...], image: bytes = b'', key: int = 0) -> bytes:

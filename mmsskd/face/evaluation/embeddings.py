@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ConfigError
+from ...utils.files import replacing
 from .protocol import Faces
 from .protocols.files import clip, existing, near_names
 
@@ -60,10 +61,8 @@ def write_embeddings(
         detector_scores: (F,) of float.
     """
     arrays = dict(zip(ARRAYS, (np.asarray(keys).astype(str), features, features_flip, detector_scores)))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(f'{path}.part', 'wb') as file:
+    with replacing(path) as part, part.open('wb') as file:
         np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
-    os.replace(f'{path}.part', path)
 
 
 def read_embeddings(path: str | os.PathLike, faces: Faces, strict: bool = True) -> Embeddings:

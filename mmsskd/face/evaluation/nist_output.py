@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...utils.files import replacing
 from .options import DEFAULTS, EvaluationOptions
 from .pooling import FaceFeatures, pool
 from .protocol import Identification, Split, TemplateProtocol, Verification
@@ -113,8 +114,6 @@ def _candidates(one: Identification, faces: FaceFeatures, options: EvaluationOpt
 
 
 def _write(path: Path, head: tuple[str, ...], lines: Iterator[str]) -> None:
-    part = path.with_name(f'{path.name}.part')
-    with part.open('w', encoding='utf-8', newline='\n') as file:
+    with replacing(path) as part, part.open('w', encoding='utf-8', newline='\n') as file:
         file.write(' '.join(head) + '\n')
         file.writelines(lines)
-    os.replace(part, path)

@@ -4,7 +4,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -12,6 +11,7 @@ from mmengine.logging import MessageHub, MMLogger
 
 from ....errors import ConfigError
 from ....registry import METRICS
+from ....utils.files import write_text
 from ..embeddings import write_embeddings
 from ..evaluate import evaluate_pairs, evaluate_templates, flat_metrics
 from ..nist_output import write_nist_output
@@ -131,9 +131,7 @@ class FaceMetric(BaseMetric):
         run = MessageHub.get_current_instance().runtime_info
         when = run['measured'] if 'measured' in run else f'iter_{run["iter"] + 1}' if 'iter' in run else None
         stem = os.path.join(folder, name if when is None else f'{name}_{when}')
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        Path(f'{stem}.json.part').write_text(json.dumps(report, indent=1, allow_nan=False), encoding='utf-8')
-        os.replace(f'{stem}.json.part', f'{stem}.json')
+        write_text(f'{stem}.json', json.dumps(report, indent=1, allow_nan=False))
         if self.embeddings:
             write_embeddings(f'{stem}.npz', protocol.faces.keys, features, flipped)
         if self.nist_output and not isinstance(protocol, PairProtocol):

@@ -4,7 +4,6 @@ one's own, for tests and for demonstrations. Nothing of NIST's is in it.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ....errors import ConfigError
+from ....utils.files import new_folder
 from .ijba_pictures import draw_pictures, find_people
 
 VERSION = 2  # raise it with every change that alters a written byte
@@ -82,28 +82,26 @@ def write_ijba_shaped(
     out = Path(out_dir).resolve()
     if _is_there(out, info):
         return False
-    part = out.with_name(out.name + '.part')
-    if part.exists():
-        shutil.rmtree(part)
-    part.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    faces = draw_pictures(rng, list(people.values()), part / 'images')
-    _describe(rng, faces)
-    tested = min(max(round(test_share * len(faces)), 3), len(faces) - 1)
-    counts = {}
-    for number in range(1, splits + 1):
-        counts[f'split{number}'] = _write_split(
-            part, np.random.default_rng([seed, number]), number, faces, tested, impostors
-        )
-    files = sorted(file for file in (part / 'images').rglob('*') if file.is_file())
-    if missing > len(files):
-        raise ConfigError(f'ijba_shaped: missing must be at most the number of files, {len(files)}, found {missing}')
-    removed = [files[place] for place in sorted(rng.choice(len(files), missing, replace=False))]
-    for file in removed:
-        file.unlink()
-    info.update(people=len(people), too_few_images=few, removed=[str(file.relative_to(part)) for file in removed])
-    (part / 'info.json').write_text(json.dumps(dict(info, counts=counts), indent=1) + '\n')
-    part.rename(out)  # also onto an empty folder
+    with new_folder(out) as part:
+        rng = np.random.default_rng(seed)
+        faces = draw_pictures(rng, list(people.values()), part / 'images')
+        _describe(rng, faces)
+        tested = min(max(round(test_share * len(faces)), 3), len(faces) - 1)
+        counts = {}
+        for number in range(1, splits + 1):
+            counts[f'split{number}'] = _write_split(
+                part, np.random.default_rng([seed, number]), number, faces, tested, impostors
+            )
+        files = sorted(file for file in (part / 'images').rglob('*') if file.is_file())
+        if missing > len(files):
+            raise ConfigError(
+                f'ijba_shaped: missing must be at most the number of files, {len(files)}, found {missing}'
+            )
+        removed = [files[place] for place in sorted(rng.choice(len(files), missing, replace=False))]
+        for file in removed:
+            file.unlink()
+        info.update(people=len(people), too_few_images=few, removed=[str(file.relative_to(part)) for file in removed])
+        (part / 'info.json').write_text(json.dumps(dict(info, counts=counts), indent=1) + '\n')
     return True
 
 
