@@ -287,6 +287,15 @@ def test_unused_parameters_are_named():
         find_stages(Toy(backbone), ['one', 'two'], GREY)
 
 
+def test_layer_that_no_feature_depends_on_is_named():
+    """The advice is followed: MobileNetV2 of mmdet runs its last convolution for nobody, where a YOLOv3 takes no output of it."""
+    model = Toy(build_model(ConfigDict(type='mmdet.MobileNetV2', widen_factor=0.1, out_indices=(2, 4, 6))))
+    message = r"backbone\.conv2\.bn\.bias\. End .*: model\.stages=(\['layer2', 'layer3', 'layer5', 'conv2'\])\.$"
+    with pytest.raises(ConfigError, match=message):
+        find_stages(model, None, IMAGE)
+    assert find_stages(model, ['layer2', 'layer3', 'layer5', 'conv2'], IMAGE)[-1].tap == 'backbone.conv2'
+
+
 def test_feature_that_a_later_layer_changes_in_place_is_refused():
     message = (
         r"stage 'one' \(backbone.one\) differs once the layers after it have run.*end the stage in that layer, 'act'\."

@@ -242,10 +242,13 @@ def _past_activation(model: nn.Module, end: str, trace: Trace, inputs: Tensor) -
     activation = changed_in_place_by(trace, end)
     if activation is None:
         return end
-    with torch.no_grad():
-        before = features_at(model, inputs, [end])[end]
-    after = feature_tensors(trace.outputs[end])
-    return end if all(map(torch.equal, before, after)) else activation  # a second ReLU changes nothing
+    noise = torch.randn(
+        inputs.shape, generator=torch.Generator().manual_seed(0)
+    )  # an empty image may have no negative values
+    with torch.no_grad(), capture(model, [end]) as whole:
+        before = features_at(model, noise, [end])[end]
+        model.extract_feat(noise)
+    return end if all(map(torch.equal, before, whole[end])) else activation  # a second ReLU changes nothing
 
 
 def _count_layers(module: nn.Module) -> int:
@@ -343,8 +346,7 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
     if left and must_own:
         raise ConfigError(
             f'{len(left)} parameters belong to no stage, because no feature depends on them: {", ".join(list(left)[:8])}'
-            f'{", ..." if len(left) > 8 else ""}. End the last stage in the layer that uses them (model.{key}), or remove them '
-            'from the model config.'
+            f'{", ..." if len(left) > 8 else ""}. {_how_to_own(names, left, trace, key)}'
         )
 
     ends = [trace.exited[tap][0] for tap in taps]
@@ -374,6 +376,20 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
             )
         )
     return stages
+
+
+def _how_to_own(names: Sequence[str], left: Iterable[str], trace: Trace, key: str) -> str:
+    """What to do about parameters of no stage: end the last one in the module that has them all, where one runs."""
+    holders = {name.rpartition('.')[0] for name in left}
+    ran = [
+        path
+        for path, exits in trace.exited.items()
+        if len(exits) == 1 and path != 'backbone' and all(f'{holder}.'.startswith(f'{path}.') for holder in holders)
+    ]
+    if ran:
+        last = min(ran, key=len).removeprefix('backbone.')
+        return f'End the last stage in the layer that uses them: model.{key}={[*names[:-1], last]}.'
+    return f'End the last stage in the layer that uses them (model.{key}), or remove them from the model config if none does.'
 
 
 def _end_of_backbone(tap: str, after: Sequence[str], trace: Trace) -> str:
