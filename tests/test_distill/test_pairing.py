@@ -102,7 +102,7 @@ def test_levels_of_a_neck_are_paired_by_size(log, resize):
     assert not left and 'neck.extra.0.0' not in own['neck'].modules and 'neck.convs.1' in own['neck'].modules
     (line,) = log
     assert "stage 'neck': paired by size" in line and 'left out: student 4x4x4, teacher 4x32x32' in line
-    assert '4 parameters of the student behind what is left out train with the head' in line
+    assert '4 parameters of the student after what is left out train with the head' in line
 
 
 def test_levels_of_other_numbers(log):

@@ -324,9 +324,7 @@ def test_stage_without_parameters_is_refused():
 )
 def test_input_that_the_model_does_not_take(layer, shape, message):
     """Advice that follows from what is found: the size of the image is not said again where it is set."""
-    with pytest.raises(
-        ConfigError, match=rf'does not run on an input of shape \(1, {str(shape)[1:-1]}\): {message[:0]}'
-    ) as error:
+    with pytest.raises(ConfigError, match=rf'does not run on an input of shape \(1, {str(shape)[1:-1]}\): ') as error:
         find_stages(Toy(Backbone(layer)), ['one', 'two'], torch.randn(1, *shape), must_own=False)
     assert re.search(message, str(error.value))
 

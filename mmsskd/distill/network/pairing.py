@@ -172,36 +172,27 @@ def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> 
         [level.flattened() if len(level.shape) > len(beside.shape) else level for level, beside in zip(these, those)]
         for these, those in ((ours, theirs), (theirs, ours))
     )
-    paired, untaught = stage.with_levels(ours), []
-    if len(pairs) < counts[0]:
-        untaught = [name for name in stage.parameters if name not in set(paired.parameters)]
-        out = _show(level.shape for i, level in enumerate(stage.levels) if i not in {i for i, _ in pairs})
-        bare = [name for name in untaught if name.startswith('backbone.')]
-        if bare:
-            raise ConfigError(
-                f'stage {stage.name!r}: the teacher {_show(other.shapes)} has no tensor of the size of {out} of the student; '
-                f'without it {len(bare)} parameters of the backbone ({bare[0]}, ...) would learn nothing'
-            )
-    if pairs != [(i, i) for i in range(max(counts))]:
-        rest = (
-            f'; {len(untaught)} parameters of the student behind what is left out train with the head'
-            if untaught
-            else ''
+    paired = stage.with_levels(ours)
+    out = [
+        _show(level.shape for i, level in enumerate(levels) if i not in kept) or 'nothing'
+        for levels, kept in ((stage.levels, {i for i, _ in pairs}), (other.levels, {j for _, j in pairs}))
+    ]
+    untaught = [name for name in stage.parameters if name not in set(paired.parameters)]
+    bare = [name for name in untaught if name.startswith('backbone.')]
+    if bare:
+        raise ConfigError(
+            f'stage {stage.name!r}: the teacher {_show(other.shapes)} has no tensor of the size of {out[0]} of the student; '
+            f'without it {len(bare)} parameters of the backbone ({bare[0]}, ...) would learn nothing. Take a teacher that has '
+            'features of these strides, or a student whose backbone returns only those that the teacher has.'
         )
-        left = (
-            _left_out(levels, {pair[side] for pair in pairs})
-            for side, levels in enumerate((stage.levels, other.levels))
-        )
+    if out != ['nothing', 'nothing']:
+        head = f'; {len(untaught)} parameters of the student after what is left out train with the head'
         print_log(
             f'stage {stage.name!r}: paired by size, {_show(paired.shapes)} of the student with {_show(t.shape for t in theirs)} of '
-            f'the teacher; left out: student {next(left)}, teacher {next(left)}{rest}',
+            f'the teacher; left out: student {out[0]}, teacher {out[1]}{head if untaught else ""}',
             logger='current',
         )
     return paired, other.with_levels(theirs)
-
-
-def _left_out(levels, kept: set[int]) -> str:
-    return _show(level.shape for i, level in enumerate(levels) if i not in kept) or 'nothing'
 
 
 def _fit(student: tuple[int, ...], teacher: tuple[int, ...]) -> bool:
