@@ -227,9 +227,12 @@ def check_same_normalisation(teacher_cfg: dict, student: nn.Module, teacher: nn.
         different = [
             f'{key}: student {ours[key]}, teacher {theirs[key]}' for key in NORMALISATION if ours[key] != theirs[key]
         ]
+        values = [f'{key}={value}' for key, value in teacher_cfg.data_preprocessor.items() if key in NORMALISATION]
         raise ConfigError(
-            'teacher and student expect differently normalised images, but both see the same batch. '
+            'teacher and student expect differently normalized images, but both see the same batch. '
             + '; '.join(different)
-            + '. Use networks trained with one data_preprocessor; if the teacher was in fact trained with that of the student, '
-            'say so in model.teacher.data_preprocessor.'
+            + '. Ways out: train the student on the images of the teacher, with '
+            + f'model.student.data_preprocessor=dict({", ".join(values)}) (in mmpretrain, the data_preprocessor at the top of the '
+            'config); or take a teacher that was trained with that of the student; if this one in fact was, say so in '
+            'model.teacher.data_preprocessor.'
         )

@@ -185,7 +185,12 @@ class StagewiseDistiller(BaseModel):
         if part != HEAD:
             return list(self.stages[part].modules)
         roots = {'backbone'} | {stage.tap.split('.')[0] for stage in self.stages.values()}
-        return [path for path, _ in self.student.named_modules() if path.split('.')[0] not in roots]
+        holders = {name.rpartition('.')[0] for name in self.parameters_of(HEAD)}  # levels of a neck that no stage has
+        return [
+            path
+            for path, _ in self.student.named_modules()
+            if path.split('.')[0] not in roots or path in holders - {''}
+        ]
 
     def head_state(self) -> dict[str, Tensor]:
         """The student's head: the parameters and buffers that no stage owns, under their own names."""

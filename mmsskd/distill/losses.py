@@ -177,14 +177,17 @@ class CosineMimicLoss(nn.Module):
         """Compare two features.
 
         Args:
-            student, teacher: Tensors of equal shapes: vectors (N, C), or tokens (N, L, C), each token a vector.
+            student, teacher: Tensors of equal shapes: vectors (N, C), tokens (N, L, C) or maps (N, C, H, W), each token or place
+                a vector of C channels.
 
         Returns:
             A scalar; the gradient flows to ``student`` only.
         """
         with torch.autocast(device_type=student[0].device.type, enabled=False):
             losses = [
-                (1 - F.cosine_similarity(s.float(), t.detach().float(), dim=-1, eps=SHORTEST)).mean()
+                (
+                    1 - F.cosine_similarity(s.float(), t.detach().float(), dim=1 if s.ndim == 4 else -1, eps=SHORTEST)
+                ).mean()
                 for s, t in zip(student, teacher, strict=True)
             ]
         return self.loss_weight * sum(losses[1:], losses[0]) / len(losses)

@@ -365,7 +365,7 @@ def test_tokens_get_a_linear_adapter(tmp_path):
     assert torch.isfinite(phase(model, train='layers.0').train()(IMAGES, None, mode='loss')['loss_mimic_layers.0'])
 
 
-def test_map_against_tokens_is_refused(tmp_path, teacher_path):
+def test_map_against_a_vector_is_refused(tmp_path, teacher_path):
     vit = dict(
         type='mmpretrain.ImageClassifier',
         backbone=dict(
@@ -379,9 +379,7 @@ def test_map_against_tokens_is_refused(tmp_path, teacher_path):
         ),
         head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=8),
     )
-    with pytest.raises(
-        ConfigError, match=r"stage 'layer1': student 32x2x2, teacher 8: one is a map, the other tokens or a vector"
-    ):
+    with pytest.raises(ConfigError, match=r"stage 'layer1': student 32x2x2, teacher 8: one is a vector without places"):
         build(save_weights(vit, tmp_path / 'vit.pth'), teacher=vit, stages=['layer1'], teacher_stages=['layers.0'])
 
 

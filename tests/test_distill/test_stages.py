@@ -1,5 +1,7 @@
 """Stages are found by running the network, whatever its architecture."""
 
+import re
+
 import pytest
 import torch
 from helpers import classifier
@@ -183,6 +185,81 @@ class Backbone(nn.Sequential):
 GREY = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
+TINY = dict(embed_dims=8, num_layers=8, num_heads=2, feedforward_channels=16)
+PATCHES = (16, 8)
+FOUR = ['layers.1', 'layers.3', 'layers.5', 'layers.7']
+
+
+def vit(kind='VisionTransformer', **changes):
+    return dict(dict(type=f'mmpretrain.{kind}', arch=TINY, img_size=32, patch_size=8), **changes)
+
+
+def hrnet(package):
+    kinds = [('BOTTLENECK', (4,)), ('BASIC', (4, 8)), ('BASIC', (4, 8, 16)), ('BASIC', (4, 8, 16, 32))]
+    extra = {
+        f'stage{i}': dict(num_modules=1, num_branches=i, block=block, num_blocks=(1,) * i, num_channels=widths)
+        for i, (block, widths) in enumerate(kinds, 1)
+    }
+    return dict(type=f'{package}.HRNet', extra=extra)
+
+
+MAPS = [(4, 16, 16), (8, 8, 8), (16, 4, 4), (32, 2, 2)]
+TOKENS_AND_CLASS = [(PATCHES, (1, 8))] * 4
+PVT = dict(num_layers=[1] * 4, embed_dims=4, num_heads=[1] * 4)
+CUTS = [
+    # backbone, size of the image, names of the default stages, tap of the last, shapes of each feature
+    (vit(), 32, FOUR, 'backbone.ln1', TOKENS_AND_CLASS),
+    (vit(out_indices=[1, 7]), 32, FOUR[::3], 'backbone.ln1', TOKENS_AND_CLASS[:2]),
+    (vit(out_indices=[1, 7], out_type='featmap'), 32, FOUR[::3], 'backbone', [(PATCHES, (1, 8)), ((8, 4, 4),)]),
+    (vit(with_cls_token=False, out_type='avg_featmap'), 32, FOUR, 'backbone', [(PATCHES,)] * 3 + [((8,),)]),
+    (vit('DistilledVisionTransformer'), 32, FOUR, 'backbone.ln1', [(PATCHES, (1, 8), (1, 8))] * 4),
+    (vit('BEiTViT', use_abs_pos_emb=False, use_rel_pos_bias=True), 32, FOUR, 'backbone', TOKENS_AND_CLASS[:3] + [((8,),)]),
+    (vit('ViTEVA02'), 32, FOUR, 'backbone.ln1', TOKENS_AND_CLASS),
+    (
+        dict(
+            type='mmpretrain.T2T_ViT', img_size=32, embed_dims=8, num_layers=4,
+            t2t_cfg=dict(token_dims=4, use_performer=False), layer_cfgs=dict(num_heads=2, feedforward_channels=8),
+        ),
+        32, [f'encoder.{i}' for i in range(4)], 'backbone.norm', [((4, 8), (1, 8))] * 4,
+    ),
+    (
+        dict(type='mmpretrain.MlpMixer', arch=dict(embed_dims=8, num_layers=3, tokens_mlp_dims=8, channels_mlp_dims=8),
+             img_size=32, patch_size=8),
+        32, ['layers.0', 'layers.1', 'layers.2'], 'backbone', [(PATCHES,)] * 2 + [((8, 16),)],
+    ),
+    *(
+        (hrnet(package), 64, ['layer1', 'stage2', 'stage3', 'stage4'], 'backbone.stage4',
+         [((16, 16, 16),), tuple(MAPS[:2]), tuple(MAPS[:3]), tuple(MAPS)])
+        for package in ('mmpretrain', 'mmdet')
+    ),
+    (
+        dict(type='mmdet.PyramidVisionTransformerV2', **PVT), 64, ['layers.0.2', 'layers.1.2', 'layers.2.2', 'layers.3.1.0'],
+        'backbone', [((256, 4),), ((64, 4),), ((16, 4),), ((4, 2, 2),)],
+    ),
+    (
+        dict(type='mmdet.PyramidVisionTransformer', pretrain_img_size=64, **PVT), 64,
+        [f'layers.{i}.1.1' for i in range(4)], 'backbone.layers.3.1.1', [((256, 4),), ((64, 4),), ((16, 4),), ((4, 4),)],
+    ),
+    (
+        dict(type='mmdet.SSDVGG', depth=11, out_feature_indices=(14, 24)), 64, ['features.9', 'features.14', 'features.24'],
+        'backbone.features.24', [((256, 16, 16),), ((512, 8, 8),), ((1024, 4, 4),)],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'size', 'names', 'last_tap', 'shapes'), CUTS, ids=lambda value: getattr(value, 'type', None)
+)
+def test_default_cut(backbone, size, names, last_tap, shapes):
+    model = Toy(build_model(ConfigDict(backbone)))
+    stages = find_stages(model, None, torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)))
+    assert [stage.name for stage in stages] == names
+    assert stages[-1].tap == last_tap
+    assert [stage.shapes for stage in stages] == shapes
+    owned = [name for stage in stages for name in stage.parameters]
+    assert sorted(owned) == sorted(f'backbone.{name}' for name, _ in model.backbone.named_parameters())
+
+
 @pytest.mark.parametrize(
     ('names', 'message'),
     [
@@ -210,8 +287,20 @@ def test_unused_parameters_are_named():
         find_stages(Toy(backbone), ['one', 'two'], GREY)
 
 
+def test_layer_that_no_feature_depends_on_is_named():
+    """The advice is followed: MobileNetV2 of mmdet runs its last convolution for nobody, where a YOLOv3 takes no output of it."""
+    model = Toy(build_model(ConfigDict(type='mmdet.MobileNetV2', widen_factor=0.1, out_indices=(2, 4, 6))))
+    message = r"backbone\.conv2\.bn\.bias\. End .*: model\.stages=(\['layer2', 'layer3', 'layer5', 'conv2'\])\.$"
+    with pytest.raises(ConfigError, match=message):
+        find_stages(model, None, IMAGE)
+    assert find_stages(model, ['layer2', 'layer3', 'layer5', 'conv2'], IMAGE)[-1].tap == 'backbone.conv2'
+
+
 def test_feature_that_a_later_layer_changes_in_place_is_refused():
-    with pytest.raises(ConfigError, match=r"stage 'one' \(backbone.one\) differs once the layers behind it have run"):
+    message = (
+        r"stage 'one' \(backbone.one\) differs once the layers after it have run.*end the stage in that layer, 'act'\."
+    )
+    with pytest.raises(ConfigError, match=message):
         find_stages(Toy(Backbone(inplace=True)), ['one', 'two'], GREY)
     assert len(find_stages(Toy(Backbone()), ['one', 'two'], GREY)) == 2
 
@@ -221,11 +310,29 @@ def test_stage_without_parameters_is_refused():
         find_stages(Toy(Backbone()), ['one', 'act', 'two'], GREY)
 
 
-def test_input_that_the_model_does_not_take():
-    with pytest.raises(
-        ConfigError, match=r'does not run on an input of shape \(1, 3, 16, 16\).*\n.*Set model.input_shape'
-    ):
-        find_stages(Toy(Backbone()), ['one', 'two'], torch.randn(1, 3, 16, 16))
+@pytest.mark.parametrize(
+    ('layer', 'shape', 'message'),
+    [
+        (None, (3, 16, 16), r'Set model.input_shape to \(1, height, width\): its first layer takes 1 channels'),
+        (
+            nn.Linear(5, 5),
+            (1, 16, 16),
+            r'RuntimeError: mat1.*\n.*is set to \(1, 16, 16\).*the mistake is in model.teacher',
+        ),
+        (nn.Linear(5, 5), (1, 224, 224), r'\n.*is set to'),
+    ],
+)
+def test_input_that_the_model_does_not_take(layer, shape, message):
+    """Advice that follows from what is found: the size of the image is not said again where it is set."""
+    with pytest.raises(ConfigError, match=rf'does not run on an input of shape \(1, {str(shape)[1:-1]}\): ') as error:
+        find_stages(Toy(Backbone(layer)), ['one', 'two'], torch.randn(1, *shape), must_own=False)
+    assert re.search(message, str(error.value))
+
+
+def test_input_shape_that_nobody_set():
+    backbone = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.Linear(5, 5))
+    with pytest.raises(ConfigError, match=r'Set model.input_shape to \(channels, height, width\) of your images'):
+        find_stages(Toy(backbone), None, torch.randn(1, 3, 224, 224))
 
 
 def test_model_without_backbone():

@@ -1,8 +1,10 @@
 """Pairing of two networks: which stage follows which, the adapter between their features, and what the student itself freezes."""
 
+import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import Tensor, nn
 
 from ...errors import ConfigError
-from .stages import Stage, find_stages
+from .stages import DEFAULT_SHAPE, Stage, find_stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Pairing:
 
     stages: Sequence[str] | None = None
     teacher_stages: Sequence[str] | None = None
-    input_shape: Sequence[int] = (3, 224, 224)
+    input_shape: Sequence[int] = DEFAULT_SHAPE
     resize: bool = False
     adapter_norm: bool = True
 
@@ -73,16 +75,19 @@ class Pairing:
                 f'the student has {len(ours)} stages {[stage.name for stage in ours]}, the teacher {len(theirs)} '
                 f'{[stage.name for stage in theirs]}; name as many in model.stages as in model.teacher_stages'
             )
-        adapters = {}
+        if len(ours) == 1 and self.stages is None:
+            _warn(
+                f'{type(student.backbone).__name__} is cut into one stage, {ours[0].name!r}: nothing is learned stage by stage. '
+                'Name several module paths in model.stages, in the order in which they run.'
+            )
+        own, others, adapters = {}, {}, {}
         for stage, other in zip(ours, theirs):
-            adapter = build_adapter(stage.shapes, other.shapes, stage.name, self.resize, self.adapter_norm)
+            advice = _places_advice(stage, student, 'student') or _places_advice(other, teacher, 'teacher')
+            own[stage.name], others[stage.name] = stage, other = match_levels(stage, other, self.resize, advice)
+            adapter = build_adapter(stage.shapes, other.shapes, stage.name, self.resize, self.adapter_norm, advice)
             if adapter is not None:
                 adapters[stage.name] = adapter
-        return (
-            {stage.name: stage for stage in ours},
-            {stage.name: other for stage, other in zip(ours, theirs)},
-            adapters,
-        )
+        return own, others, adapters
 
 
 class FeatureAdapter(nn.Module):
@@ -134,8 +139,88 @@ def channels(shape: tuple[int, ...]) -> int:
     return shape[0] if len(shape) == 3 else shape[-1]
 
 
+def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> tuple[Stage, Stage]:
+    """Pair the tensors of two features by size: each of the student's with the next of the teacher's that has as many places.
+
+    Levels without a partner (P7 of a RetinaNet beside a Faster R-CNN that has P2 to P6, a class token) are left out, which is
+    logged; what of the student's neck only they need is then trained with the head. A map beside tokens is compared place by
+    place. Features of as many tensors of which none has a partner stay as they are, for ``resize`` or for the message.
+
+    Raises:
+        ConfigError: No two sizes are equal, or without a level a parameter of the backbone would belong to no stage.
+    """
+    pairs, start = [], 0
+    for i, level in enumerate(stage.levels):
+        j = next((j for j in range(start, len(other.levels)) if _fit(level.shape, other.levels[j].shape)), None)
+        if j is not None:
+            pairs.append((i, j))
+            start = j + 1
+    counts = len(stage.levels), len(other.levels)
+    if not pairs:
+        if counts[0] != counts[1] or (counts[0] > 1 and not resize):
+            fix = (
+                advice
+                or 'name stages of equal resolution, or necks of the same strides (tools/print_stages.py lists them)'
+            )
+            raise ConfigError(
+                f'stage {stage.name!r}: student {_show(stage.shapes)}, teacher {_show(other.shapes)}: no tensor of the one has as '
+                f'many places as one of the other; {fix}'
+            )
+        return stage, other
+    ours, theirs = [stage.levels[i] for i, _ in pairs], [other.levels[j] for _, j in pairs]
+    ours, theirs = (
+        [level.flattened() if len(level.shape) > len(beside.shape) else level for level, beside in zip(these, those)]
+        for these, those in ((ours, theirs), (theirs, ours))
+    )
+    paired = stage.with_levels(ours)
+    out = [
+        _show(level.shape for i, level in enumerate(levels) if i not in kept) or 'nothing'
+        for levels, kept in ((stage.levels, {i for i, _ in pairs}), (other.levels, {j for _, j in pairs}))
+    ]
+    untaught = [name for name in stage.parameters if name not in set(paired.parameters)]
+    bare = [name for name in untaught if name.startswith('backbone.')]
+    if bare:
+        raise ConfigError(
+            f'stage {stage.name!r}: the teacher {_show(other.shapes)} has no tensor of the size of {out[0]} of the student; '
+            f'without it {len(bare)} parameters of the backbone ({bare[0]}, ...) would learn nothing. Take a teacher that has '
+            'features of these strides, or a student whose backbone returns only those that the teacher has.'
+        )
+    if out != ['nothing', 'nothing']:
+        head = f'; {len(untaught)} parameters of the student after what is left out train with the head'
+        print_log(
+            f'stage {stage.name!r}: paired by size, {_show(paired.shapes)} of the student with {_show(t.shape for t in theirs)} of '
+            f'the teacher; left out: student {out[0]}, teacher {out[1]}{head if untaught else ""}',
+            logger='current',
+        )
+    return paired, other.with_levels(theirs)
+
+
+def _fit(student: tuple[int, ...], teacher: tuple[int, ...]) -> bool:
+    """Whether two shapes have the same places; a map's are as good as tokens, but its only one is no class token."""
+    if len(student) == len(teacher):
+        return _places(student) == _places(teacher)
+    return {len(student), len(teacher)} == {2, 3} and prod(_places(student)) == prod(_places(teacher)) > 1
+
+
+def _places_advice(stage: Stage, model: nn.Module, who: str) -> str:
+    """How the backbone of ``model`` is made to return a map, where its own output is the feature and is not one."""
+    backbone = model.backbone
+    if stage.tap.count('.') or not hasattr(backbone, 'out_indices') or any(len(shape) == 3 for shape in stage.shapes):
+        return ''
+    if getattr(backbone, 'out_type', 'featmap') != 'featmap':
+        option = f"out_type='featmap' (now {backbone.out_type!r})"
+    elif getattr(backbone, 'gap_before_final_norm', False):
+        option = 'gap_before_final_norm=False'
+    else:
+        return ''
+    return (
+        f"set {option} in model.{who}.backbone, with neck=dict(type='GlobalAveragePooling') in front of its head, so that it gives "
+        'a map'
+    )
+
+
 def build_adapter(
-    student_shapes, teacher_shapes, stage: str, resize: bool, norm: bool = False
+    student_shapes, teacher_shapes, stage: str, resize: bool, norm: bool = False, advice: str = ''
 ) -> FeatureAdapter | None:
     """The adapter of a stage, or None where none is needed.
 
@@ -144,24 +229,27 @@ def build_adapter(
         stage: Name of the stage, for messages.
         resize: Allow maps of different height and width, see :func:`match_size`.
         norm: Batch normalisation behind the linear map.
+        advice: What makes features of the same kind, where that is known.
 
     Raises:
         ConfigError: The features cannot be compared; both shapes are in the message.
     """
     pair = f'stage {stage!r}: student {_show(student_shapes)}, teacher {_show(teacher_shapes)}'
-    if len(student_shapes) != len(teacher_shapes):
-        raise ConfigError(
-            f'{pair}: the features hold different numbers of tensors; set the same number of outputs on both sides'
-        )
-    for student, teacher in zip(student_shapes, teacher_shapes):
+    for student, teacher in zip(student_shapes, teacher_shapes, strict=True):
+        if len(student) != len(teacher) and 1 in (len(student), len(teacher)):
+            fix = advice or 'end the stage in layers of the same kind'
+            raise ConfigError(f'{pair}: one is a vector without places, the other a map or tokens; {fix}')
         if len(student) != len(teacher):
             raise ConfigError(
-                f'{pair}: one is a map, the other tokens or a vector; end the stage in layers of the same kind'
+                f'{pair}: a map and tokens are compared place by place, but their numbers of places differ '
+                f'({prod(_places(student))} and {prod(_places(teacher))}); '
+                f'{f"{advice}, and set model.resize=True, or " if advice else ""}name stages of equal resolution '
+                '(tools/print_stages.py lists them)'
             )
         if _places(student) != _places(teacher) and not (resize and len(student) == 3):
-            mend = 'set model.resize=True to pool the larger map onto the smaller, or ' if len(student) == 3 else ''
+            fix = 'set model.resize=True to pool the larger map onto the smaller, or ' if len(student) == 3 else ''
             raise ConfigError(
-                f'{pair}: the sizes differ; {mend}name stages of equal resolution (tools/print_stages.py lists them)'
+                f'{pair}: the sizes differ; {fix}name stages of equal resolution (tools/print_stages.py lists them)'
             )
     if all(channels(student) == channels(teacher) for student, teacher in zip(student_shapes, teacher_shapes)):
         return None
@@ -184,9 +272,6 @@ def _show(shapes) -> str:
     return ' + '.join('x'.join(map(str, shape)) for shape in shapes)
 
 
-THAW = 'set frozen_stages=-1 (0 for ConvNeXt, EfficientNet and their kind) in model.student.backbone'
-
-
 def student_trains(student: nn.Module, stages: Iterable[Stage]) -> dict[str, bool]:
     """Which parameters the student's own config trains, by name. Warns about stages that it freezes in part.
 
@@ -204,14 +289,15 @@ def student_trains(student: nn.Module, stages: Iterable[Stage]) -> dict[str, boo
         frozen = [name for name in stage.parameters if not trains[name] and name not in constant]
         if len(frozen) == len(stage.parameters):
             raise ConfigError(
-                f'stage {stage.name!r} has nothing to train: its own config freezes all of its {len(frozen)} parameters; {THAW}'
+                f'stage {stage.name!r} has nothing to train: its own config freezes all of its {len(frozen)} parameters; '
+                f'{_thaw(student, frozen)}'
             )
         modules = [student.get_submodule(path) for path in stage.modules]
         still = sum(isinstance(module, (_BatchNorm, _InstanceNorm)) and not module.training for module in modules)
         if frozen:
             _warn(
                 f'stage {stage.name!r}: the config of the student keeps {len(frozen)} of {len(stage.parameters)} parameters frozen '
-                f'({frozen[0]}, ...). If that is not meant, {THAW}, or requires_grad=True in its norm_cfg.'
+                f'({frozen[0]}, ...). If that is not meant, {_thaw(student, frozen)}.'
             )
         if still:
             _warn(
@@ -219,6 +305,26 @@ def student_trains(student: nn.Module, stages: Iterable[Stage]) -> dict[str, boo
                 'meant, set norm_eval=False in model.student.backbone.'
             )
     return trains
+
+
+def _thaw(student: nn.Module, frozen: Sequence[str]) -> str:
+    """What to set so that the parameters ``frozen`` train: only what is not set yet."""
+    value, thawed = getattr(student.backbone, 'frozen_stages', None), _default(type(student.backbone), 'frozen_stages')
+    fixes = []
+    if value is not None and value != thawed and any(name.startswith('backbone.') for name in frozen):
+        fixes.append(f'set frozen_stages={thawed} in model.student.backbone')
+    if all('Norm' in type(student.get_submodule(name.rpartition('.')[0])).__name__ for name in frozen):
+        fixes.append('set requires_grad=True in its norm_cfg')
+    return ', or '.join(fixes) or (
+        f'no option of its config is known to do that, so its code sets requires_grad=False, for instance of {frozen[0]}: '
+        'remove that there'
+    )
+
+
+def _default(kind: type, key: str):
+    """The default of an argument of a class, which its subclasses may pass on unseen; -1 where nobody has one."""
+    signatures = (inspect.signature(each.__init__).parameters for each in kind.__mro__)
+    return next((found[key].default for found in signatures if key in found), -1)
 
 
 def _warn(message: str) -> None:

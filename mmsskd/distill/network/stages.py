@@ -7,18 +7,52 @@ gives parameters that a container holds itself (position embeddings, layer scale
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError, candidates
 from .tap import capture, feature_tensors, features_at
-from .trace import Trace, image_resizers, original_tensors, parameters_behind, watch
+from .trace import Trace, changed_in_place_by, image_resizers, original_tensors, parameters_behind, watch
 
 MOST_STAGES = (
     4  # C2..C5 of the detection field: the last four resolutions; what runs before them is the stem of the first
 )
+
+
+DEFAULT_SHAPE = (3, 224, 224)  # of an image, where nobody says
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One tensor of a stage's feature.
+
+    Attributes:
+        tensor: Its place among the tensors that the tap returns.
+        tokens: First and last (exclusive) of the tokens (N, L, C) that it holds; None: all. A class token is a level apart from
+            the patch tokens, so that neither is measured by the variance of the other.
+        flat: Whether a map (N, C, H, W) is given as its places (N, H * W, C), because the other network gives tokens.
+        shape: For one sample, without the batch dimension.
+        behind: Names of the stage's parameters that it depends on.
+    """
+
+    tensor: int
+    tokens: tuple[int, int] | None
+    shape: tuple[int, ...]
+    behind: frozenset[str]
+    flat: bool = False
+
+    def of(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The level among the tensors of the tap."""
+        tensor = tensors[self.tensor]
+        if self.tokens is not None:
+            tensor = tensor[:, slice(*self.tokens)]
+        return tensor.flatten(2).transpose(1, 2) if self.flat else tensor
+
+    def flattened(self) -> 'Level':
+        """The same map as tokens."""
+        return replace(self, flat=True, shape=(self.shape[1] * self.shape[2], self.shape[0]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +64,35 @@ class Stage:
         tap: Path of the module whose output is the stage's feature, for instance ``backbone.layer1``.
         parameters: Names of the parameters that belong to the stage.
         modules: Paths of the modules that belong to the stage (a container belongs to each stage that it holds modules of).
-        levels: Which of the tensors that the tap returns are the feature.
-        shapes: Shape of each tensor of the feature for one sample, without the batch dimension.
+        levels: The tensors of the feature.
     """
 
     name: str
     tap: str
     parameters: tuple[str, ...]
     modules: tuple[str, ...]
-    levels: tuple[int, ...]
-    shapes: tuple[tuple[int, ...], ...]
+    levels: tuple[Level, ...]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each tensor of the feature for one sample, without the batch dimension."""
+        return tuple(level.shape for level in self.levels)
 
     def feature(self, outputs: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """The stage's feature among the outputs of taps, see :func:`~mmsskd.distill.network.tap.features_at`."""
-        return tuple(outputs[self.tap][level] for level in self.levels)
+        return tuple(level.of(outputs[self.tap]) for level in self.levels)
+
+    def with_levels(self, levels: Sequence[Level]) -> 'Stage':
+        """The stage with these of its levels alone, without the parameters that only the others depend on."""
+        kept = frozenset().union(*(level.behind for level in levels))
+        gone = {name.rpartition('.')[0] for name in self.parameters if name not in kept}
+        gone -= {name.rpartition('.')[0] for name in kept}
+        return replace(
+            self,
+            levels=tuple(levels),
+            parameters=tuple(name for name in self.parameters if name in kept),
+            modules=tuple(path for path in self.modules if path not in gone),
+        )
 
 
 def taps_of(stages: Iterable[Stage]) -> list[str]:
@@ -84,18 +133,16 @@ def find_stages(
             for parameter in requires_grad:
                 parameter.requires_grad_(parameter.is_floating_point())
             trace = watch(model, inputs)
-            names = [*resolution_stages(model, trace), *getattr(model, 'extra_stages', ())] if names is None else names
+            if names is None:
+                names = [*resolution_stages(model, trace, inputs), *getattr(model, 'extra_stages', ())]
             taps = _order_taps(model, names, trace, key)
             _check_image_size(model, feature_tensors(trace.outputs[taps[0]]))
             stages = _assign(model, names, taps, trace, key, must_own)
-            _check_truncation(model, stages, inputs)
+            _check_truncation(model, stages, inputs, trace)
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(
-            f'{type(model).__name__} does not run on an input of shape {tuple(inputs.shape)}: {error}\n'
-            '  Set model.input_shape to (channels, height, width) of your images.'
-        ) from error
+        raise ConfigError(_does_not_run(model, inputs, error, 'student' if must_own else 'teacher')) from error
     finally:
         for module, mode in training.items():
             module.training = mode
@@ -106,12 +153,31 @@ def find_stages(
     return stages
 
 
-def resolution_stages(model: nn.Module, trace: Trace) -> list[str]:
+def _does_not_run(model: nn.Module, inputs: Tensor, error: Exception, who: str) -> str:
+    """The message about a forward that failed: the size of the image is the reason only where it can be."""
+    message = f'{type(model).__name__} does not run on an input of shape {tuple(inputs.shape)}: {type(error).__name__}: {error}\n  '
+    first = next((layer for layer in model.backbone.modules() if isinstance(layer, nn.modules.conv._ConvNd)), None)
+    if first is not None and first.in_channels != inputs.shape[1]:
+        channels = first.in_channels
+        return (
+            f'{message}Set model.input_shape to ({channels}, height, width): its first layer takes {channels} channels.'
+        )
+    if tuple(inputs.shape[1:]) == DEFAULT_SHAPE:
+        return f'{message}Set model.input_shape to (channels, height, width) of your images.'
+    return (
+        f'{message}model.input_shape is set to {tuple(inputs.shape[1:])}. If your images are of that size, the mistake is in '
+        f'model.{who}: it must run on them.'
+    )
+
+
+def resolution_stages(model: nn.Module, trace: Trace, inputs: Tensor) -> list[str]:
     """The backbone's stages when none are named: where each of the last four resolutions ends, as paths in the backbone.
 
     Looked for among the backbone's children, where a ``ModuleList`` and a wrapper around a single running child count as what
     they hold. A resolution with a single convolution is part of a stem. A stage ends in the last block (two layers with weights
-    or more) of its resolution; a lone convolution or norm behind the last block makes the feature the backbone's own output.
+    or more) of its resolution, or in the norm through which the next one sees that block; a lone convolution or norm after the
+    last block makes the feature the backbone's own output. A network of a single resolution, such as a ViT, is cut by depth, see
+    :func:`_depths`. Where an activation changes the feature in place, the stage ends in the activation.
     """
     path, module = 'backbone', model.backbone
     while True:
@@ -119,20 +185,74 @@ def resolution_stages(model: nn.Module, trace: Trace) -> list[str]:
         if len(children) != 1:
             break
         path, module = children[0]
+    children.sort(key=lambda item: trace.exited[item[0]][-1])
     groups: dict[int, list[tuple[str, int]]] = {}
-    for child, submodule in sorted(children, key=lambda item: trace.exited[item[0]][-1]):
-        size = _resolution(trace.outputs[child])
-        layers = sum(isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)) for layer in submodule.modules())
+    for child, submodule in children:
+        size, layers = _resolution(model.backbone, trace.outputs[child]), _count_layers(submodule)
         if size is not None and layers:
             groups.setdefault(size, []).append((child, layers))
-    ends = []
-    for group in groups.values():
-        if sum(layers for _, layers in group) > 1:
-            blocks = [child for child, layers in group if layers > 1]
-            ends.append((blocks or [child for child, _ in group])[-1])
-    if not ends:
+    stages = [
+        [child for child, layers in group if layers > 1] or [child for child, _ in group]
+        for group in groups.values()
+        if sum(layers for _, layers in group) > 1
+    ]
+    if not stages:
         raise ConfigError(f'no resolution stages found in {type(model.backbone).__name__}; name them in model.stages')
-    return [path.removeprefix('backbone.') for path in ends[-MOST_STAGES:]]
+    ends = [blocks[-1] for blocks in stages[-MOST_STAGES:]] if len(stages) > 1 else _depths(model, stages[0], trace)
+    order = [child for child, _ in children]
+    for i, following in enumerate(ends[1:]):
+        ends[i] = _norm_between(model, order[order.index(ends[i]) : order.index(following)], following, trace)
+    return [_past_activation(model, end, trace, inputs).removeprefix('backbone.') for end in ends]
+
+
+def _depths(model: nn.Module, blocks: list[str], trace: Trace) -> list[str]:
+    """The last blocks of the stages of a network whose ``blocks`` all have one resolution.
+
+    Those behind the features that the backbone returns, where it is configured to return those of several blocks
+    (``out_indices``); else a quarter, a half, three quarters, and all of the blocks.
+    """
+    owns = [{id(parameter) for parameter in model.get_submodule(block).parameters()} for block in blocks]
+    behind = [parameters_behind((tensor,)) for tensor in feature_tensors(trace.outputs.get('backbone', ()))]
+    returned = {max((i for i, own in enumerate(owns) if own & reached), default=0) for reached in behind}
+    quarters = {-(-len(blocks) * k // MOST_STAGES) - 1 for k in range(1, MOST_STAGES + 1)}
+    return [blocks[i] for i in sorted(returned if len(returned) > 1 else quarters)]
+
+
+def _norm_between(model: nn.Module, path: Sequence[str], following: str, trace: Trace) -> str:
+    """The last norm of the resolution of ``path[0]``, a block, that the feature of ``following`` depends on; else the block.
+
+    A norm that only the backbone's own output passes (Swin's) is not on the way, it stays with the last stage.
+    """
+    end, size = path[0], _resolution(model.backbone, trace.outputs[path[0]])
+    norms = [
+        child
+        for child in path[1:]
+        if not _count_layers(model.get_submodule(child)) and _resolution(model.backbone, trace.outputs[child]) == size
+    ]
+    if any(True for child in norms for _ in model.get_submodule(child).parameters()):
+        behind = parameters_behind(feature_tensors(trace.outputs[following]))
+        for child in norms:
+            if any(id(parameter) in behind for parameter in model.get_submodule(child).parameters()):
+                end = child
+    return end
+
+
+def _past_activation(model: nn.Module, end: str, trace: Trace, inputs: Tensor) -> str:
+    """The activation that changes the output of ``end`` in place, or ``end`` where none does."""
+    activation = changed_in_place_by(trace, end)
+    if activation is None:
+        return end
+    noise = torch.randn(
+        inputs.shape, generator=torch.Generator().manual_seed(0)
+    )  # an empty image may have no negative values
+    with torch.no_grad(), capture(model, [end]) as whole:
+        before = features_at(model, noise, [end])[end]
+        model.extract_feat(noise)
+    return end if all(map(torch.equal, before, whole[end])) else activation  # a second ReLU changes nothing
+
+
+def _count_layers(module: nn.Module) -> int:
+    return sum(isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)) for layer in module.modules())
 
 
 def _running_children(path: str, module: nn.Module, trace: Trace):
@@ -144,12 +264,15 @@ def _running_children(path: str, module: nn.Module, trace: Trace):
             yield from _running_children(child_path, child, trace)
 
 
-def _resolution(output) -> int | None:
-    """Number of places in a feature: H * W of a map, L of tokens, None for a vector."""
+def _resolution(backbone: nn.Module, output) -> int | None:
+    """Number of places in a feature: H * W of a map, L of tokens without the class tokens, None for a vector."""
     tensors = [feature_tensors(output)[i] for i in original_tensors(output)]
     if not tensors or tensors[0].ndim not in (3, 4):
         return None
-    return tensors[0].shape[-2:].numel() if tensors[0].ndim == 4 else tensors[0].shape[1]
+    if tensors[0].ndim == 4:
+        return tensors[0].shape[-2:].numel()
+    has_extra = hasattr(backbone, 'cls_token')
+    return tensors[0].shape[1] - (_extra_tokens(backbone, parameters_behind(tensors[:1])) if has_extra else 0)
 
 
 def _order_taps(model: nn.Module, names: list[str], trace: Trace, key: str) -> list[str]:
@@ -195,12 +318,14 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
         and trace.entered.get(path, 0) > trace.exited[taps[last]][0]
         and (list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
     ]
-    taps = [*taps[:last], 'backbone', *taps[last + 1 :]] if after_last else list(taps)
+    taps = list(taps)
+    if after_last:
+        taps[last] = _end_of_backbone(taps[last], after_last, trace)
 
     outputs = [feature_tensors(trace.outputs[tap]) for tap in taps]
     left = {name: p for name, p in model.named_parameters() if name.split('.')[0] in roots and p.requires_grad}
     owner: dict[str, int] = {}
-    levels: list[tuple[int, ...]] = []
+    levels: list[tuple[Level, ...]] = []
     for k, (tap, tensors) in enumerate(zip(taps, outputs)):
         inner = tap.startswith('backbone.')
         chosen = original_tensors(trace.outputs[tap]) if inner else range(len(tensors))
@@ -209,13 +334,19 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
         owner.update(dict.fromkeys(own, k))
         left = {name: parameter for name, parameter in left.items() if name not in owner}
         # a level that nothing in this stage can change, such as a frozen stage's among the backbone's outputs, is not its feature
-        identities = {id(parameter) for parameter in own.values()}
-        levels.append(tuple(i for i in chosen if reached[i] & identities))
+        behind = {i: frozenset(name for name, p in own.items() if id(p) in reached[i]) for i in chosen}
+        levels.append(
+            tuple(
+                level
+                for i in chosen
+                if behind[i]
+                for level in _levels(i, tensors[i], behind[i], _extra_tokens(model.backbone, reached[i]))
+            )
+        )
     if left and must_own:
         raise ConfigError(
             f'{len(left)} parameters belong to no stage, because no feature depends on them: {", ".join(list(left)[:8])}'
-            f'{", ..." if len(left) > 8 else ""}. End the last stage in the layer that uses them (model.{key}), or remove them '
-            'from the model config.'
+            f'{", ..." if len(left) > 8 else ""}. {_how_to_own(names, left, trace, key)}'
         )
 
     ends = [trace.exited[tap][0] for tap in taps]
@@ -242,10 +373,52 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
                 parameters=parameters,
                 modules=tuple(path for path, owners in modules.items() if k in owners),
                 levels=levels[k],
-                shapes=tuple(tuple(outputs[k][level].shape[1:]) for level in levels[k]),
             )
         )
     return stages
+
+
+def _how_to_own(names: Sequence[str], left: Iterable[str], trace: Trace, key: str) -> str:
+    """What to do about parameters of no stage: end the last one in the module that has them all, where one runs."""
+    holders = {name.rpartition('.')[0] for name in left}
+    ran = [
+        path
+        for path, exits in trace.exited.items()
+        if len(exits) == 1 and path != 'backbone' and all(f'{holder}.'.startswith(f'{path}.') for holder in holders)
+    ]
+    if ran:
+        last = min(ran, key=len).removeprefix('backbone.')
+        return f'End the last stage in the layer that uses them: model.{key}={[*names[:-1], last]}.'
+    return f'End the last stage in the layer that uses them (model.{key}), or remove them from the model config if none does.'
+
+
+def _end_of_backbone(tap: str, after: Sequence[str], trace: Trace) -> str:
+    """The tap of the last stage where modules with weights, ``after``, follow ``tap``: mostly the backbone's own output.
+
+    Where that is only a vector, made of tokens by choosing or averaging, it is the norm that still has the tokens.
+    """
+    norm = max(after, key=lambda path: trace.exited[path])
+    vectors = all(tensor.ndim == 2 for tensor in feature_tensors(trace.outputs['backbone']))
+    before, behind = (feature_tensors(trace.outputs[path]) for path in (tap, norm))
+    same = [tensor.shape for tensor in before] == [tensor.shape for tensor in behind]
+    return norm if vectors and same and before[0].ndim == 3 and len(trace.exited[norm]) == 1 else 'backbone'
+
+
+def _extra_tokens(backbone: nn.Module, reached: set[int]) -> int:
+    """How many class tokens are in front of the patch tokens of a tensor that depends on the parameters ``reached``."""
+    token = getattr(backbone, 'cls_token', None)
+    return getattr(backbone, 'num_extra_tokens', 1) if id(token) in reached else 0
+
+
+def _levels(i: int, tensor: Tensor, behind: frozenset[str], extra: int) -> list[Level]:
+    """The levels of the feature that are in the tap's tensor ``i``: patch tokens, then each of ``extra`` class tokens."""
+    if tensor.ndim != 3 or not 0 < extra < tensor.shape[1]:
+        return [Level(tensor=i, tokens=None, shape=tuple(tensor.shape[1:]), behind=behind)]
+    count, width = tensor.shape[1:]
+    return [
+        Level(tensor=i, tokens=(first, last), shape=(last - first, width), behind=behind)
+        for first, last in [(extra, count), *((k, k + 1) for k in range(extra))]
+    ]
 
 
 def _check_image_size(model: nn.Module, feature: Sequence[Tensor]) -> None:
@@ -259,14 +432,16 @@ def _check_image_size(model: nn.Module, feature: Sequence[Tensor]) -> None:
 
 
 @torch.no_grad()
-def _check_truncation(model: nn.Module, stages: list[Stage], inputs: Tensor) -> None:
+def _check_truncation(model: nn.Module, stages: list[Stage], inputs: Tensor, trace: Trace) -> None:
     """The feature of each stage must be the same, to the bit, whether or not the forward goes on after its tap."""
     with capture(model, [stage.tap for stage in stages]) as whole:
         model.extract_feat(inputs)
     for stage in stages:
         cut = features_at(model, inputs, [stage.tap])
         if not all(torch.equal(a, b) for a, b in zip(stage.feature(cut), stage.feature(whole), strict=True)):
+            layer = changed_in_place_by(trace, stage.tap)
+            name = f', {layer.removeprefix("backbone.")!r}' if layer else ''
             raise ConfigError(
-                f'the output of stage {stage.name!r} ({stage.tap}) differs once the layers behind it have run: one of them '
-                'changes it in place, or the forward is random. Set inplace=False there, or end the stage in that layer.'
+                f'the output of stage {stage.name!r} ({stage.tap}) differs once the layers after it have run: one of them '
+                f'changes it in place, or the forward is random. Set inplace=False there, or end the stage in that layer{name}.'
             )

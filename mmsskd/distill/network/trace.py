@@ -18,16 +18,20 @@ RESIZING = (
 
 @dataclass
 class Trace:
-    """What one untruncated forward showed. Order is counted in module entries and exits."""
+    """What one untruncated forward showed. Order is counted in module entries and exits.
+
+    ``versions`` holds how often each tensor of an output had been changed in place when its module was left.
+    """
 
     entered: dict[str, int]
     exited: dict[str, list[int]]
     outputs: dict[str, object]
+    versions: dict[str, list[int]]
 
 
 def watch(model: nn.Module, inputs: Tensor) -> Trace:
     """Run ``model.extract_feat(inputs)`` once with a graph and note when each module runs and what it returns."""
-    trace, clock, handles = Trace({}, {}, {}), [0], []
+    trace, clock, handles = Trace({}, {}, {}, {}), [0], []
 
     def on_enter(path):
         def hook(module, args):
@@ -41,6 +45,7 @@ def watch(model: nn.Module, inputs: Tensor) -> Trace:
             clock[0] += 1
             trace.exited.setdefault(path, []).append(clock[0])
             trace.outputs[path] = output
+            trace.versions[path] = [tensor._version for tensor in feature_tensors(output)]
 
         return hook
 
@@ -98,6 +103,27 @@ def image_resizers(tensors: Sequence[Tensor]) -> list[str]:
         for node in resizers
         if not any(isinstance(getattr(before, 'variable', None), nn.Parameter) for before in _with_all_before([node]))
     ]
+
+
+def changed_in_place_by(trace: Trace, path: str) -> str | None:
+    """The module whose output is that of ``path`` once no later module changes it in place any more.
+
+    None where nothing changes it, or where no module returns it: what changed it then is no module of its own.
+    """
+    tensors = feature_tensors(trace.outputs[path])
+    final = [tensor._version for tensor in tensors]
+    if final == trace.versions[path]:
+        return None
+    for other, exits in sorted(trace.exited.items(), key=lambda item: item[1]):
+        same = [a is b for a, b in zip(feature_tensors(trace.outputs[other]), tensors)]
+        if (
+            exits > trace.exited[path]
+            and len(exits) == 1
+            and same == [True] * len(tensors)
+            and trace.versions[other] == final
+        ):
+            return other
+    return None
 
 
 def parameters_behind(tensors: Sequence[Tensor]) -> set[int]:

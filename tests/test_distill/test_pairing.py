@@ -1,0 +1,275 @@
+"""Two networks are paired stage by stage and size by size; what does not fit is refused with advice that works."""
+
+import pytest
+import torch
+from helpers import classifier
+from mmengine.config import ConfigDict
+from mmengine.model import BaseModel
+from torch import nn
+
+from mmsskd.distill.build import build_model, check_same_normalisation, resolve_model_cfg
+from mmsskd.distill.network import pairing
+from mmsskd.distill.network.pairing import Pairing, student_trains
+from mmsskd.errors import ConfigError
+
+TINY = dict(embed_dims=8, num_layers=4, num_heads=2, feedforward_channels=16)
+GAP = dict(type='mmpretrain.GlobalAveragePooling')
+
+
+def image_classifier(backbone, neck=None):
+    return build_model(ConfigDict(type='mmpretrain.ImageClassifier', backbone=backbone, neck=neck))
+
+
+def vit(kind='VisionTransformer', **changes):
+    return image_classifier(dict(dict(type=f'mmpretrain.{kind}', arch=TINY, img_size=32, patch_size=8), **changes))
+
+
+def resnet(**changes):
+    """Maps of 8, 4, 2, 1 places a side of an image of 32."""
+    return image_classifier(
+        dict(dict(type='mmpretrain.ResNet', depth=18, base_channels=4, stem_channels=4), **changes), GAP
+    )
+
+
+def swin():
+    """Tokens of 64, 16, 4 places, then a map of 1."""
+    arch = dict(embed_dims=4, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
+    return image_classifier(
+        dict(
+            type='mmpretrain.SwinTransformer', arch=arch, img_size=32, patch_size=4, window_size=2, pad_small_map=True
+        ),
+        GAP,
+    )
+
+
+def pair(student, teacher, **changes):
+    return Pairing(**dict(dict(input_shape=(3, 32, 32)), **changes)).pair(student, teacher)
+
+
+@pytest.fixture
+def log(monkeypatch):
+    lines = []
+    monkeypatch.setattr(pairing, 'print_log', lambda message, **kwargs: lines.append(message))
+    return lines
+
+
+class Detector(BaseModel):
+    """A backbone of five resolutions and a neck over those named; a level that is not one of theirs is a convolution of its own."""
+
+    def __init__(self, levels, extra=0):
+        super().__init__()
+        self.backbone = nn.Sequential(*[nn.Conv2d(3 if i == 0 else 4, 4, 3, 2, 1) for i in range(5)])
+        self.neck = Neck(levels, extra)
+
+    def extract_feat(self, inputs):
+        features = []
+        for layer in self.backbone:
+            inputs = layer(inputs)
+            features.append(inputs)
+        return self.neck(features)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.extract_feat(inputs)
+
+
+class Neck(nn.Module):
+    def __init__(self, levels, extra):
+        super().__init__()
+        self.levels = levels
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in levels)
+        self.extra = nn.ModuleList(nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.BatchNorm2d(4)) for _ in range(extra))
+
+    def forward(self, features):
+        outputs = [conv(features[level]) for conv, level in zip(self.convs, self.levels)]
+        for layer in self.extra:
+            outputs.append(layer(outputs[-1]))
+        return outputs
+
+
+NECK = dict(stages=['4', 'neck'], input_shape=(3, 128, 128))
+
+
+@pytest.mark.parametrize('resize', [False, True])
+def test_levels_of_a_neck_are_paired_by_size(log, resize):
+    """Strides 4, 8, 16 of the teacher, 8, 16, 32 of the student: 8 with 8 and 16 with 16, whatever ``resize`` says."""
+    own, theirs, _ = pair(Detector([2, 3], extra=1), Detector([1, 2, 3]), resize=resize, **NECK)
+    assert own['neck'].shapes == theirs['neck'].shapes == ((4, 16, 16), (4, 8, 8))
+    image = torch.randn(1, 3, 128, 128)
+    for model, stage in ((Detector([2, 3], extra=1), own['neck']), (Detector([1, 2, 3]), theirs['neck'])):
+        feature = stage.feature({'neck': tuple(model.extract_feat(image))})
+        assert [tuple(tensor.shape[1:]) for tensor in feature] == list(stage.shapes)
+    left = [name for name in own['neck'].parameters if 'extra' in name]
+    assert not left and 'neck.extra.0.0' not in own['neck'].modules and 'neck.convs.1' in own['neck'].modules
+    (line,) = log
+    assert "stage 'neck': paired by size" in line and 'left out: student 4x4x4, teacher 4x32x32' in line
+    assert '4 parameters of the student after what is left out train with the head' in line
+
+
+def test_levels_of_other_numbers(log):
+    own, theirs, _ = pair(Detector([1, 2, 3]), Detector([2, 3, 4], extra=2), **NECK)
+    assert own['neck'].shapes == theirs['neck'].shapes == ((4, 16, 16), (4, 8, 8))
+    assert 'left out: student 4x32x32, teacher 4x4x4 + 4x2x2 + 4x1x1' in log[0]
+
+
+@pytest.mark.parametrize(('student', 'teacher'), [([1, 2], [3, 4]), ([1], [3, 4])])
+def test_levels_of_which_no_two_are_equal(student, teacher):
+    with pytest.raises(
+        ConfigError, match=r"stage 'neck': .*: no tensor of the one has as many places.*the same strides"
+    ) as error:
+        pair(Detector(student), Detector(teacher), **NECK)
+    assert 'resize' not in str(error.value)
+
+
+def test_level_without_which_a_backbone_would_not_train():
+    branches = dict(
+        stage1=dict(num_modules=1, num_branches=1, block='BOTTLENECK', num_blocks=(1,), num_channels=(4,)),
+        stage2=dict(num_modules=1, num_branches=2, block='BASIC', num_blocks=(1, 1), num_channels=(4, 8)),
+        stage3=dict(num_modules=1, num_branches=3, block='BASIC', num_blocks=(1, 1, 1), num_channels=(4, 8, 8)),
+        stage4=dict(num_modules=1, num_branches=4, block='BASIC', num_blocks=(1, 1, 1, 1), num_channels=(4, 8, 8, 8)),
+    )
+    student = image_classifier(dict(type='mmpretrain.HRNet', extra=branches))
+    with pytest.raises(
+        ConfigError, match=r"stage 'stage4': the teacher 32x8x8 has no tensor of the size of .*would learn nothing"
+    ):
+        pair(
+            student,
+            resnet(strides=(1, 1, 1, 1)),
+            stages=['layer1', 'stage4'],
+            teacher_stages=['layer1', 'layer4'],
+        )
+
+
+def test_class_tokens_without_a_partner_are_left_out(log):
+    own, theirs, _ = pair(vit(), vit('DistilledVisionTransformer'))
+    assert len(own) == 4
+    assert all(stage.shapes == ((16, 8), (1, 8)) for stage in [*own.values(), *theirs.values()])
+    assert len(log) == 4 and 'left out: student nothing, teacher 1x8' in log[0]
+    own, theirs, _ = pair(vit(), vit(with_cls_token=False, out_type='raw'))
+    assert all(stage.shapes == ((16, 8),) for stage in [*own.values(), *theirs.values()])
+
+
+def test_maps_and_tokens_are_compared_place_by_place():
+    """A ResNet's map and a Swin's tokens: the same places in the same order, as the Swin's own map has them."""
+    student, teacher = resnet(), swin()
+    own, theirs, adapters = pair(student, teacher)
+    assert [stage.shapes[0] for stage in own.values()] == [(64, 4), (16, 8), (4, 16), (32, 1, 1)]
+    assert [stage.shapes[0] for stage in theirs.values()] == [(64, 4), (16, 8), (4, 16), (32, 1, 1)]
+    assert not adapters
+    feature = torch.arange(24.0).reshape(1, 4, 2, 3)
+    (tokens,) = own['layer1'].feature({'backbone.layer1': (feature,)})
+    assert torch.equal(tokens[0, 4], feature[0, :, 1, 1])  # row by row
+    own, theirs, adapters = pair(teacher, resnet(base_channels=8))
+    assert adapters['stages.0'](own['stages.0'].feature({'backbone.stages.0': (torch.randn(2, 64, 4),)}))[0].shape == (
+        2,
+        64,
+        8,
+    )
+
+
+def test_a_vector_beside_a_map_names_the_option_that_makes_a_map():
+    """What the message says is done, and the pair fits."""
+    layers = dict(stages=['layers.1', 'layers.3'], teacher_stages=['layer2', 'layer4'])
+    maps = resnet(strides=(1, 1, 1, 1))
+    with pytest.raises(
+        ConfigError, match=r"vector without places.*set out_type='featmap' \(now 'avg_featmap'\) in model.student"
+    ):
+        pair(vit(out_type='avg_featmap', patch_size=4), maps, **layers)
+    pair(vit(out_type='featmap', patch_size=4), maps, **layers)
+    arch = dict(depths=[1, 1, 1, 1], channels=[4, 4, 4, 4])
+    with pytest.raises(ConfigError, match=r'set gap_before_final_norm=False in model.teacher.backbone, with neck=dict'):
+        pair(resnet(), image_classifier(dict(type='mmpretrain.ConvNeXt', arch=arch)))
+    pair(resnet(), image_classifier(dict(type='mmpretrain.ConvNeXt', arch=arch, gap_before_final_norm=False), GAP))
+
+
+def test_tokens_beside_a_map_of_another_size():
+    stages = dict(stages=['layers.1', 'layers.3'], teacher_stages=['layer1', 'layer3'])
+    message = r"stage 'layers.1': .*numbers of places differ \(16 and 64\); name stages of equal resolution"
+    with pytest.raises(ConfigError, match=message):
+        pair(vit(with_cls_token=False, out_type='raw'), resnet(), **stages)
+    last = dict(stages=['layers.3'], teacher_stages=['layer4'])
+    with pytest.raises(
+        ConfigError, match=r"\(16 and 1\); set out_type='featmap' \(now 'raw'\).*and set model.resize=True, or"
+    ):
+        pair(vit(with_cls_token=False, out_type='raw'), resnet(), **last)
+    pair(vit(with_cls_token=False, out_type='featmap'), resnet(), resize=True, **last)
+
+
+class OneBlock(BaseModel):
+    """A network that cannot be cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)), nn.ReLU())
+
+    def extract_feat(self, inputs):
+        return self.backbone(inputs)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.extract_feat(inputs)
+
+
+def test_one_stage_is_warned_about(monkeypatch):
+    messages = []
+    monkeypatch.setattr(pairing, '_warn', messages.append)
+    own, _, _ = pair(OneBlock(), OneBlock())
+    assert len(own) == 1 and 'cut into one stage' in messages[0] and 'model.stages' in messages[0]
+    pair(resnet(), resnet(), stages=['layer4'])  # asked for
+    assert len(messages) == 1
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'stages', 'message'),
+    [
+        (dict(frozen_stages=1), None, 'set frozen_stages=-1 in model.student.backbone'),
+        (
+            dict(norm_cfg=dict(type='BN', requires_grad=False)),
+            ['conv1', 'relu', 'layer3'],
+            'set requires_grad=True in its norm_cfg',
+        ),
+    ],
+)
+def test_what_freezes_a_stage_is_named(backbone, stages, message):
+    model = build_model(ConfigDict(classifier(depth=8, **backbone), _scope_='mmpretrain'))
+    own, _, _ = pair(model, model, stages=stages, input_shape=(1, 8, 8))
+    with pytest.raises(ConfigError, match='has nothing to train') as error:
+        student_trains(model, own.values())
+    assert str(error.value).endswith(message)
+
+
+def test_frozen_by_code():
+    """frozen_stages is -1 already: that is not said again. Of ConvNeXt, the number that freezes nothing is 0."""
+    model = build_model(ConfigDict(classifier(depth=8), _scope_='mmpretrain'))
+    own, _, _ = pair(model, model, input_shape=(1, 8, 8))
+    for parameter in model.backbone.layer2.parameters():
+        parameter.requires_grad = False
+    with pytest.raises(
+        ConfigError, match=r"'layer2' has nothing to train.*its code sets requires_grad=False, for instance of backb"
+    ) as e:
+        student_trains(model, own.values())
+    assert 'frozen_stages' not in str(e.value)
+    arch = dict(depths=[1, 1, 1, 1], channels=[4, 4, 4, 4])
+    model = image_classifier(dict(type='mmpretrain.ConvNeXt', arch=arch, frozen_stages=1))
+    own, _, _ = pair(model, model)
+    with pytest.raises(ConfigError, match=r"'stages.0' has nothing to train.*set frozen_stages=0 in"):
+        student_trains(model, own.values())
+
+
+def test_other_normalization_names_a_way_that_works():
+    """YOLOv3 of Darknet-53 and of MobileNetV2 in mmdet's zoo; here with their preprocessors alone."""
+
+    def spec(**values):
+        return resolve_model_cfg(
+            dict(classifier(), data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=True, **values)),
+            'teacher',
+        )
+
+    theirs, ours = spec(mean=[0, 0, 0], std=[255.0, 255.0, 255.0]), spec(mean=[123.675] * 3, std=[58.395] * 3)
+    message = (
+        r'Ways out: .*model.student.data_preprocessor=dict\(mean=\[0, 0, 0\], std=\[255.0, 255.0, 255.0\], to_rgb=True\)'
+        r'|Ways out: .*model.student.data_preprocessor=dict\(to_rgb=True, mean=\[0, 0, 0\], std=\[255.0, 255.0, 255.0\]\)'
+    )
+    teacher = build_model(theirs)
+    with pytest.raises(ConfigError, match=message):
+        check_same_normalisation(theirs, build_model(ours), teacher)
+    ours.data_preprocessor.update(mean=[0, 0, 0], std=[255.0, 255.0, 255.0], to_rgb=True)
+    check_same_normalisation(theirs, build_model(ours), teacher)
