@@ -137,17 +137,10 @@ class StagewiseDistiller(BaseModel):
     ) -> None:
         """Refuse what needs the head of a teacher that has none."""
         reason = predicts_nothing(teacher)
-        asked = [
-            key
-            for key, is_set in (
-                ("model.init_from_teacher='head'", init_from_teacher == 'head'),
-                (f'model.logits={logits!r}', logits is not None),
-            )
-            if is_set
-        ]
-        if reason and asked:
+        if reason and (logits is not None or init_from_teacher == 'head'):
+            key = "init_from_teacher='head'" if init_from_teacher == 'head' else f'logits={logits!r}'
             raise ConfigError(
-                f'{asked[0]}: the teacher has neither head nor logits to give: {reason}. Remove it (and logits=True from the '
+                f'model.{key}: the teacher has neither head nor logits to give: {reason}. Remove it (and logits=True from the '
                 'phases), or name a teacher that was trained for the task.'
             )
 

@@ -376,7 +376,7 @@ def _merge_wrappers(wrappers: Sequence[Mapping | None]) -> dict:
     merged: dict = {}
     for wrapper in wrappers:
         merged = {**(wrapper or {}), **merged}
-        if 'optimizer' in merged:
+        if 'optimizer' in merged or 'OptimWrapper' not in str(merged.get('type', 'OptimWrapper')):
             break
     return merged
 

@@ -41,6 +41,7 @@ def tood() -> dict:
         **{
             'neck.in_channels': [8, 16, 32, 64], 'neck.out_channels': 16, 'bbox_head.num_classes': 10,
             'bbox_head.in_channels': 16, 'bbox_head.feat_channels': 16, 'bbox_head.stacked_convs': 2,
+            'bbox_head.norm_cfg': dict(type='GN', num_groups=2),
             'train_cfg.initial_epoch': 2,
         },
     )  # fmt: skip
@@ -53,7 +54,7 @@ def ddq() -> dict:
         **{
             'num_queries': 10, 'neck.in_channels': [16, 32, 64], 'neck.out_channels': 16, 'neck.norm_cfg.num_groups': 2,
             'encoder.num_layers': 1, 'decoder.num_layers': 2, 'positional_encoding.num_feats': 8,
-            'decoder.layer_cfg.cross_attn_cfg.embed_dims': 16, 'bbox_head.num_classes': 10,
+            'decoder.layer_cfg.cross_attn_cfg.embed_dims': 16, 'bbox_head.embed_dims': 16, 'bbox_head.num_classes': 10,
             'dn_cfg.group_cfg.num_dn_queries': 4, 'test_cfg.max_per_img': 10,
             **{f'{part}.layer_cfg.{key}': value for part in ('encoder', 'decoder') for key, value in layer.items()},
         },

@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpretrain.models import LinearClsHead
 from mmpretrain.registry import MODELS, TRANSFORMS
-from torch.utils.data import Sampler
+from torch.utils.data import BatchSampler, Sampler
 
 from mmsskd import StagewiseDistiller
 from mmsskd.errors import ConfigError
@@ -61,9 +61,6 @@ class Snapshots(Hook):
     """Before and after StageScheduleHook's part of before_train."""
 
     taken = []
-
-    def __init__(self, priority):
-        self.priority = priority
 
     def before_train(self, runner):
         self.taken.append(snapshot(runner))
@@ -126,8 +123,9 @@ class Unreadable:
 
 
 def unreadable(cfg):
-    cfg.default_hooks.stage_schedule.head.train_dataloader = broken = loader()
+    broken = loader()
     broken['dataset']['pipeline'].insert(0, dict(type='Unreadable'))
+    cfg.default_hooks.stage_schedule.head.train_dataloader = broken
     return r'phase 4 of 4 \(head\): the first 2 images of its loader cannot be read: OSError: this image cannot be read'
 
 
@@ -145,8 +143,8 @@ def endless(cfg):
 
 
 def endless_in_a_phase(cfg):
-    own = cfg.default_hooks.stage_schedule.transfer.train_dataloader = loader(infinite=True)
-    own.update(batch_sampler=dict(type='BatchSampler', drop_last=True))
+    own = dict(loader(infinite=True), batch_sampler=dict(type=BatchSampler, drop_last=True))
+    cfg.default_hooks.stage_schedule.transfer.train_dataloader = own
     return r'train_dataloader of phase 1 \(layer1\): InfiniteSampler never ends'
 
 

@@ -185,7 +185,9 @@ def test_the_student_takes_along_the_imports_that_it_needs_and_no_others(tmp_pat
         )
 
     imports = dict(imports=['own_backbone'], allow_failed_imports=False)
-    (tmp_path / 'own.py').write_text(f'model = {model("OwnBackbone")}\ncustom_imports = {imports}\n')
+    (tmp_path / 'own.py').write_text(
+        f'default_scope = "mmpretrain"\nmodel = {model("OwnBackbone")}\ncustom_imports = {imports}\n'
+    )
     teacher = save_weights(model('ResNet_CIFAR'), tmp_path / 'teacher.pth')
     hook = dict(phases=[dict(train='layer1'), dict(train='head')])
     own = str(tmp_path / 'own.py')
