@@ -44,13 +44,19 @@ class CountingHead(LinearClsHead):
 
 
 def snapshot(runner) -> dict:
+    """All but what entering a phase changes: modes, and the logged values of the phase before."""
     head, hub = runner.model.student.head, runner.message_hub
+    counted = {key: value for key, value in vars(head).items() if not key.startswith('_') and key != 'training'}
     return dict(
         state={name: value.clone() for name, value in runner.model.state_dict().items()},
-        head={key: copy.deepcopy(value) for key, value in vars(head).items() if key[0] != '_' and key != 'loss_module'},
+        head=copy.deepcopy(counted),
         modules=[name for name, _ in runner.model.named_modules()],
         infos=dict(hub.runtime_info),
-        scalars={key: value.data[0].tolist() for key, value in hub.log_scalars.items()},
+        scalars={
+            key: value.data[0].tolist()
+            for key, value in hub.log_scalars.items()
+            if not key.startswith(('train/', 'val/'))
+        },
         resumed=dict(hub._resumed_keys),
         random=torch.get_rng_state().tolist(),
     )
