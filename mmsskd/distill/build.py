@@ -34,14 +34,22 @@ def resolve_model_cfg(spec: str | dict, key: str, data_preprocessor: dict | None
     Raises:
         ConfigError: The path does not exist, or there is no ``type``.
     """
+    return resolve_with_imports(spec, key, data_preprocessor)[0]
+
+
+def resolve_with_imports(
+    spec: str | dict, key: str, data_preprocessor: dict | None = None
+) -> tuple[ConfigDict, dict | None]:
+    """The model config as of :func:`resolve_model_cfg`, and the ``custom_imports`` of the file that ``spec`` names, if any."""
     if isinstance(spec, str):
         spec = dict(cfg_path=spec)
     if not isinstance(spec, dict):
         raise ConfigError(f'model.{key} must be a config dict or the path of a config, found {type(spec).__name__}')
     spec = copy.deepcopy(ConfigDict(spec))
-    path = spec.pop('cfg_path', None)
+    path, imports = spec.pop('cfg_path', None), None
     if path is not None:
         cfg = _read_config(path, key)
+        imports = cfg.get('custom_imports')
         model = cfg.model
         model.setdefault('_scope_', cfg.get('default_scope', 'mmengine'))
         if 'data_preprocessor' in cfg:
@@ -55,7 +63,7 @@ def resolve_model_cfg(spec: str | dict, key: str, data_preprocessor: dict | None
         spec.setdefault('_scope_', spec.type.split('.')[0])
     if data_preprocessor is not None:
         spec.data_preprocessor = copy.deepcopy(ConfigDict(data_preprocessor))
-    return spec
+    return spec, imports
 
 
 def _read_config(path: str, key: str) -> Config:
@@ -121,7 +129,7 @@ def read_checkpoint(path: str, key: str) -> dict:
 def misfits(state: dict, own: dict) -> list[str]:
     """Where the names, shapes and values of ``state`` are not such as the state dict ``own`` can take; a line for each kind."""
     missing = [name for name in own if name not in state and not name.endswith('num_batches_tracked')]
-    unexpected = [name for name in state if name not in own]
+    unexpected = [name for name in state if name not in own and not _is_second_name(name, state, own)]
     common = [name for name in own if name in state and torch.is_tensor(state[name])]
     shapes = [
         f'{name} {tuple(state[name].shape)} (model: {tuple(own[name].shape)})'
@@ -135,6 +143,14 @@ def misfits(state: dict, own: dict) -> list[str]:
         for label, names in kinds.items()
         if names
     ]
+
+
+def _is_second_name(name: str, state: dict, own: dict) -> bool:
+    """Whether a value is also there under a name that the model has, as a model saves it that borrows modules of itself while it
+    trains (DDQ: ``decoder.aux_reg_branches`` is ``bbox_head.aux_reg_branches``)."""
+    value, tail = state[name], name.split('.')[-2:]
+    others = [state[other] for other in own if other in state and other.split('.')[-2:] == tail]
+    return torch.is_tensor(value) and any(torch.is_tensor(other) and torch.equal(value, other) for other in others)
 
 
 def load_strictly(model: nn.Module, path: str, key: str) -> None:
@@ -168,6 +184,15 @@ def load_strictly(model: nn.Module, path: str, key: str) -> None:
     model.load_state_dict(
         state, strict=False
     )  # strict above, except for BN's num_batches_tracked, which old files lack
+
+
+def predicts_nothing(model: nn.Module) -> str | None:
+    """Why ``model`` has features but no predictions; None where it has."""
+    if hasattr(model, 'target_generator') and not hasattr(model, 'predict'):  # mmpretrain's BaseSelfSupervisor
+        return f'{type(model).__name__} is self-supervised, it has features but no predictions'
+    if getattr(model, 'head', model) is None and not getattr(model, 'predicts_without_head', False):
+        return f'{type(model).__name__} has no head, it has features but no predictions'
+    return None
 
 
 NORMALISATION = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')

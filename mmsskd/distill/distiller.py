@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, check_keys
 from ..registry import MODELS
-from .build import build_model, build_teacher, check_same_normalisation, load_strictly, resolve_model_cfg
+from .build import (
+    build_model,
+    build_teacher,
+    check_same_normalisation,
+    load_strictly,
+    predicts_nothing,
+    resolve_model_cfg,
+)
 from .init_from_teacher import copy_weights, weights_from_teacher
 from .losses import AgreementMeter, build_mimic_losses
 from .network.logits import find_logits
@@ -91,11 +98,13 @@ class StagewiseDistiller(BaseModel):
         super().__init__(data_preprocessor=student_model.data_preprocessor, init_cfg=init_cfg)
         teacher_model, teacher_cfg = build_teacher(teacher, teacher_checkpoint)
         check_same_normalisation(teacher_cfg, student_model, teacher_model)
+        self._check_teacher_predicts(teacher_model, init_from_teacher, logits)
         self._frozen_modules: list[nn.Module] = []
         self._frozen_parameters: list[nn.Parameter] = []
         self._training_modules: list[str] = []
         self.student = student_model
         self.student_checkpoint = student_checkpoint
+        self._paths = {path for path, _ in student_model.named_modules(remove_duplicate=False)}
         self.__dict__['teacher'] = teacher_model  # past nn.Module's registration
         pairing = Pairing(
             stages=stages,
@@ -111,15 +120,29 @@ class StagewiseDistiller(BaseModel):
         self.mimic_losses = nn.ModuleDict({_key(name): loss for name, loss in losses.items()})
         self.logits, self.logits_loss = self._build_logits(logits, input_shape)
         self.init_from_teacher = init_from_teacher
-        self._shared = weights_from_teacher(
-            init_from_teacher, student_model, teacher_model, self.head_state(), student_checkpoint
-        )
+        head = self.head_state()
+        self._shared = weights_from_teacher(init_from_teacher, student_model, teacher_model, head, student_checkpoint)
+        # whether the whole head of the student starts as the teacher's
+        self.has_teacher_head = init_from_teacher is not None and set(head) <= set(self._shared)
         self._trainable = student_trains(self.student, self.stages.values())
         self.phase: Phase | None = None
         self._predictor = 'student'
         self.on_non_finite: Callable[[str], None] | None = None
         self.register_state_dict_post_hook(_strip_student_prefix)
         self.register_load_state_dict_pre_hook(_add_student_prefix)
+
+    @staticmethod
+    def _check_teacher_predicts(
+        teacher: nn.Module, init_from_teacher: str | None, logits: str | Mapping | None
+    ) -> None:
+        """Refuse what needs the head of a teacher that has none."""
+        reason = predicts_nothing(teacher)
+        if reason and (logits is not None or init_from_teacher == 'head'):
+            key = "init_from_teacher='head'" if init_from_teacher == 'head' else f'logits={logits!r}'
+            raise ConfigError(
+                f'model.{key}: the teacher has neither head nor logits to give: {reason}. Remove it (and logits=True from the '
+                'phases), or name a teacher that was trained for the task.'
+            )
 
     def _build_logits(self, cfg: str | Mapping | None, input_shape: Sequence[int]):
         """Where the logits are, and the loss by which they follow the teacher's; (None, None) where nobody says."""
@@ -135,6 +158,12 @@ class StagewiseDistiller(BaseModel):
     def set_phase(self, phase: Phase) -> None:
         """Make ``phase`` the current one: what it trains gets gradients, all else is frozen, BN statistics included."""
         self.phase = phase
+        with self.own_names():
+            self._divide(phase)
+        self.train(self.training)
+
+    def _divide(self, phase: Phase) -> None:
+        """Note what ``phase`` trains and what it leaves frozen."""
         active = {name for part in phase.train for name in self.parameters_of(part)}
         adapters = [f'adapters.{_key(stage)}.' for stage in phase.mimic if stage in phase.train]
         active |= {name for name, _ in self.named_parameters() if name.startswith(tuple(adapters))}
@@ -158,7 +187,6 @@ class StagewiseDistiller(BaseModel):
             if not active and path not in ('student', 'adapters')
         ]
         self._training_modules = [path for path, active in trains.items() if active]
-        self.train(self.training)
 
     def train(self, mode: bool = True) -> 'StagewiseDistiller':
         """As usual, except that what the phase does not train stays in eval mode and without gradients."""
@@ -197,11 +225,6 @@ class StagewiseDistiller(BaseModel):
         modules = set(self.modules_of(HEAD)) | {''}
         state = self.student.state_dict()
         return {name: value for name, value in state.items() if name.rpartition('.')[0] in modules}
-
-    @property
-    def has_teacher_head(self) -> bool:
-        """Whether the whole head of the student starts as the teacher's."""
-        return self.init_from_teacher is not None and set(self.head_state()) <= set(self._shared)
 
     def adapter_of(self, stage: str) -> nn.Module | None:
         """What brings the student's feature of ``stage`` to the teacher's channels; None where they are equal."""
@@ -308,6 +331,38 @@ class StagewiseDistiller(BaseModel):
         finally:
             self._predictor = 'student'
 
+    @contextmanager
+    def own_names(self):
+        """Within this context the student has no module under a name that a forward has given it beside its own.
+
+        In training, DDQ's decoder borrows branches of the head. Names of parameters, their order and state dicts are then those
+        of a student that has not run yet, which is what a resume and an export build.
+        """
+        modules = self.student.named_modules(remove_duplicate=False)
+        originals = {id(module) for path, module in modules if path in self._paths}
+        borrowed = [
+            (parent, name, child)
+            for parent, name, child in _added_modules(self.student, '', self._paths)
+            if id(child) in originals
+        ]
+        for parent, name, _ in borrowed:
+            del parent._modules[name]
+        try:
+            yield
+        finally:
+            for parent, name, child in borrowed:
+                parent._modules[name] = child
+
+    def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
+        """As usual, under the names that the student was built with."""
+        with self.own_names():
+            return super().state_dict(*args, **kwargs)
+
+    @property
+    def head(self) -> nn.Module:
+        """The student's head, where hooks of mmpretrain look for it (``SwitchRecipeHook``, ``SetAdaptiveMarginsHook``)."""
+        return self.student.head
+
     @property
     def detector(self) -> nn.Module:
         """The student, under the name by which hooks of mmdet look for a model inside a wrapper."""
@@ -340,6 +395,15 @@ class StagewiseDistiller(BaseModel):
         memo[id(self)] = clone
         clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return clone
+
+
+def _added_modules(module: nn.Module, path: str, known: set[str]):
+    """Parent, name and module of the children, at any depth, whose paths are not ``known``; not of what is in these."""
+    for name, child in module._modules.items():
+        if f'{path}{name}' not in known:
+            yield module, name, child
+        elif child is not None:
+            yield from _added_modules(child, f'{path}{name}.', known)
 
 
 def _key(stage: str) -> str:

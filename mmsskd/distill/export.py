@@ -2,16 +2,23 @@
 
 import copy
 import os
+import sys
+import time
 from collections.abc import Sequence
 
+import mmengine
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.registry import Registry
+from mmengine.runner import Runner, weights_to_cpu
+from mmengine.utils import get_git_hash
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
 from ..version import __version__
-from .build import read_checkpoint, resolve_model_cfg, without_init
+from .build import read_checkpoint, resolve_with_imports, without_init
 from .phases import is_schedule_hook
 
 # top-level keys that MMEngine and the tools of its packages read
@@ -20,6 +27,10 @@ MEANINGFUL = (
     'test_evaluator', 'train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'param_scheduler', 'default_hooks', 'custom_hooks',
     'visualizer', 'log_processor', 'custom_imports',
 )  # fmt: skip
+
+
+# packages whose types are found without an import that names the module
+REGISTER_THEIR_OWN = {'torch', 'mmengine', 'mmcv', *MODULE2PACKAGE}
 
 
 def is_stagewise(cfg: Config) -> bool:
@@ -31,7 +42,8 @@ def plain_config(cfg: Config, which: str = 'student') -> Config:
     """The config of the student alone, or of the teacher, from the config of a stage-by-stage run.
 
     All that is not distillation stays: data, evaluators, environment, optimiser. Stock tools of the model's package test,
-    fine-tune and deploy with it. Where it names types of mmsskd, ``custom_imports`` imports them.
+    fine-tune and deploy with it. ``custom_imports``, of the run and of the student's own config file, stay where they serve a type
+    that is still named, and import mmsskd where one is its.
 
     Args:
         cfg: Of the run; left unchanged.
@@ -39,7 +51,8 @@ def plain_config(cfg: Config, which: str = 'student') -> Config:
     """
     plain = _without_our_scope(cfg.to_dict())
     shared = cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor')
-    model = _without_our_scope(without_init(resolve_model_cfg(cfg.model[which], which, shared)))
+    resolved, own_imports = resolve_with_imports(cfg.model[which], which, shared)
+    model = _without_our_scope(without_init(resolved))
     scope = model.pop('_scope_', None)
     if scope is not None and scope != plain.get('default_scope'):
         model['_scope_'] = scope
@@ -52,11 +65,104 @@ def plain_config(cfg: Config, which: str = 'student') -> Config:
     plain['load_from'], plain['resume'] = None, False
     for key in [key for key, value in plain.items() if key not in MEANINGFUL and _mentions_mmsskd(value)]:
         plain.pop(key)  # a name that the config used within itself
-    if _mentions_mmsskd(plain):
-        imports = dict(plain.get('custom_imports') or dict(imports=[], allow_failed_imports=False))
-        imports['imports'] = [*imports['imports'], 'mmsskd']
+    imports = _needed_imports(plain, [plain.pop('custom_imports', None), own_imports])
+    if imports:
         plain['custom_imports'] = imports
     return Config(plain)
+
+
+def _needed_imports(plain: dict, sources: Sequence[dict | None]) -> dict | None:
+    """The ``custom_imports`` of a plain config: of the run's and the student's own, those that still serve something in it.
+
+    An import serves what it registers. One that registers nothing is kept: nobody knows what else it does.
+
+    Args:
+        plain: The config, without ``custom_imports``.
+        sources: Those of the configs that it was made of.
+    """
+    sources = [source for source in sources if source]
+    listed = [[each] if isinstance(each, str) else list(each) for each in (source['imports'] for source in sources)]
+    modules = dict.fromkeys(module for imports in listed for module in imports)
+    registered = _registered() if modules else []
+    used = _used(
+        {key: value for key, value in plain.items() if key in MEANINGFUL or key == 'default_scope'}, registered
+    )
+    gives = {module: [value for _, value in registered if _provides(module, value)] for module in modules}
+    given = {id(value) for values in gives.values() for value in values}
+    for value in used:
+        for module in modules:  # `package.hooks` imports on its way what `package` itself registers
+            if id(value) not in given and module.partition('.')[0] == _package(value):
+                gives[module].append(value)
+    serving = {id(value) for value in used}
+    needed = [module for module, values in gives.items() if not values or any(id(value) in serving for value in values)]
+    if _mentions_mmsskd(plain) and 'mmsskd' not in needed:
+        needed.append('mmsskd')
+    may_fail = bool(sources) and all(source.get('allow_failed_imports', False) for source in sources)
+    return dict(imports=needed, allow_failed_imports=may_fail) if needed else None
+
+
+def _provides(module: str, value) -> bool:
+    """Whether ``module`` registers ``value``: defines it, has a module below it that does, or has taken it from elsewhere."""
+    home = _home(value)
+    if home == module or home.startswith(f'{module}.'):
+        return True
+    elsewhere = _package(value) not in REGISTER_THEIR_OWN
+    return elsewhere and any(each is value for each in vars(sys.modules.get(module, object)).values())
+
+
+def _home(value) -> str:
+    """The module that defines a class or function."""
+    return getattr(value, '__module__', None) or ''
+
+
+def _package(value) -> str:
+    return _home(value).partition('.')[0]
+
+
+def _registered() -> list[tuple[str, object]]:
+    """Name and value of all that is registered, in whichever registry."""
+    waiting = [each for each in vars(mmengine.registry).values() if isinstance(each, Registry)]
+    found = []
+    while waiting:
+        registry = waiting.pop()
+        waiting += registry.children.values()
+        found += registry.module_dict.items()
+    return found
+
+
+def _used(plain: dict, registered: Sequence[tuple[str, object]]) -> list:
+    """What a config names, under whichever key, of what is ``registered``.
+
+    A name without a scope is not that of a package of OpenMMLab to which the config does not belong: `ResNet` of mmpretrain is not
+    used by a detector of mmdet, `mmpretrain.ResNet` is.
+    """
+    texts = list(_texts(plain))
+    scopes = {text for key, text in texts if key in ('_scope_', 'default_scope')}
+    names = {text.rpartition('.')[2]: set() for _, text in texts}
+    for _, text in texts:
+        names[text.rpartition('.')[2]].add(text.partition('.')[0] if '.' in text else '')
+    return [
+        value
+        for name, value in registered
+        if name in names
+        and (
+            _package(value) not in REGISTER_THEIR_OWN
+            or _package(value) in names[name]
+            or ('' in names[name] and _package(value) in scopes)
+        )
+    ]
+
+
+def _texts(value, key: str = ''):
+    """Each text in a config, and each type as one, with the key under which it stands."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, name)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item, key)
+    elif isinstance(value, (str, type)):
+        yield key, value if isinstance(value, str) else f'{value.__module__}.{value.__name__}'
 
 
 def _without_our_scope(value):
@@ -117,6 +223,32 @@ def save_checkpoint(runner: Runner, name: str, meta: dict) -> str:
     Runner.save_checkpoint.__wrapped__(runner, runner.work_dir, f'{name}.part', meta=meta)  # past its master_only
     os.replace(f'{path}.part', path)
     return path
+
+
+def whole_checkpoint(runner: Runner, model: nn.Module) -> dict:
+    """A checkpoint with all that MMEngine puts into its own, for the hooks that change one before it is saved.
+
+    Args:
+        runner: At the end of an epoch or iteration.
+        model: Its model, without a wrapper.
+    """
+    schedulers = runner.param_schedulers or []
+    return dict(
+        meta=dict(
+            epoch=runner.epoch,
+            iter=runner.iter,
+            cfg=runner.cfg.pretty_text,
+            seed=runner.seed,
+            experiment_name=runner.experiment_name,
+            time=time.strftime('%Y%m%d_%H%M%S'),
+            mmengine_version=mmengine.__version__ + get_git_hash(),
+            dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', None),
+        ),
+        state_dict=weights_to_cpu(model.state_dict()),
+        message_hub=runner.message_hub.state_dict(),
+        optimizer=runner.optim_wrapper.state_dict(),
+        param_schedulers=[scheduler.state_dict() for scheduler in schedulers],
+    )
 
 
 def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None) -> tuple[str, str]:

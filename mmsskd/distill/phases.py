@@ -71,7 +71,8 @@ class Phase:
         begin: First epoch or iteration of the phase, as the train loop counts. Follows from the phases before.
         length: Epochs or iterations of the phase; ``epochs`` or ``iters`` in a config.
         optim_wrapper: Config of the optimizer wrapper. Defaults to Adam without task loss (docs/design.md has the
-            measurement against SGD), to the run's own with it.
+            measurement against SGD), to the run's own with it. One without ``optimizer`` adds to that default:
+            ``dict(clip_grad=dict(max_norm=1))``.
         param_scheduler: Configs of the schedulers; lengths count from the beginning of the phase. None:
             :func:`default_param_scheduler`.
         train_dataloader: Config of the phase's own loader. None: the run's.
@@ -225,7 +226,9 @@ def _resolve(cfg, recipes: dict, stages: Sequence[str], unit: str, begin: int, o
     recipe = {**recipes['head' if task_loss else 'transfer'], **cfg}
     _check_rules(recipe, where)
     length = _length(recipe, unit, where)
-    optim_wrapper = recipe.get('optim_wrapper') or (run_optim_wrapper if task_loss else default_optim_wrapper())
+    given = [cfg, recipes['head' if task_loss else 'transfer']]
+    default = run_optim_wrapper if task_loss else default_optim_wrapper()
+    optim_wrapper = _merge_wrappers([*(each.get('optim_wrapper') for each in given), default])
     scheduler = recipe.get('param_scheduler')
     if scheduler is None and task_loss:
         scheduler = run_param_scheduler or []
@@ -366,6 +369,16 @@ def _length(recipe: Mapping, unit: str, where: str) -> int:
             f'{where}: {unit} must be a whole number of at least 1, found {value!r}; remove the phase to skip it'
         )
     return value
+
+
+def _merge_wrappers(wrappers: Sequence[Mapping | None]) -> dict:
+    """The first wrapper; without an ``optimizer``, such as ``dict(accumulative_counts=2)``, it adds to the next one."""
+    merged: dict = {}
+    for wrapper in wrappers:
+        merged = {**(wrapper or {}), **merged}
+        if 'optimizer' in merged or 'OptimWrapper' not in str(merged.get('type', 'OptimWrapper')):
+            break
+    return merged
 
 
 def _inherit_wrapper(optim_wrapper: Mapping, run_optim_wrapper: Mapping | None) -> dict:

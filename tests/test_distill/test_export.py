@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import mmpretrain
+import mmpretrain.models
 import numpy as np
 import pytest
 import torch
@@ -136,3 +137,79 @@ def test_pretrained_weights_are_not_asked_for_again(tmp_path, teacher_path):
     student = classifier(depth=8)
     student['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='torchvision://resnet18')
     assert 'init_cfg' not in plain_config(run_cfg(tmp_path, teacher_path, student=student)).model.backbone
+
+
+OWN_BACKBONE = """
+from mmpretrain.models import ResNet_CIFAR
+from mmpretrain.registry import MODELS
+@MODELS.register_module()
+class OwnBackbone(ResNet_CIFAR):
+    pass
+"""
+TRAINING_ONLY = """
+from mmpretrain.models import CrossEntropyLoss, ResNet_CIFAR  # which the student has too
+from mmsskd.distill import FeatureMimicLoss
+from mmengine.registry import MODELS
+@MODELS.register_module()
+class OwnMimicLoss(FeatureMimicLoss):
+    pass
+"""
+LOADS = """
+import sys
+assert not any(name.startswith('mmsskd') for name in sys.modules)
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
+from mmpretrain.apis import get_model
+model = get_model(Config.fromfile('student.py'), pretrained='student.pth', device='cpu')
+load_checkpoint(model, 'student.pth', strict=True)
+assert type(model.backbone).__name__ == 'OwnBackbone'
+assert 'training_only' not in sys.modules
+"""
+
+
+def test_the_student_takes_along_the_imports_that_it_needs_and_no_others(tmp_path, monkeypatch):
+    """The student's own config file imports its backbone, the run's imports a loss; a patch that registers nothing stays."""
+    modules = dict(own_backbone=OWN_BACKBONE, training_only=TRAINING_ONLY, patches='')
+    for name, text in modules.items():
+        (tmp_path / f'{name}.py').write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    import training_only  # noqa: F401  as Config.fromfile would for the run's config
+
+    def model(backbone):
+        return dict(
+            type='ImageClassifier',
+            backbone=dict(type=backbone, depth=18, in_channels=1, base_channels=4, stem_channels=4),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=10, in_channels=32),
+            data_preprocessor=dict(type='ClsDataPreprocessor', mean=[127.5], std=[127.5]),
+        )
+
+    imports = dict(imports=['own_backbone'], allow_failed_imports=False)
+    (tmp_path / 'own.py').write_text(
+        f'default_scope = "mmpretrain"\nmodel = {model("OwnBackbone")}\ncustom_imports = {imports}\n'
+    )
+    teacher = save_weights(model('ResNet_CIFAR'), tmp_path / 'teacher.pth')
+    hook = dict(phases=[dict(train='layer1'), dict(train='head')])
+    own = str(tmp_path / 'own.py')
+    cfg = run_cfg(tmp_path / 'run', teacher, teacher=model('ResNet_CIFAR'), student=own, hook=hook)
+    cfg.model.mimic_loss = dict(type='OwnMimicLoss')
+    cfg.custom_imports = dict(imports=['training_only', 'patches'], allow_failed_imports=False)
+    cfg.default_hooks.checkpoint.interval = 10
+    train(cfg)
+    exported = Config.fromfile(tmp_path / 'run/student.py').custom_imports
+    assert exported == dict(imports=['patches', 'own_backbone', 'mmsskd'], allow_failed_imports=False)
+    result = python('-c', LOADS, cwd=tmp_path / 'run', PYTHONPATH=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert plain_config(cfg, 'teacher').custom_imports.imports == ['patches', 'mmsskd']
+
+
+def test_imports_of_a_package_of_openmmlab_follow_the_scope(tmp_path, teacher_path):
+    """A detector's config imports mmpretrain for the teacher's backbone; one that it shares a name with is not it."""
+    cfg = run_cfg(tmp_path, teacher_path, default_scope='mmdet')
+    cfg.custom_imports = dict(imports=['mmpretrain.models'], allow_failed_imports=False)
+    ours = dict(type='mmdet.RetinaNet', backbone=dict(type='ResNet', depth=18))
+    cfg.model.teacher = dict(ours, backbone=dict(type='mmpretrain.ConvNeXt'))
+    cfg.model.student = ours
+    cfg.train_dataloader = cfg.val_dataloader = cfg.test_dataloader = None
+    assert 'custom_imports' not in plain_config(cfg)
+    assert plain_config(cfg, 'teacher').custom_imports.imports == ['mmpretrain.models']

@@ -82,6 +82,28 @@ def test_mixed_precision_of_the_run_holds_where_a_phase_writes_the_plain_wrapper
     assert phase.optim_wrapper == wrapper
 
 
+def test_a_wrapper_without_an_optimizer_adds_to_the_default():
+    adam, sgd = dict(type='Adam', lr=0.01), dict(optimizer=dict(type='SGD', lr=0.1), clip_grad=dict(max_norm=9))
+    clip, twice = dict(clip_grad=dict(max_norm=1)), dict(accumulative_counts=2)
+    phases = parse(
+        [dict(train='layer1'), dict(train='layer2', optim_wrapper=clip), dict(train='head', optim_wrapper=twice)],
+        transfer=dict(epochs=2, optim_wrapper=twice),
+        optim=sgd,
+    )
+    assert phases[0].optim_wrapper == dict(optimizer=adam, **twice)
+    assert phases[1].optim_wrapper == dict(
+        optimizer=adam, **twice, **clip
+    )  # the phase, then transfer, then the default
+    assert phases[2].optim_wrapper == dict(sgd, **twice)
+    own = dict(optimizer=dict(type='Adam', lr=1.0))
+    (phase,) = parse([dict(train='head')], head=dict(epochs=2, optim_wrapper=own), optim=sgd)
+    assert phase.optim_wrapper == own  # with an optimizer of its own it is the whole wrapper, as ever
+    with pytest.raises(
+        ConfigError, match=r'must have the form dict\(optimizer=dict\(type.* found .*accumulative_counts'
+    ):
+        parse([dict(train='head', optim_wrapper=twice)], optim=None)
+
+
 @pytest.mark.parametrize(
     ('phases', 'message'),
     [

@@ -381,3 +381,40 @@ def test_an_iteration_based_run_lets_go_of_loaders_that_no_later_phase_needs(tmp
     hook = dict(phases=[dict(train='layer1', train_dataloader=other), dict(train='layer2')])
     runner = train(run_cfg(tmp_path, teacher_path, iters=2, hook=hook))
     assert list(runner.train_loop.dataloader_iterator.iterators) == [id(runner.train_loop.dataloader)]
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_a_recipe_is_switched_on_the_student_within_the_head_phase(tmp_path, teacher_path, resume):
+    """mmpretrain's hook looks for `head.loss_module` in the model of the run."""
+    loss = dict(type='LabelSmoothLoss', label_smooth_val=0.1, num_classes=10)
+    cfg = run_cfg(tmp_path, teacher_path, hook=dict(phases=[dict(train='layer1'), dict(train='head', epochs=2)]))
+    cfg.custom_hooks = [dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=2, loss=loss, batch_augments=None)])]
+    runner = train(cfg)
+    if resume:
+        again = run_cfg(tmp_path / 'again', teacher_path, hook=cfg.default_hooks.stage_schedule.to_dict())
+        again.update(custom_hooks=cfg.custom_hooks, resume=True, load_from=str(tmp_path / 'epoch_2.pth'))
+        runner = train(again)
+        assert same(weights(tmp_path / 'epoch_3.pth'), weights(tmp_path / 'again/epoch_3.pth'))
+    assert type(runner.model.student.head.loss_module).__name__ == 'LabelSmoothLoss'
+
+
+@HOOKS.register_module()
+class Noting(Hook):
+    """Writes into checkpoints and notes what is in them."""
+
+    seen = []
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        checkpoint['meta']['note'] = 'mine'
+        keys = sorted(key for key in checkpoint if key != 'stage_schedule')  # whose hook may come after this one
+        epoch = checkpoint['meta']['epoch'], checkpoint['meta']['iter']
+        self.seen.append((keys, sorted(checkpoint['meta']), sorted(checkpoint['message_hub']), epoch))
+
+
+def test_hooks_find_in_the_last_checkpoint_what_is_in_every_other(tmp_path, teacher_path):
+    Noting.seen.clear()
+    cfg = run_cfg(tmp_path, teacher_path, hook=dict(phases=[dict(train='layer1')]), custom_hooks=[dict(type='Noting')])
+    train(cfg)
+    of_the_epoch, of_the_student = Noting.seen
+    assert of_the_epoch == of_the_student
+    assert (tmp_path / 'student.pth').is_file()

@@ -4,11 +4,17 @@ from collections.abc import Sequence
 
 from mmengine.hooks import EMAHook, SyncBuffersHook
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
 from ..distiller import StagewiseDistiller
 from ..phases import HEAD, Phase
 
+ENDLESS = ('InfiniteSampler', 'MultiSourceSampler')  # of mmengine and mmdet; their length is that of the data set
+COUNT_ITERATIONS = (
+    "but this run counts epochs. Set sampler=dict(type='DefaultSampler', shuffle=True) there; or count iterations: "
+    "train_cfg=dict(type='IterBasedTrainLoop', max_iters=1), and `iters` in place of `epochs` in the schedule"
+)
 SHARDED = ('FullyShardedDataParallel', 'MMFullyShardedDataParallel')
 
 
@@ -25,6 +31,41 @@ def check_strategy(runner: Runner) -> None:
         raise ConfigError(
             '`compile` is not supported: a truncated forward ends in the middle of the graph. Remove it from the config.'
         )
+
+
+def check_ends(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> None:
+    """Refuse loaders of a run that counts epochs whose sampler never ends.
+
+    Raises:
+        ConfigError: The message names the loader and the sampler.
+    """
+    for number, (phase, loader) in enumerate(zip(phases, loaders), 1):
+        key = f'train_dataloader of phase {number} ({phase.name})' if phase.train_dataloader else 'train_dataloader'
+        for sampler in _samplers_of(loader):
+            if any(each.__name__ in ENDLESS for each in type(sampler).__mro__):
+                raise ConfigError(f'{key}: {type(sampler).__name__} never ends, {COUNT_ITERATIONS}')
+
+
+def check_still_ends(phase: Phase, loader: DataLoader, batch: int) -> None:
+    """Stop an epoch that goes on and on, by a sampler of a kind that :func:`check_ends` does not know.
+
+    Raises:
+        ConfigError: ``batch``, counted from 0 in the epoch, is twice what the loader says it has.
+    """
+    if batch >= 2 * len(loader):
+        names = ', '.join(type(sampler).__name__ for sampler in _samplers_of(loader))
+        raise ConfigError(
+            f'phase {phase.name}: its loader ({names}) has given {batch} batches in one epoch, twice as many as its length says; '
+            f'where it never ends, {COUNT_ITERATIONS}'
+        )
+
+
+def _samplers_of(loader: DataLoader) -> list:
+    """The samplers of a loader, from the outermost to the one that gives single indices."""
+    samplers = [loader.batch_sampler or loader.sampler]
+    while getattr(samplers[-1], 'sampler', None) is not None:
+        samplers.append(samplers[-1].sampler)
+    return samplers
 
 
 def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller: StagewiseDistiller) -> None:

@@ -1,4 +1,8 @@
-"""Dry run: each phase is tried before the first one begins, so that a mistake in the last recipe does not show after days."""
+"""Dry run: each phase is tried before the first one begins, so that a mistake in the last recipe does not show after days.
+
+What needs no weights (recipes, the first images) is tried before MMEngine initialises them, the losses as soon as they are those
+that training starts from.
+"""
 
 import copy
 import random
@@ -15,66 +19,107 @@ from torch.utils.data import DataLoader
 from ...errors import ConfigError
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
-from .runner_state import batches_beside, build_optimisation, can_be_indexed, check_optimizer
+from .runner_state import batches_beside, build_optimisation, can_be_indexed, check_optimizer, message_hub_kept
 
 IMAGES = 2
 
 
-def dry_run(
+def try_recipes(
     runner: Runner,
     distiller: StagewiseDistiller,
     phases: Sequence[Phase],
     loaders: Sequence[DataLoader],
     iterations: Sequence[int],
 ) -> None:
-    """For each phase build its optimiser and schedulers, and compute its losses on two images, without a gradient.
-
-    Weights, buffers, random states, and the Runner's optimiser stay as they are.
+    """For each phase build its optimizer and schedulers. The Runner's own stay as they are.
 
     Raises:
-        ConfigError: Something fails; the message names the phase.
+        ConfigError: One cannot be built, or a loader gives no batch; the message names the phase.
     """
     held = runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader
+    for where, phase, loader, count in zip(_places(phases), phases, loaders, iterations):
+        if not count:
+            raise ConfigError(
+                f'{where}: its loader gives no batch: {len(loader.dataset)} images, batch_size {loader.batch_size}'
+            )
+        distiller.set_phase(phase)
+        _warn_of_late_ends(runner, phase, count, where)
+        runner.train_loop.dataloader = loader
+        check_optimizer(phase.optim_wrapper, f'{where}: optim_wrapper')
+        try:
+            build_optimisation(runner, phase, count)
+        except Exception as error:
+            raise ConfigError(
+                f'{where}: its optim_wrapper or param_scheduler cannot be built: {_say(error)}'
+            ) from error
+    runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader = held
+
+
+def first_batches(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> list[dict | None]:
+    """For each phase a batch of its first images; None where a data set cannot be asked for them.
+
+    Raises:
+        ConfigError: They cannot be read; the message names the phase.
+    """
     batches: dict[DataLoader, dict | None] = {}
-    preprocessor = copy.deepcopy(distiller.data_preprocessor)  # its batch augments may remember sizes
-    runner.message_hub.update_info('iter', runner.iter)  # some of them look at it
-    distiller.set_epoch(runner.epoch)
-    state = {name: value.clone() for name, value in distiller.student.state_dict().items()}
-    with _random_states_kept(), torch.no_grad():
-        for number, (phase, loader, count) in enumerate(zip(phases, loaders, iterations), 1):
-            where = f'phase {number} of {len(phases)} ({phase.name})'
-            if not count:
-                raise ConfigError(
-                    f'{where}: its loader gives no batch: {len(loader.dataset)} images, batch_size {loader.batch_size}'
-                )
-            distiller.set_phase(phase)
-            distiller.train()
-            _train_without_statistics(distiller)
-            _warn_of_late_ends(runner, phase, count, where)
-            runner.train_loop.dataloader = loader
-            check_optimizer(phase.optim_wrapper, f'{where}: optim_wrapper')
-            try:
-                build_optimisation(runner, phase, count)
-            except Exception as error:
-                raise ConfigError(
-                    f'{where}: its optim_wrapper or param_scheduler cannot be built: {_say(error)}'
-                ) from error
+    with _random_states_kept():
+        for where, loader in zip(_places(phases), loaders):
             try:
                 if loader not in batches:
                     batches[loader] = _first_images(loader)
-                if batches[loader] is not None:
-                    with _same_image_size(distiller.student):
-                        distiller.loss(**preprocessor(copy.deepcopy(batches[loader]), True))
+            except ConfigError:
+                raise
+            except Exception as error:
+                raise ConfigError(
+                    f'{where}: the first {IMAGES} images of its loader cannot be read: {_say(error)}'
+                ) from error
+    return [batches[loader] for loader in loaders]
+
+
+def try_losses(
+    runner: Runner,
+    distiller: StagewiseDistiller,
+    phases: Sequence[Phase],
+    batches: Sequence[dict | None],
+    begins: Sequence[tuple[int, int]],
+) -> None:
+    """For each phase compute its losses, without a gradient, as they are when it begins.
+
+    All that a model holds stays as it is (weights, buffers, flags, what its modules count or remember besides), the random states
+    and the message hub too.
+
+    Args:
+        runner, distiller: With the weights that training starts or goes on from.
+        phases, batches: From :func:`first_batches`.
+        begins: The epoch and the iteration of the run with which each phase begins, for heads that look at them.
+
+    Raises:
+        ConfigError: A loss cannot be computed; the message names the phase.
+    """
+    hub = runner.message_hub
+    with _random_states_kept(), message_hub_kept(hub), _modules_kept(distiller), torch.no_grad():
+        for where, phase, batch, (epoch, iteration) in zip(_places(phases), phases, batches, begins):
+            if batch is None:
+                continue
+            hub.update_info('epoch', epoch)
+            hub.update_info('iter', iteration)
+            distiller.set_epoch(epoch)
+            distiller.set_phase(phase)
+            _train_without_statistics(distiller)
+            try:
+                with _same_image_size(distiller.student):
+                    distiller.loss(**distiller.data_preprocessor(copy.deepcopy(batch), True))
             except ConfigError:
                 raise
             except Exception as error:
                 raise ConfigError(
                     f'{where}: its losses cannot be computed on the first {IMAGES} images of its loader: {_say(error)}'
                 ) from error
-    runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader = held
-    for name, value in distiller.student.state_dict().items():
-        value.copy_(state[name])
-    distiller.train()
+
+
+def _places(phases: Sequence[Phase]) -> list[str]:
+    """Each phase, for messages."""
+    return [f'phase {number} of {len(phases)} ({phase.name})' for number, phase in enumerate(phases, 1)]
 
 
 def _train_without_statistics(distiller: StagewiseDistiller) -> None:
@@ -123,6 +168,41 @@ def _first_images(loader: DataLoader) -> dict | None:
     count = min(IMAGES, len(loader.dataset))
     (batch,) = batches_beside(loader, range(count), count)
     return batch
+
+
+@contextmanager
+def _modules_kept(distiller: StagewiseDistiller):
+    """Within this context a forward may change what the modules hold; then all of it is as it was.
+
+    Weights and buffers are put back. What modules hold besides (a head's epoch, a queue's length, the sizes that a batch augment
+    remembers, modules that a forward adds) is copied for the length of the context, in place: a copy of the whole model would
+    miss forwards that were replaced by functions around the original module's, as activation checkpointing does.
+    """
+    modules = list(distiller.modules())
+    tensors = [*distiller.parameters(), *distiller.buffers()]
+    values = [(tensor, tensor.detach().clone(), tensor.requires_grad) for tensor in tensors]
+    held = [(vars(module), dict(vars(module))) for module in modules]
+    copies: dict = {id(each): each for each in (distiller.teacher, *modules, *tensors)}  # these are not copied
+    for attributes, before in held:
+        attributes.update({name: _copy_of(value, copies) for name, value in before.items()})
+    try:
+        yield
+    finally:
+        for attributes, before in held:
+            attributes.clear()
+            attributes.update(before)
+        for tensor, value, flag in values:
+            tensor.requires_grad_(flag)
+            with torch.no_grad():
+                tensor.copy_(value)
+
+
+def _copy_of(value, copies: dict):
+    """A deep copy; the value itself where it cannot be copied, such as a lock or a tensor with a graph."""
+    try:
+        return copy.deepcopy(value, copies)
+    except Exception:
+        return value
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader
 from ...errors import ConfigError
 from ...registry import HOOKS
 from ..distiller import StagewiseDistiller
-from ..export import dataset_meta, export_student, save_checkpoint
+from ..export import dataset_meta, export_student, save_checkpoint, whole_checkpoint
 from ..phases import HEAD, Phase, phases_of
-from .checks import check_run, check_strategy
+from .checks import check_ends, check_run, check_still_ends, check_strategy
 from .data_checks import check_data
-from .dry_run import dry_run
+from .dry_run import first_batches, try_losses, try_recipes
 from .resume import begin_epoch_anew, check_resumable, check_same_schedule, restore_gradients, schedule_state
 from .runner_state import (
     PhaseBatches,
@@ -144,6 +144,7 @@ class StageScheduleHook(Hook):
         self.schedule: Schedule | None = None
         self.index: int | None = None
         self.resumed_inside = False
+        self.first_batches: list[dict | None] = []
         self.pending: dict = {}
 
     # -- set-up ------------------------------------------------------------------------------------------------------
@@ -169,8 +170,11 @@ class StageScheduleHook(Hook):
         phases = phases_of(run, list(self.distiller.stages), self.cfg)
         check_run(runner, phases, by_epoch, self.distiller)
         schedule = Schedule(phases, build_loaders(runner, phases), by_epoch)
+        if by_epoch:
+            check_ends(phases, schedule.loaders)
         check_data(runner, phases, schedule.loaders, self.distiller.student)
-        dry_run(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
+        try_recipes(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
+        self.first_batches = first_batches(phases, schedule.loaders)
         self.schedule = schedule
         if by_epoch:
             loop._max_epochs = schedule.end
@@ -221,7 +225,11 @@ class StageScheduleHook(Hook):
         self.pending = saved['gradients'] if self.resumed_inside else {}
 
     def before_train(self, runner: Runner) -> None:
-        """Enter the phase in which the run starts or goes on, and measure the teacher."""
+        """Try the losses of all phases, enter the one in which the run starts or goes on, and measure the teacher.
+
+        The first event after MMEngine has initialised the weights, and loaded those of ``load_from`` or of a resume.
+        """
+        self._try_losses(runner)
         self.distiller.on_non_finite = lambda values: stop(runner, self.distiller, self.phase, self.position, values)
         self._clock = time.time(), runner.iter
         self._enter(runner, self.schedule.at(self._now(runner)), keep_optimisation=self.index is not None)
@@ -230,6 +238,15 @@ class StageScheduleHook(Hook):
             measure_teacher(runner, self.distiller)
         if not self.resumed_inside:
             self._begin(runner)
+
+    def _try_losses(self, runner: Runner) -> None:
+        schedule = self.schedule
+        begins = [
+            (phase.begin if schedule.by_epoch else runner.epoch, schedule.iterations_before(index))
+            for index, phase in enumerate(schedule.phases)
+        ]
+        try_losses(runner, self.distiller, schedule.phases, self.first_batches, begins)
+        self.first_batches = []
 
     def before_train_epoch(self, runner: Runner) -> None:
         if self.schedule.by_epoch:
@@ -275,6 +292,10 @@ class StageScheduleHook(Hook):
 
     # -- during a phase ----------------------------------------------------------------------------------------------
 
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        if self.schedule.by_epoch:
+            check_still_ends(self.phase, runner.train_loop.dataloader, batch_idx)
+
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if self.schedule.by_epoch:
             return
@@ -318,11 +339,11 @@ class StageScheduleHook(Hook):
         )
 
     def after_train(self, runner: Runner) -> None:
-        """Write the plain student."""
-        checkpoint = dict(state_dict=self.distiller.state_dict())
-        for hook in runner.hooks:  # an EMA puts its averaged weights in their place, as it does in every checkpoint
-            hook.before_save_checkpoint(runner, checkpoint)
+        """Write the plain student, with what hooks do to a checkpoint: an EMA puts its averaged weights in their place."""
         if is_main_process():
+            checkpoint = whole_checkpoint(runner, self.distiller)
+            for hook in runner.hooks:
+                hook.before_save_checkpoint(runner, checkpoint)
             meta = dataset_meta(runner, self.schedule.loaders)
             weights, config = export_student(checkpoint['state_dict'], runner.cfg, runner.work_dir, meta)
             runner.logger.info(f'the plain student is in {weights}, its config in {config}')

@@ -12,11 +12,13 @@ from ..phases import LATER, Phase
 
 def schedule_state(distiller: StagewiseDistiller, phases: Sequence[Phase], index: int, by_epoch: bool) -> dict:
     """What a checkpoint keeps of the schedule: where it is, what it was, and the gradients of an unfinished accumulation."""
+    with distiller.own_names():
+        gradients = {name: p.grad.cpu() for name, p in distiller.named_parameters() if p.grad is not None}
     return dict(
         phase=index,
         phases=[phase.fingerprint() for phase in phases],
         by_epoch=by_epoch,
-        gradients={name: p.grad.cpu() for name, p in distiller.named_parameters() if p.grad is not None},
+        gradients=gradients,
     )
 
 

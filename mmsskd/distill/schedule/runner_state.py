@@ -11,6 +11,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.dist import get_rank
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIMIZERS
@@ -33,7 +34,8 @@ def build_optimisation(runner: Runner, phase: Phase, iterations: int) -> None:
         phase: Says the recipe.
         iterations: Number of iterations in the phase.
     """
-    with student_with_adapters(unwrap(runner.model)) as student:
+    distiller = unwrap(runner.model)
+    with distiller.own_names(), student_with_adapters(distiller) as student:
         optim_wrapper = build_optim_wrapper(student, ConfigDict(copy.deepcopy(phase.optim_wrapper)))
     for group in optim_wrapper.param_groups:
         group['params'] = [parameter for parameter in group['params'] if parameter.requires_grad]
@@ -96,6 +98,19 @@ def forget_last_phase(runner: Runner) -> None:
         if isinstance(hook, CheckpointHook):
             hook.best_ckpt_path = None
             hook.best_ckpt_path_dict = dict.fromkeys(getattr(hook, 'best_ckpt_path_dict', ()))
+
+
+@contextmanager
+def message_hub_kept(hub: MessageHub):
+    """Within this context ``hub`` may be written to; then it is as it was, which keys it resumes included."""
+    parts = hub.log_scalars, hub.runtime_info, hub._resumed_keys
+    before = copy.deepcopy(parts[0]), *map(dict, parts[1:])
+    try:
+        yield
+    finally:
+        for part, kept in zip(parts, before):
+            part.clear()
+            part.update(kept)
 
 
 def seed_everything(seed: int, step: int) -> None:

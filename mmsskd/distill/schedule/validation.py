@@ -4,6 +4,7 @@ import torch
 from mmengine.dist import all_reduce_params
 from mmengine.runner import Runner
 
+from ..build import predicts_nothing
 from ..distiller import StagewiseDistiller
 from ..losses import AgreementMeter
 from .data_checks import other_classes
@@ -32,9 +33,10 @@ def validate_features(runner: Runner, distiller: StagewiseDistiller, stages: tup
 
 def measure_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
     """Evaluate the teacher once, log it and keep it for the comparisons to come; a resumed run has it from its checkpoint."""
-    hub, reason = runner.message_hub, other_classes(distiller.teacher, runner.val_loop.dataloader.dataset)
-    if reason is not None:  # its features serve all the same
-        runner.logger.warning(f'the teacher is not evaluated: {reason}')
+    hub, teacher = runner.message_hub, distiller.teacher
+    reason = predicts_nothing(teacher) or other_classes(teacher, runner.val_loop.dataloader.dataset)
+    if reason is not None:
+        runner.logger.warning(f'the teacher is not evaluated: {reason}; its features serve all the same')
         return
     if 'teacher_metrics' not in hub.runtime_info:
         metrics = evaluate_teacher(runner, distiller)
