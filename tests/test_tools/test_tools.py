@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, classifier, loader, python, run_cfg, same, save_weights, train, weights
+from helpers import ROOT, classifier, environment, loader, python, run_cfg, same, save_weights, train, weights
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
@@ -133,10 +133,9 @@ def test_print_stages(tmp_path, monkeypatch, capsys):
 
 def test_dist_test(run, tmp_path):
     path, work_dir, _ = run
-    environment = {**os.environ, 'PYTHON': sys.executable, 'PORT': '29620', 'OMP_NUM_THREADS': '1'}
     result = subprocess.run(
         ['bash', TOOLS / 'dist_test.sh', path, work_dir / 'student.pth', '2', '--work-dir', tmp_path],
-        env=environment,
+        env=environment(PORT='29620'),
         capture_output=True,
         text=True,
         timeout=300,
@@ -165,16 +164,12 @@ def test_slurm_starts_torchrun_with_the_arguments(tmp_path):
         (tmp_path / name).chmod(0o755)
     (tmp_path / 'python').write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     (tmp_path / 'python').chmod(0o755)
-    environment = {
-        **os.environ,
-        'PATH': f'{tmp_path}:{os.environ["PATH"]}',
-        'GPUS': '4',
-        'SLURM_JOB_ID': '1',
-        'SLURM_JOB_NODELIST': 'x',
-    }
+    env = environment(
+        PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='4', SLURM_JOB_ID='1', SLURM_JOB_NODELIST='x', PYTHON='python'
+    )
     result = subprocess.run(
         ['bash', TOOLS / 'slurm_train.sh', 'part', 'job', 'a config.py', 'work', '--cfg-options', 'a=b c'],
-        env=environment,
+        env=env,
         capture_output=True,
         text=True,
     )
