@@ -98,6 +98,10 @@ def read_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', path.stem)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if cfg.get('randomness', {}).get('deterministic'):
+        os.environ.setdefault(
+            'CUBLAS_WORKSPACE_CONFIG', ':4096:8'
+        )  # without it torch refuses cuBLAS where kernels must be so
     return cfg
 
 

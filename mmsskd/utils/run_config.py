@@ -83,12 +83,15 @@ GIVEN = {
     **dict.fromkeys(('resume', 'train_cfg.by_epoch', 'randomness.deterministic', 'randomness.diff_rank_seed'), BOOL),
     **dict.fromkeys(
         (
-            'train_cfg.max_epochs', 'train_cfg.max_iters', 'train_cfg.val_interval', 'train_cfg.val_begin',
             'optim_wrapper.accumulative_counts', 'train_dataloader.batch_size', 'val_dataloader.batch_size',
             'test_dataloader.batch_size',
         ),
         COUNT,
     ),
+    **dict.fromkeys(
+        (f'train_cfg.{name}' for name in ('max_epochs', 'max_iters', 'val_interval', 'val_begin')),
+        ((lambda value: COUNT[0](int(value) if isinstance(value, float) and value.is_integer() else value)), COUNT[1]),
+    ),  # some configs of mmdet compute them by a division
     **dict.fromkeys((f'{split}_dataloader.num_workers' for split in ('train', 'val', 'test')),
                     (_is_whole(0), 'a whole number, 0 or more')),
     **dict.fromkeys((f'{split}_dataloader.dataset' for split in ('train', 'val', 'test')), DICT),
@@ -127,7 +130,7 @@ def check_run(cfg: Config) -> None:
         check_part(parts['visualizer'], 'visualizer')
     _check_scope(cfg.get('default_scope'))
     wrapper = parts.get('optim_wrapper')
-    if wrapper is not None and 'constructor' not in wrapper:  # another constructor may want other keys
+    if wrapper is not None and ('optimizer' in wrapper or 'constructor' not in wrapper):  # constructors may want other keys
         check_wrapper(wrapper, 'optim_wrapper')
         check_optimizer(wrapper, 'optim_wrapper', cfg.get('default_scope'))
     if is_stagewise(cfg):

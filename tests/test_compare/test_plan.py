@@ -170,3 +170,18 @@ def test_files_of_the_repo_ask_for_runs_that_fit(path, tmp_path):
     Comparison(plan, tmp_path)
     assert plan.seeds[:3] == (0, 1, 2) and plan.arms[0].name.startswith('plain')
     assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_named_like_a_head_is_a_stage():
+    """A phase that trains `rpn_head` from the teacher's features has the length and the rates of `transfer`."""
+    cfg = Config.fromfile(ROOT / 'configs/sskd/digits_r14x2_r8.py')
+    hook = cfg.default_hooks.stage_schedule
+    hook.update(phases=[dict(train='rpn_head'), dict(train='head')], transfer=dict(epochs=4), head=dict(epochs=8))
+    cfg.param_scheduler = [dict(type='MultiStepLR', milestones=[6])]
+    stages = ['layer1', 'rpn_head']
+    assert phase_epochs(cfg, stages) == [4, 8]
+    set_epochs(cfg, [2, 4], stages)
+    assert [phase.get('param_scheduler') for phase in hook.phases] == [
+        None,
+        [dict(type='MultiStepLR', milestones=[3], end=4)],
+    ]
