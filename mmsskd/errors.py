@@ -113,6 +113,9 @@ def _part_in_work(cfg, error: Exception) -> tuple[str, object]:
         below = []
         if len(values) == 1 and values[0]:  # one that gets many, such as the Runner itself, does not say which
             below = [found for found in _walk(node) if _is_same(found[1], values[0])][:1]
+            if not below:  # a loop is built from its own part, and builds its data loader from another
+                elsewhere = [found for found in _walk(cfg) if _is_same(found[1], values[0])][:1]
+                path, node = elsewhere[0] if elsewhere else (path, node)
         elif frame.f_code.co_name == 'build_from_cfg' and isinstance(node, Mapping):  # of what is no config at all
             wrong = frame.f_locals.get('cfg')
             below = [(f'.{key}', value) for key, value in node.items() if type(value) is type(wrong) and value == wrong]

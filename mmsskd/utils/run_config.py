@@ -130,7 +130,9 @@ def check_run(cfg: Config) -> None:
         check_part(parts['visualizer'], 'visualizer')
     _check_scope(cfg.get('default_scope'))
     wrapper = parts.get('optim_wrapper')
-    if wrapper is not None and ('optimizer' in wrapper or 'constructor' not in wrapper):  # constructors may want other keys
+    if wrapper is not None and (
+        'optimizer' in wrapper or 'constructor' not in wrapper
+    ):  # constructors may want other keys
         check_wrapper(wrapper, 'optim_wrapper')
         check_optimizer(wrapper, 'optim_wrapper', cfg.get('default_scope'))
     if is_stagewise(cfg):
