@@ -110,7 +110,7 @@ def _part_in_work(cfg, error: Exception) -> tuple[str, object]:
             continue
         names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
         values = [frame.f_locals[name] for name in names if isinstance(frame.f_locals.get(name), (Mapping, list))]
-        below = []
+        below: list[tuple[str, object]] = []
         if len(values) == 1 and values[0]:  # one that gets many, such as the Runner itself, does not say which
             below = [found for found in _walk(node) if _is_same(found[1], values[0])][:1]
             if not below:  # a loop is built from its own part, and builds its data loader from another
@@ -126,7 +126,9 @@ def _part_in_work(cfg, error: Exception) -> tuple[str, object]:
 
 def _walk(node, path: str = '') -> Iterator[tuple[str, object]]:
     """All dicts and lists inside ``node``, those near the root first, each with its path."""
-    items = node.items() if isinstance(node, Mapping) else enumerate(node if isinstance(node, (list, tuple)) else ())
+    items: Iterable = (
+        node.items() if isinstance(node, Mapping) else enumerate(node if isinstance(node, (list, tuple)) else ())
+    )
     inner = [
         (f'{path}[{key}]' if isinstance(key, int) else f'{path}.{key}', value)
         for key, value in items

@@ -88,8 +88,8 @@ def check_config_path(spec: str | dict, key: str) -> None:
             names = sorted(file.relative_to(folder).as_posix() for file in files)
             raise ConfigError(f'{where}: no config {path!r}; {candidates(relative, names)}')
     elif not Path(path).is_file():
-        near = sorted(str(file) for file in Path(path).parent.glob('*.py'))
-        raise ConfigError(f'{where}: no config file {path!r} in {Path.cwd()}; {candidates(path, near)}')
+        names = sorted(str(file) for file in Path(path).parent.glob('*.py'))
+        raise ConfigError(f'{where}: no config file {path!r} in {Path.cwd()}; {candidates(path, names)}')
 
 
 def _read_config(path: str, key: str) -> Config:

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -40,10 +41,11 @@ def _is_dicts(value) -> bool:
     return isinstance(value, (list, tuple)) and all(map(_is_dict, value))
 
 
-def _is_whole(least: int) -> Callable:
+def _is_whole(least: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+Rule = tuple[Callable[[Any], bool], str]  # what a value must satisfy, and that in words
 DICT = _is_dict, 'a dict'
 DICTS = (lambda value: _is_dict(value) or _is_dicts(value)), 'a dict or a list of dicts'
 TEXT = (lambda value: isinstance(value, str)), 'text'
@@ -51,7 +53,7 @@ BOOL = (lambda value: isinstance(value, bool)), 'True or False'
 COUNT = _is_whole(1), 'a whole number of at least 1'
 
 # What may be None, or absent, is in the first table alone. MMEngine's own messages name neither the key nor what it may be.
-OPTIONAL = {
+OPTIONAL: dict[str, Rule] = {
     **dict.fromkeys(
         (
             'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper',
@@ -73,7 +75,7 @@ OPTIONAL = {
     'optim_wrapper.paramwise_cfg': DICT,
     'randomness.seed': ((lambda value: _is_whole(0)(value) and value < 2**32), 'a whole number from 0 to 2**32 - 1'),
 }  # fmt: skip
-GIVEN = {
+GIVEN: dict[str, Rule] = {
     'log_level': (
         lambda value: _is_whole(0)(value) or value in ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'),
         'INFO, WARNING, ERROR, CRITICAL or DEBUG, in quotes',
