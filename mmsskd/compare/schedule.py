@@ -19,7 +19,7 @@ def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
 
     Args:
         cfg: Of the run.
-        stages: Names of the student's stages, which a schedule without a list of phases needs.
+        stages: Names of the student's stages; None for a plain run.
 
     Raises:
         ConfigError: The run counts iterations, or a phase has no length.

@@ -127,7 +127,7 @@ def test_print_stages(tmp_path, monkeypatch, capsys):
     table = {row[0]: row for row in rows}
     stem, block = 9 * 1 * 8 * 64, 9 * 8 * 16 * 64 + 9 * 16 * 16 * 64 + 8 * 16 * 64
     assert table['layer1'][1] == 'conv1 bn1 relu layer1'
-    assert table['layer1'][3:6] == ['16x8x8', '8x8x8', '136']  # adapter: 16 * 8 + 8
+    assert table['layer1'][3:6] == ['16x8x8', '8x8x8', '144']  # adapter: 16 * 8, and scale and shift of 8 channels
     assert table['layer1'][6] == f'{(stem + block) / 1000:.3g} K'
     assert table['layer1'][8] == f'{(stem + 2 * block) / 1000:.3g} K'  # the image needs no gradient
     assert table['head'][:3] == ['head', 'head', '650']
