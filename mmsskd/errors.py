@@ -1,7 +1,15 @@
 """The exceptions that a user meets. Each message names the key, what was found, what is allowed, and the fix."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+NO_OPS = (
+    'detection needs mmcv with compiled ops, which this machine has not. With a C++ compiler: '
+    'pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv==2.3.6 (after torch)'
+)
 
 
 class ConfigError(ValueError):
@@ -41,3 +49,100 @@ def check_keys(cfg, allowed: Iterable[str], where: str, gone: Mapping[str, str] 
             raise ConfigError(f'{where}: {key!r} is gone: {gone[key]}')
         if key not in allowed:
             raise ConfigError(f'{where}: unknown field {key!r}; {candidates(str(key), allowed)}')
+
+
+def describe(error: Exception) -> str:
+    """The message of an exception, where others raised it with its type, and with near names where one was not registered."""
+    if isinstance(error, (ConfigError, NonFiniteLossError)):
+        return str(error)
+    if isinstance(error, ImportError) and ('mmcv._ext' in str(error) or 'mmcv.ops' in str(error)):
+        return NO_OPS
+    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    found = re.search(r'(\S+) is not in the \S+::(.+?) registry', message)
+    if not found:
+        return f'{type(error).__name__}: {message}'
+    from mmengine import registry
+
+    wrong, kind = found.groups()
+    known = {
+        name
+        for root in vars(registry).values()
+        if isinstance(root, registry.Registry) and root.name == kind
+        for tree in (root, *root.children.values())
+        for name in tree.module_dict
+    }
+    return f'there is no {kind} of type {wrong!r}; {candidates(wrong.rpartition(".")[2], sorted(known))}'
+
+
+@contextmanager
+def naming(cfg, key: str = ''):
+    """Make what fails while parts of a config are built a :class:`ConfigError` that names the part.
+
+    What others say of a wrong value names neither its key nor the value. Which part it is follows from the traceback: the
+    innermost of those that a function of MMEngine was called with.
+
+    Args:
+        cfg: The config whose parts are built inside the context.
+        key: Where it is in the config of the run. Without one, an error while no part of ``cfg`` is being built stays as it is.
+
+    Raises:
+        ConfigError: In place of any other exception.
+    """
+    try:
+        yield
+    except (ConfigError, NonFiniteLossError):
+        raise
+    except Exception as error:
+        path, part = _part_in_work(cfg, error)
+        where = f'{key}{path}' if key else path.removeprefix('.')
+        if not where:
+            raise
+        found = repr(part)
+        found = found if len(found) <= 300 else f'{found[:300]}...'
+        raise ConfigError(f'{where} cannot be built: {describe(error)}\n  It is {found}') from error
+
+
+def _part_in_work(cfg, error: Exception) -> tuple[str, object]:
+    """Path and value of the innermost part of ``cfg`` that was being built when ``error`` was raised."""
+    path, node = '', cfg
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if not frame.f_globals.get('__name__', '').startswith('mmengine.'):
+            continue
+        names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
+        values = [frame.f_locals[name] for name in names if isinstance(frame.f_locals.get(name), (Mapping, list))]
+        below: list[tuple[str, object]] = []
+        if len(values) == 1 and values[0]:  # one that gets many, such as the Runner itself, does not say which
+            below = [found for found in _walk(node) if _is_same(found[1], values[0])][:1]
+            if not below:  # a loop is built from its own part, and builds its data loader from another
+                elsewhere = [found for found in _walk(cfg) if _is_same(found[1], values[0])][:1]
+                path, node = elsewhere[0] if elsewhere else (path, node)
+        elif frame.f_code.co_name == 'build_from_cfg' and isinstance(node, Mapping):  # of what is no config at all
+            wrong = frame.f_locals.get('cfg')
+            below = [(f'.{key}', value) for key, value in node.items() if type(value) is type(wrong) and value == wrong]
+        if len(below) == 1:
+            path, node = path + below[0][0], below[0][1]
+    return path, node
+
+
+def _walk(node, path: str = '') -> Iterator[tuple[str, object]]:
+    """All dicts and lists inside ``node``, those near the root first, each with its path."""
+    items: Iterable = (
+        node.items() if isinstance(node, Mapping) else enumerate(node if isinstance(node, (list, tuple)) else ())
+    )
+    inner = [
+        (f'{path}[{key}]' if isinstance(key, int) else f'{path}.{key}', value)
+        for key, value in items
+        if isinstance(value, (Mapping, list, tuple))
+    ]
+    yield from inner
+    for where, value in inner:
+        yield from _walk(value, where)
+
+
+def _is_same(part, built) -> bool:
+    """Whether what is built is that part of the config, but for the keys that MMEngine adds or takes out on the way."""
+    if not isinstance(part, Mapping) or not isinstance(built, Mapping):
+        return type(part) is type(built) and part == built
+    ours, theirs = ({key for key in each if key != '_scope_'} for each in (part, built))
+    common = ours & theirs
+    return bool(common) and (ours <= theirs or theirs <= ours) and all(part[key] == built[key] for key in common)

@@ -1,9 +1,10 @@
 """The child registries of mmsskd. MMEngine finds this module by its name when a config says ``type='mmsskd.X'``, and imports the
 ``locations`` on first use, so no ``custom_imports`` is needed."""
 
-from .version import check_versions
+from .version import check_versions, skip_multimodal_models
 
 check_versions()
+skip_multimodal_models()
 
 from mmengine import registry as root  # noqa: E402
 from mmengine.registry import Registry  # noqa: E402

@@ -1,8 +1,10 @@
 """The version of mmsskd, and the versions of others that it works with: what is missing or too old stops the import and says what
 to install, what is newer than tested only warns."""
 
+import sys
 import warnings
 from collections.abc import Collection
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from packaging.version import Version
@@ -26,12 +28,14 @@ INSTALL = (
 
 def installed_version(module: str) -> Version | None:
     """The version of the distribution that provides ``module``, or None where none is installed. Imports nothing."""
-    for distribution in SUPPORTED[module][0]:
-        try:
-            return Version(version(distribution))
-        except PackageNotFoundError:
-            continue
-    return None
+    return next(filter(None, map(_version_of, SUPPORTED[module][0])), None)
+
+
+def _version_of(distribution: str) -> Version | None:
+    try:
+        return Version(version(distribution))
+    except PackageNotFoundError:
+        return None
 
 
 def check_versions(required: Collection[str] = REQUIRED) -> None:
@@ -54,3 +58,16 @@ def check_versions(required: Collection[str] = REQUIRED) -> None:
             )
         if Version(found.base_version) >= Version(untested):
             warnings.warn(f'{module} {found} is newer than what mmsskd is tested with (below {untested})', stacklevel=3)
+
+
+def skip_multimodal_models() -> None:
+    """Keep ``mmpretrain.models`` importable beside transformers 5, which lacks what mmpretrain's multimodal models inherit from.
+
+    mmpretrain registers placeholders in their place, as it does where transformers is not installed. Nothing happens beside
+    another transformers, or once the models are imported.
+    """
+    transformers = _version_of('transformers')
+    if transformers is None or transformers < Version('5.0.dev0') or 'mmpretrain.models' in sys.modules:
+        return
+    if installed_version('mmpretrain') is not None:
+        import_module('mmpretrain.utils.dependency').WITH_MULTIMODAL = False

@@ -1,6 +1,12 @@
 import functools
+import os
 import sys
 from pathlib import Path
+
+# On a GPU: what deterministic kernels of cuBLAS need for equal bits, and float32 that is float32. Before torch, and for processes
+# that tests start.
+os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
 
 import mmengine.config.utils
 import pytest
@@ -67,6 +73,13 @@ def detection_teacher(tmp_path_factory):
 def one_thread():
     """The models are so small that threads only wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def nondeterministic_again():
+    """A run with ``randomness.deterministic`` sets it for the process, and detection has operations that then raise."""
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
@@ -15,6 +16,8 @@ from mmengine.runner import Runner
 import mmsskd  # noqa: F401  registers the scope
 
 ROOT = Path(__file__).resolve().parents[1]
+GPU = torch.cuda.is_available()
+on_cpu = pytest.mark.skipif(GPU, reason='the numbers are those of a CPU')
 _numbers = itertools.count()
 
 
@@ -109,7 +112,7 @@ def run_cfg(work_dir, teacher_checkpoint, *, teacher=None, student=None, iters=N
             ),
             log_processor=dict(by_epoch=iters is None),
             visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
-            randomness=dict(seed=0),
+            randomness=dict(seed=0, deterministic=GPU),
             log_level='WARNING',
         )
     )
@@ -129,8 +132,10 @@ def parse_phases(phases, stages, unit, transfer=None, head=None, optim_wrapper=N
 
 
 def train(cfg: Config) -> Runner:
+    """Run a config to its end; what comes back is on the CPU, where what tests compare it with is."""
     runner = Runner.from_cfg(cfg)
     runner.train()
+    runner.model.cpu()
     return runner
 
 
@@ -146,17 +151,30 @@ def is_face(path: Path) -> bool:
 
 
 def weights(path) -> dict[str, torch.Tensor]:
-    return torch.load(path, weights_only=False)['state_dict']
+    return torch.load(path, map_location='cpu', weights_only=False)['state_dict']
 
 
 def same(a: dict, b: dict, names=None) -> bool:
-    """Equal to the bit."""
-    return all(torch.equal(a[name], b[name]) for name in (names if names is not None else a))
+    """Equal to the bit, wherever they are."""
+    return all(torch.equal(a[name].cpu(), b[name].cpu()) for name in (names if names is not None else a))
+
+
+def environment(**changes) -> dict[str, str]:
+    """The environment of a process that a test starts: this package on its path whether or not it is installed, a ``PYTHONPATH``
+    among the changes before it.
+    """
+    path = [changes.pop('PYTHONPATH', ''), str(ROOT), os.environ.get('PYTHONPATH', '')]
+    path = os.pathsep.join(map(str, filter(None, path)))
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, 'PYTHONPATH': path, **changes}
 
 
 def python(*args, cwd=None, timeout=300, **env) -> subprocess.CompletedProcess:
     """Run a Python process as a user would; returns it with output as text."""
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
     return subprocess.run(
-        [sys.executable, *map(str, args)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+        [sys.executable, *map(str, args)],
+        cwd=cwd,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )

@@ -6,7 +6,7 @@ After a change that is meant to alter the numbers: print ``losses_of`` and say i
 import json
 
 import pytest
-from helpers import classifier, run_cfg, train
+from helpers import classifier, on_cpu, run_cfg, train
 
 EPOCHS = 6  # of three iterations; the last loss of each
 GOLDEN = {
@@ -33,6 +33,7 @@ def losses_of(work_dir) -> dict[str, list[float]]:
     return {name: values[2::3] for name, values in found.items()}
 
 
+@on_cpu
 @pytest.mark.parametrize(('phases', 'golden'), [('sskd_literal', GOLDEN), (None, KEPT)], ids=['literal', 'default'])
 def test_losses_of_a_fixed_seed_run(tmp_path, teacher_path, phases, golden):
     """Adapters included."""

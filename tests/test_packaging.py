@@ -27,6 +27,8 @@ default_hooks = dict(stage_schedule=dict(transfer=dict(epochs=1), head=dict(epoc
 @pytest.fixture(scope='module')
 def installed(tmp_path_factory):
     """The wheel, installed into a folder of its own; built from a copy of what git would clone."""
+    if not find_spec('pip') or not find_spec('setuptools'):
+        pytest.skip('needs pip and setuptools')
     folder = tmp_path_factory.mktemp('wheel')
     source = folder / 'source'
     ignore = shutil.ignore_patterns('.git', '.venv', 'work_dirs', '.mim', '*.egg-info', 'build', '__pycache__', 'data')
@@ -154,3 +156,18 @@ def test_detection_without_ops_says_what_is_missing(without_ops, tmp_path, teach
     result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', PYTHONPATH=str(without_ops))
     assert result.returncode == 1
     assert 'error: detection needs mmcv with compiled ops' in result.stderr and 'Traceback' not in result.stderr
+
+
+def test_mmpretrain_beside_transformers_5(tmp_path):
+    """Its multimodal models inherit from what transformers 5 has no more; `transformers` here is a stand-in of that version."""
+    (tmp_path / 'transformers.py').write_text('')
+    info = tmp_path / 'transformers-5.0.0.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: transformers\nVersion: 5.0.0\n')
+    script = (
+        'from mmengine.registry import MODELS; import mmsskd; '
+        "print(type(MODELS.build(dict(type='mmsskd.CIFARResNet', depth=8))).__name__, "
+        "type(MODELS.build(dict(type='mmpretrain.GlobalAveragePooling'))).__name__)"
+    )
+    result = python('-c', script, PYTHONPATH=str(tmp_path))
+    assert 'CIFARResNet GlobalAveragePooling' in result.stdout, result.stderr

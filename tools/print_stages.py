@@ -30,8 +30,8 @@ def main():
         )
     model = cfg.model
     preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
-    student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)))
-    teacher = build_model(without_init(resolve_model_cfg(model.teacher, 'teacher')))
+    student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)), 'model.student')
+    teacher = build_model(without_init(resolve_model_cfg(model.teacher, 'teacher')), 'model.teacher')
     rows = stage_table(student, teacher, Pairing.of_config(model))
     print(text_table([COLUMNS, *(list(row.values()) for row in rows)], '<'))
 

@@ -12,8 +12,9 @@ from mmengine.runner import Runner, find_latest_checkpoint
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.distill.build import read_checkpoint
 from mmsskd.distill.schedule.data_checks import find_data_error
-from mmsskd.errors import ConfigError
+from mmsskd.errors import ConfigError, naming
 from mmsskd.utils.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
+from mmsskd.utils.run_config import check_files
 
 
 def parse_args():
@@ -45,6 +46,11 @@ class FirstStep(Hook):
 def main(progress):
     args = parse_args()
     cfg = read_config(args)
+    if not cfg.get('train_dataloader'):
+        raise ConfigError(
+            f'{args.config} has no train_dataloader, train_cfg and optim_wrapper, so there is nothing to train on'
+        )
+    check_files(cfg)
     if args.amp:
         cfg.optim_wrapper = dict(cfg.get('optim_wrapper') or {}, type='AmpOptimWrapper', loss_scale='dynamic')
     if 'AmpOptimWrapper' in str((cfg.get('optim_wrapper') or {}).get('type')) and not torch.cuda.is_available():
@@ -65,17 +71,18 @@ def main(progress):
     elif cfg.get('load_from'):
         read_checkpoint(cfg.load_from, 'load_from')
     start_processes(cfg)
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.register_hook(FirstStep(progress))
-    try:
-        runner.train()
-    except ConfigError:
-        raise
-    except Exception as error:
-        problem = None if progress.training else find_data_error(cfg, error)
-        if problem is None:
+    with naming(cfg._cfg_dict):
+        try:
+            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+            runner.register_hook(FirstStep(progress))
+            runner.train()
+        except ConfigError:
             raise
-        raise ConfigError(problem) from error
+        except Exception as error:
+            problem = None if progress.training else find_data_error(cfg, error)
+            if problem is None:
+                raise
+            raise ConfigError(problem) from error
     end_processes()
 
 

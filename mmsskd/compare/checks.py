@@ -13,7 +13,7 @@ from ..distill.export import is_stagewise
 from ..distill.phases import is_schedule_hook, phases_of
 from ..distill.schedule.runner_state import check_optimizer
 from ..errors import ConfigError, candidates
-from ..utils.cli import check_fields
+from ..utils.run_config import check_run
 from .schedule import stage_names
 
 LONGEST_NAME = 100  # file systems take 255 bytes
@@ -71,9 +71,9 @@ def check_config(cfg: Config) -> None:
     Raises:
         ConfigError: With the key.
     """
+    check_run(cfg)
     recipes = [('optim_wrapper', cfg.get('optim_wrapper'))]
     if is_stagewise(cfg):
-        check_fields(cfg)
         phases = phases_of(cfg, stage_names(cfg))
         recipes = [(f'phase {i} ({phase.name})', phase.optim_wrapper) for i, phase in enumerate(phases, 1)]
     elif any(is_schedule_hook(hook) for hook in (cfg.get('default_hooks') or {}).values()):

@@ -19,7 +19,7 @@ def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
 
     Args:
         cfg: Of the run.
-        stages: Names of the student's stages, which a schedule without a list of phases needs.
+        stages: Names of the student's stages; None for a plain run.
 
     Raises:
         ConfigError: The run counts iterations, or a phase has no length.
@@ -97,6 +97,6 @@ def stage_names(cfg: Config) -> list[str] | None:
     stages, shape = model.get('stages'), model.get('input_shape', (3, 224, 224))
     key = repr((model.student, preprocessor, stages, shape))
     if key not in _names:
-        student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)))
+        student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)), 'model.student')
         _names[key] = [stage.name for stage in find_stages(student, stages, torch.zeros(1, *shape))]
     return _names[key]

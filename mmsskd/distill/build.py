@@ -13,7 +13,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import get_installed_path, is_installed
 from torch import nn
 
-from ..errors import ConfigError, candidates
+from ..errors import ConfigError, candidates, describe, naming
 
 
 def resolve_model_cfg(spec: str | dict, key: str, data_preprocessor: dict | None = None) -> ConfigDict:
@@ -44,7 +44,7 @@ def resolve_with_imports(
     if isinstance(spec, str):
         spec = dict(cfg_path=spec)
     if not isinstance(spec, dict):
-        raise ConfigError(f'model.{key} must be a config dict or the path of a config, found {type(spec).__name__}')
+        raise ConfigError(f'model.{key} must be a config dict or the path of a config, found {spec!r}')
     spec = copy.deepcopy(ConfigDict(spec))
     path, imports = spec.pop('cfg_path', None), None
     if path is not None:
@@ -54,9 +54,14 @@ def resolve_with_imports(
         model.setdefault('_scope_', cfg.get('default_scope', 'mmengine'))
         if 'data_preprocessor' in cfg:
             model.setdefault('data_preprocessor', cfg.data_preprocessor)
-        spec = ConfigDict(Config._merge_a_into_b(spec, model))
+        try:
+            spec = ConfigDict(Config._merge_a_into_b(spec, model))
+        except Exception as error:
+            raise ConfigError(f'model.{key}: cannot be merged over the model of {path!r}: {describe(error)}') from error
     if 'type' not in spec:
         raise ConfigError(f'model.{key} has neither `type` nor `cfg_path`, found the keys {sorted(spec)}')
+    if not isinstance(spec.type, str) and not callable(spec.type):
+        raise ConfigError(f'model.{key}.type must be the name of a model; found {spec.type!r}')
     if (
         isinstance(spec.type, str) and '.' in spec.type
     ):  # what it holds is of the same package, unless it says otherwise
@@ -66,41 +71,78 @@ def resolve_with_imports(
     return spec, imports
 
 
-def _read_config(path: str, key: str) -> Config:
-    """The config file at ``path`` (``pkg::relative/path.py`` or local), with a message that lists near names if missing."""
+def check_config_path(spec: str | dict, key: str) -> None:
+    """Refuse a path of a config, as the spec of a model may be or have, at which there is no file.
+
+    Raises:
+        ConfigError: With near names.
+    """
+    path = spec.get('cfg_path') if isinstance(spec, dict) else spec
+    where = f'model.{key}.cfg_path' if isinstance(spec, dict) else f'model.{key}'
+    if path is None and isinstance(spec, dict):
+        return
+    if not isinstance(path, str):
+        raise ConfigError(f'{where} must be the path of a config, found {path!r}')
     if '::' in path:
         package, relative = path.split('::', 1)
         if package not in MODULE2PACKAGE:
-            raise ConfigError(f'model.{key}: unknown package in {path!r}; {candidates(package, MODULE2PACKAGE)}')
+            raise ConfigError(f'{where}: unknown package in {path!r}; {candidates(package, MODULE2PACKAGE)}')
         if not is_installed(MODULE2PACKAGE[package]):  # mmengine would pip-install it behind the user's back
-            raise ConfigError(
-                f'model.{key}: {path!r} needs {package}, which is not installed (see README, Installation)'
-            )
+            raise ConfigError(f'{where}: {path!r} needs {package}, which is not installed (see README, Installation)')
         folder = Path(get_installed_path(MODULE2PACKAGE[package])) / '.mim' / 'configs'
         if not (folder / relative).is_file():
             near = (folder / relative).parent
             files = near.glob('*.py') if near.is_dir() else folder.rglob('*.py')
             names = sorted(file.relative_to(folder).as_posix() for file in files)
-            raise ConfigError(f'model.{key}: no config {path!r}; {candidates(relative, names)}')
-        cfg = get_config(path)
-    else:
-        if not Path(path).is_file():
-            raise ConfigError(f'model.{key}: no config file {path!r} in {Path.cwd()}')
-        cfg = Config.fromfile(path)
-    if 'model' not in cfg:
-        raise ConfigError(f'model.{key}: the config {path!r} has no `model`')
+            raise ConfigError(f'{where}: no config {path!r}; {candidates(relative, names)}')
+    elif not Path(path).is_file():
+        names = sorted(str(file) for file in Path(path).parent.glob('*.py'))
+        raise ConfigError(f'{where}: no config file {path!r} in {Path.cwd()}; {candidates(path, names)}')
+
+
+def _read_config(path: str, key: str) -> Config:
+    """The config file at ``path`` (``pkg::relative/path.py`` or local), with a message that lists near names if missing."""
+    check_config_path(dict(cfg_path=path), key)
+    try:
+        cfg = get_config(path) if '::' in path else Config.fromfile(path)
+    except Exception as error:
+        raise ConfigError(f'model.{key}.cfg_path: cannot read the config {path!r}: {describe(error)}') from error
+    if not isinstance(cfg.get('model'), dict):
+        raise ConfigError(f'model.{key}.cfg_path: the config {path!r} has no `model`')
     return cfg
 
 
-def build_model(cfg: ConfigDict) -> nn.Module:
-    """Build a resolved model config under its own scope, without touching the caller's config."""
-    cfg = copy.deepcopy(cfg)
+def build_model(cfg: ConfigDict, key: str = 'model') -> nn.Module:
+    """Build a resolved model config under its own scope, without touching the caller's config.
+
+    Args:
+        cfg: See :func:`resolve_model_cfg`.
+        key: Where it came from, for messages: ``model.student``.
+
+    Raises:
+        ConfigError: It cannot be built; the message names the part.
+    """
+    built = copy.deepcopy(cfg)
     scope = cfg.get('_scope_')
-    if scope is None:
-        return MODELS.build(cfg)
-    # BaseDataPreprocessor and the like are built by the model itself, outside the registry's own scope switch
-    with DefaultScope.overwrite_default_scope(scope):
-        return MODELS.build(cfg)
+    with naming(cfg, key):
+        if scope is None:
+            return MODELS.build(built)
+        # BaseDataPreprocessor and the like are built by the model itself, outside the registry's own scope switch
+        with DefaultScope.overwrite_default_scope(scope):
+            return MODELS.build(built)
+
+
+def check_file(path: str, key: str) -> None:
+    """Refuse what is neither a URL nor a file that is there.
+
+    Raises:
+        ConfigError: With near names.
+    """
+    if not isinstance(path, (str, Path)):
+        raise ConfigError(f'{key} must be a file or URL, found {path!r}')
+    if '://' not in str(path) and not Path(path).is_file():
+        near = sorted(str(file) for file in Path(path).parent.glob('*.pth'))
+        raise ConfigError(f'{key}: no file {str(path)!r} in {Path.cwd()}; {candidates(str(path), near)}')
 
 
 def read_checkpoint(path: str, key: str) -> dict:
@@ -109,12 +151,8 @@ def read_checkpoint(path: str, key: str) -> dict:
     Raises:
         ConfigError: The file is missing or unreadable.
     """
-    if not isinstance(path, (str, Path)):
-        raise ConfigError(f'{key} must be a file or URL, found {path!r}')
+    check_file(path, key)
     path = str(path)
-    if '://' not in path and not Path(path).is_file():
-        near = sorted(str(file) for file in Path(path).parent.glob('*.pth'))
-        raise ConfigError(f'{key}: no file {path!r} in {Path.cwd()}; {candidates(path, near)}')
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except Exception as error:
@@ -207,7 +245,7 @@ def build_teacher(spec: str | dict, checkpoint: str | None) -> tuple[nn.Module, 
     cfg = resolve_model_cfg(spec, 'teacher')
     if not checkpoint:
         raise ConfigError('model.teacher_checkpoint is not set; name the file or URL of its weights')
-    teacher = build_model(without_init(cfg))
+    teacher = build_model(without_init(cfg), 'model.teacher')
     load_strictly(teacher, checkpoint, 'model.teacher_checkpoint')
     teacher.eval().requires_grad_(False)
     count = sum(parameter.numel() for parameter in teacher.parameters()) / 1e6

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
 from ..errors import ConfigError, check_keys
@@ -20,7 +19,7 @@ from .build import (
     resolve_model_cfg,
 )
 from .init_from_teacher import copy_weights, weights_from_teacher
-from .losses import AgreementMeter, build_mimic_losses
+from .losses import AgreementMeter, build_loss, build_mimic_losses
 from .network.logits import find_logits
 from .network.pairing import Pairing, match_size, student_trains
 from .network.stages import taps_of
@@ -94,7 +93,7 @@ class StagewiseDistiller(BaseModel):
         **unknown,
     ):
         check_keys(unknown, (), 'model', GONE)
-        student_model = build_model(resolve_model_cfg(student, 'student', data_preprocessor))
+        student_model = build_model(resolve_model_cfg(student, 'student', data_preprocessor), 'model.student')
         super().__init__(data_preprocessor=student_model.data_preprocessor, init_cfg=init_cfg)
         teacher_model, teacher_cfg = build_teacher(teacher, teacher_checkpoint)
         check_same_normalisation(teacher_cfg, student_model, teacher_model)
@@ -150,8 +149,12 @@ class StagewiseDistiller(BaseModel):
             return None, None
         cfg = dict(module=cfg) if isinstance(cfg, str) else cfg
         check_keys(cfg, ('module', 'loss'), 'model.logits')
-        loss = ROOT_MODELS.build(cfg.get('loss') or dict(type='mmsskd.LogitsKDLoss'))
-        return find_logits(self.student, self.teacher, cfg.get('module'), input_shape), loss
+        if not isinstance(cfg.get('module'), str):
+            raise ConfigError(
+                f"model.logits.module must be a module path such as 'head.fc', found {cfg.get('module')!r}"
+            )
+        loss = build_loss(cfg.get('loss') or dict(type='mmsskd.LogitsKDLoss'), 'model.logits.loss')
+        return find_logits(self.student, self.teacher, cfg['module'], input_shape), loss
 
     # -- what trains -------------------------------------------------------------------------------------------------
 

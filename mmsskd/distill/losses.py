@@ -8,7 +8,7 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ConfigError, check_keys
+from ..errors import ConfigError, check_keys, naming
 from ..registry import MODELS
 
 
@@ -242,7 +242,19 @@ def build_mimic_losses(stages: Sequence[str], cfg: Mapping | None) -> dict[str, 
     if not isinstance(cfg, Mapping):
         raise ConfigError(f'model.mimic_loss must be the config of a loss or a dict of them by stage, found {cfg!r}')
     if 'type' in cfg:
-        return dict.fromkeys(stages, ROOT_MODELS.build(dict(cfg)))
+        return dict.fromkeys(stages, build_loss(cfg, 'model.mimic_loss'))
     check_keys(cfg, stages, 'model.mimic_loss, a dict by stage')
-    default = ROOT_MODELS.build(dict(type='mmsskd.FeatureMimicLoss'))
-    return {name: ROOT_MODELS.build(cfg[name]) if cfg.get(name) else default for name in stages}
+    default = FeatureMimicLoss()
+    return {name: build_loss(cfg[name], f'model.mimic_loss.{name}') if cfg.get(name) else default for name in stages}
+
+
+def build_loss(cfg: Mapping, key: str) -> nn.Module:
+    """Build a loss; ``key`` is where its config is, for messages.
+
+    Raises:
+        ConfigError: It is no config of a loss, or cannot be built.
+    """
+    if not isinstance(cfg, Mapping):
+        raise ConfigError(f'{key} must be the config of a loss, a dict with a type; found {cfg!r}')
+    with naming(cfg, key):
+        return ROOT_MODELS.build(dict(cfg))

@@ -38,6 +38,10 @@ def _is_dict(value) -> bool:
     return value is None or isinstance(value, Mapping)
 
 
+def _is_loader(value) -> bool:
+    return not value or (isinstance(value, Mapping) and isinstance(value.get('dataset'), Mapping))
+
+
 def _field(
     rule: Callable[[Any], bool] | None = None,
     allowed: str = '',
@@ -93,7 +97,9 @@ class Phase:
     length: int = _field(keys=('epochs', 'iters'), recipe=True)
     optim_wrapper: dict = _field(_is_dict, 'a dict', recipe=True, default_factory=dict)
     param_scheduler: list | None = _field(recipe=True, default=None)
-    train_dataloader: dict | None = _field(_is_dict, 'the config of a data loader, a dict', recipe=True, default=None)
+    train_dataloader: dict | None = _field(
+        _is_loader, 'the config of a data loader, a dict with a `dataset`, a dict', recipe=True, default=None
+    )
 
     @property
     def end(self) -> int:
@@ -234,7 +240,7 @@ def _resolve(cfg, recipes: dict, stages: Sequence[str], unit: str, begin: int, o
         scheduler = run_param_scheduler or []
     if not optim_wrapper:
         raise ConfigError(f'{where}: no optim_wrapper; give one in the phase, in StageScheduleHook.head, or in the run')
-    _check_wrapper(optim_wrapper, where)
+    check_wrapper(optim_wrapper, where)
     return Phase(
         name=name,
         train=train,
@@ -392,13 +398,21 @@ def _inherit_wrapper(optim_wrapper: Mapping, run_optim_wrapper: Mapping | None) 
     return wrapper
 
 
-def _check_wrapper(wrapper, where: str) -> None:
-    """Refuse what is not the config of an optimizer wrapper."""
+def check_wrapper(wrapper, where: str) -> None:
+    """Refuse what is not the config of an optimizer wrapper.
+
+    Raises:
+        ConfigError: Its optimizer has no type, or its learning rate is no number.
+    """
     optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
-    if not isinstance(optimizer, Mapping) or 'type' not in optimizer:
+    kind = optimizer.get('type') if isinstance(optimizer, Mapping) else None
+    if not (isinstance(kind, str) or callable(kind)):
         raise ConfigError(
             f'{where}: optim_wrapper must have the form dict(optimizer=dict(type=..., lr=...)), found {wrapper!r}'
         )
+    rate = optimizer.get('lr', 0)
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < float('inf'):
+        raise ConfigError(f'{where}: optim_wrapper.optimizer.lr must be a number of at least 0, found {rate!r}')
 
 
 def _schedulers(cfg, length: int, unit: str, where: str) -> list[dict]:

@@ -2,29 +2,19 @@
 
 import argparse
 import atexit
-import inspect
 import os
 import re
 import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from mmengine import registry
 from mmengine.config import Config, DictAction
 
-from ..distill import StageScheduleHook, StagewiseDistiller
-from ..distill.distiller import GONE
-from ..distill.export import is_stagewise
-from ..distill.phases import is_schedule_hook
-from ..distill.schedule.runner_state import check_optimizer
-from ..errors import ConfigError, NonFiniteLossError, candidates, check_keys
-
-NO_OPS = (
-    'detection needs mmcv with compiled ops, which this machine has not. With a C++ compiler: '
-    'pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv==2.3.6 (after torch)'
-)
+from ..errors import ConfigError, NonFiniteLossError, candidates, describe
+from .run_config import check_run
 
 
 @contextmanager
@@ -67,21 +57,10 @@ def explain(error: Exception, hint: bool = True) -> str:
     """
     if _ours(error):
         return _of_worker(str(error))
-    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if isinstance(error, ImportError) and ('mmcv._ext' in message or 'mmcv.ops' in message):
-        return NO_OPS
-    found = re.search(r'(\S+) is not in the \S+::(.+?) registry', message)
-    if found:
-        wrong, kind = found.groups()
-        known = {
-            name
-            for root in vars(registry).values()
-            if isinstance(root, registry.Registry) and root.name == kind
-            for tree in (root, *root.children.values())
-            for name in tree.module_dict
-        }
-        return f'there is no {kind} of type {wrong!r}; {candidates(wrong.rpartition(".")[2], sorted(known))}'
-    return f'{type(error).__name__}: {message}' + ('\n  (MMSSKD_TRACEBACK=1 shows where)' if hint else '')
+    message = describe(error)
+    return message + (
+        '\n  (MMSSKD_TRACEBACK=1 shows where)' if hint and message.startswith(type(error).__name__) else ''
+    )
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +77,7 @@ def read_config(args: argparse.Namespace) -> Config:
     """The config file of ``args.config`` with the options of the command line; ``pkg::path`` works too.
 
     Raises:
-        ConfigError: The file does not exist or cannot be read, or our part of it has a field that does not exist.
+        ConfigError: The file does not exist or cannot be read, or a part of it is wrong, see :func:`check_run`.
     """
     path = Path(args.config)
     if not path.is_file():
@@ -113,50 +92,34 @@ def read_config(args: argparse.Namespace) -> Config:
         raise ConfigError(f'cannot read the config {args.config!r}: {type(error).__name__}: {error}') from error
     if not isinstance(cfg.get('model'), dict):
         raise ConfigError(f'{args.config}: a config needs a `model`, found the keys {sorted(cfg.keys())}')
-    if isinstance(cfg.get('optim_wrapper'), dict):
-        check_optimizer(cfg.optim_wrapper, 'optim_wrapper', cfg.get('default_scope'))
-    if is_stagewise(cfg):
-        check_fields(cfg)
+    check_run(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', path.stem)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if cfg.get('randomness', {}).get('deterministic'):
+        os.environ.setdefault(
+            'CUBLAS_WORKSPACE_CONFIG', ':4096:8'
+        )  # without it torch refuses cuBLAS where kernels must be so
     return cfg
 
 
-def check_fields(cfg: Config) -> None:
-    """Refuse fields that distiller and hook do not have, and a config without those that they need.
-
-    Raises:
-        ConfigError: With near names.
-    """
-    _check_fields(cfg.model, StagewiseDistiller, 'model', GONE)
-    for name, hook in (cfg.get('default_hooks') or {}).items():
-        if is_schedule_hook(hook):
-            _check_fields(hook, StageScheduleHook, f'default_hooks.{name}')
-
-
-def _check_fields(cfg: dict, kind: type, where: str, gone: dict | None = None) -> None:
-    """Every key of ``cfg`` must be an argument of ``kind``, and every argument without a default must be there."""
-    fields = [
-        field
-        for field in inspect.signature(kind).parameters.values()
-        if field.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-    check_keys(cfg, ['type', '_scope_', *(field.name for field in fields)], f'{where} ({kind.__name__})', gone)
-    for field in fields:
-        if field.default is inspect.Parameter.empty and field.name not in cfg:
-            raise ConfigError(f'{where}: {kind.__name__} needs {field.name!r}, which is not there')
-
-
 def start_processes(cfg: Config) -> None:
-    """Without a GPU, start the processes of a distributed run with gloo; MMEngine itself would ask for a device."""
-    if cfg.launcher != 'pytorch' or torch.cuda.is_available():
+    """Start the processes of a distributed run with gloo where NCCL cannot: without a GPU, or with more processes than GPUs.
+
+    MMEngine itself would ask for a device of its own for each, and NCCL refuses a GPU that two share.
+    """
+    gpus, local = torch.cuda.device_count(), int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    if cfg.launcher != 'pytorch' or gpus >= local:
         return
+    if gpus:
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % gpus)
+        if os.environ['LOCAL_RANK'] == '0':
+            warnings.warn(f'{local} processes share {gpus} GPU: they talk through gloo, which is slow', stacklevel=2)
     torch.distributed.init_process_group('gloo')
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
-    cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {})}
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
 
 
 def end_processes() -> None:

@@ -106,9 +106,9 @@ def test_lengths_of_a_schedule_with_and_without_a_list():
     names = stage_names(cfg)
     assert names == ['layer1', 'layer2', 'layer3'] and phase_epochs(cfg, names) == [12, 12, 12, 12]
     set_epochs(cfg, [1, 2, 3, 4], names)
-    assert phase_epochs(cfg) == [1, 2, 3, 4]
+    assert phase_epochs(cfg, names) == [1, 2, 3, 4]
     cfg.default_hooks.stage_schedule.phases = [dict(train='stages'), dict(train='all', epochs=5)]
-    assert phase_epochs(cfg) == [12, 5]
+    assert phase_epochs(cfg, names) == [12, 5]
     cfg.default_hooks.stage_schedule.phases = 'sskd_kept'
     assert phase_epochs(cfg, stage_names(cfg)) == [12, 12, 12, 12]
     plain = Config.fromfile(ROOT / 'configs/plain/digits_r8.py')
@@ -135,9 +135,9 @@ def test_rates_follow_the_length():
     first = dict(train='layer1', epochs=10, param_scheduler=own)
     cfg.default_hooks.stage_schedule.phases = [first, dict(train='layer2'), dict(train='head', epochs=12)]
     cfg.default_hooks.stage_schedule.head.pop('param_scheduler', None)
-    set_epochs(cfg, [5, 12, 24])
+    set_epochs(cfg, [5, 12, 24], ['layer1', 'layer2', 'layer3'])
     stretched = cfg.default_hooks.stage_schedule.phases
-    assert stretched[0].param_scheduler == [dict(own, T_max=5, begin=1)]
+    assert stretched[0].param_scheduler == [dict(own, T_max=5, begin=1, end=5)]
     assert 'param_scheduler' not in stretched[1]  # as long as before
     assert stretched[2].param_scheduler == [dict(steps, end=24, milestones=[16, 22])]
 
@@ -146,8 +146,8 @@ def test_a_phase_without_a_length_is_named():
     cfg = Config.fromfile(ROOT / 'configs/sskd/digits_r14x2_r8.py')
     cfg.default_hooks.stage_schedule.phases = [dict(train='layer1', epochs=3), dict(train='head')]
     cfg.default_hooks.stage_schedule.head = None
-    with pytest.raises(ConfigError, match='phase 2 of 2 has no length'):
-        phase_epochs(cfg)
+    with pytest.raises(ConfigError, match='phase 2 of 2 .*the phase needs `epochs`'):
+        phase_epochs(cfg, ['layer1', 'layer2', 'layer3'])
 
 
 def test_settings_are_not_chosen_on_the_test_images(tmp_path):
@@ -170,3 +170,18 @@ def test_files_of_the_repo_ask_for_runs_that_fit(path, tmp_path):
     Comparison(plan, tmp_path)
     assert plan.seeds[:3] == (0, 1, 2) and plan.arms[0].name.startswith('plain')
     assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_named_like_a_head_is_a_stage():
+    """A phase that trains `rpn_head` from the teacher's features has the length and the rates of `transfer`."""
+    cfg = Config.fromfile(ROOT / 'configs/sskd/digits_r14x2_r8.py')
+    hook = cfg.default_hooks.stage_schedule
+    hook.update(phases=[dict(train='rpn_head'), dict(train='head')], transfer=dict(epochs=4), head=dict(epochs=8))
+    cfg.param_scheduler = [dict(type='MultiStepLR', milestones=[6])]
+    stages = ['layer1', 'rpn_head']
+    assert phase_epochs(cfg, stages) == [4, 8]
+    set_epochs(cfg, [2, 4], stages)
+    assert [phase.get('param_scheduler') for phase in hook.phases] == [
+        None,
+        [dict(type='MultiStepLR', milestones=[3], end=4)],
+    ]

@@ -1,13 +1,11 @@
 """Two real processes (gloo) through tools/dist_train.sh: all phases of a detector, the ranks equal to the bit."""
 
-import os
 import subprocess
-import sys
 
 import pytest
 import torch
 from detection import STAGES, detection_cfg
-from helpers import ROOT, same
+from helpers import ROOT, environment, same
 
 
 @pytest.mark.parametrize('iters', [None, 2])
@@ -18,21 +16,15 @@ def test_two_processes(photos, detection_teacher, tmp_path, iters):
     cfg.default_hooks.checkpoint.interval = 100
     cfg.pop('experiment_name')
     cfg.dump(tmp_path / 'config.py')
-    environment = {
-        **os.environ,
-        'PYTHONPATH': str(ROOT / 'tests'),
-        'PYTHON': sys.executable,
-        'PORT': str(29630 + bool(iters)),
-        'OMP_NUM_THREADS': '1',
-    }
+    env = environment(PYTHONPATH=ROOT / 'tests', PORT=str(29630 + bool(iters)))
     command = ['bash', ROOT / 'tools/dist_train.sh', tmp_path / 'config.py', '2']
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, (result.stdout + result.stderr)[-5000:]
     ends = [
         sorted(tmp_path.glob(f'step*_rank{rank}.pth'), key=lambda path: int(path.name.split('_')[0][4:]))
         for rank in (0, 1)
     ]
-    first, second = [[torch.load(path) for path in paths] for paths in ends]
+    first, second = [[torch.load(path, map_location='cpu') for path in paths] for paths in ends]
     assert len(first) == len(second) == 6
     for a, b in zip(first, second):
         assert a['wrapper'] == 'MMDistributedDataParallel' and a['find_unused'] is False

@@ -1,12 +1,10 @@
 """Two real processes (gloo) through tools/dist_train.sh: equal to the bit, and equal to one process with the same batches."""
 
-import os
 import subprocess
-import sys
 
 import pytest
 import torch
-from helpers import GROUP_NORM, ROOT, classifier, loader, run_cfg, same, save_weights, train
+from helpers import GROUP_NORM, ROOT, classifier, environment, loader, run_cfg, same, save_weights, train
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 
@@ -15,15 +13,9 @@ from mmsskd.errors import ConfigError
 
 def two_processes(cfg: Config, path, port: int):
     cfg.dump(path)
-    environment = {
-        **os.environ,
-        'PYTHONPATH': str(ROOT / 'tests'),
-        'PYTHON': sys.executable,
-        'PORT': str(port),
-        'OMP_NUM_THREADS': '1',
-    }
+    env = environment(PYTHONPATH=ROOT / 'tests', PORT=str(port))
     return subprocess.run(
-        ['bash', ROOT / 'tools/dist_train.sh', path, '2'], env=environment, capture_output=True, text=True, timeout=300
+        ['bash', ROOT / 'tools/dist_train.sh', path, '2'], env=env, capture_output=True, text=True, timeout=300
     )
 
 
@@ -44,7 +36,7 @@ def distributed_cfg(folder, teacher_checkpoint, iters=None, batch_size=16, **mod
 
 def steps(folder, rank):
     paths = sorted(folder.glob(f'step*_rank{rank}.pth'), key=lambda path: int(path.name.split('_')[0][4:]))
-    return [torch.load(path) for path in paths]
+    return [torch.load(path, map_location='cpu') for path in paths]
 
 
 @pytest.mark.parametrize('iters', [None, 3])

@@ -264,6 +264,6 @@ def test_an_embedding_does_not_depend_on_its_batch(test_cfg_file, tmp_path):
     (turned,) = runner.model.test_step(
         dict(inputs=[item['inputs'].flip(-1)], data_samples=[item['data_samples'].clone()])
     )
-    np.testing.assert_allclose(one.embedding.numpy(), batched[5], atol=1e-5)
-    np.testing.assert_allclose(turned.embedding.numpy(), mirrored[5], atol=1e-5)
+    np.testing.assert_allclose(one.embedding.cpu().numpy(), batched[5], atol=1e-5)
+    np.testing.assert_allclose(turned.embedding.cpu().numpy(), mirrored[5], atol=1e-5)
     assert not np.allclose(batched[5], mirrored[5], atol=1e-3)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ROOT, classifier, loader, python, run_cfg, same, save_weights, train, weights
+from helpers import GPU, ROOT, classifier, environment, loader, python, run_cfg, same, save_weights, train, weights
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
+
+from mmsskd.utils.cli import start_processes
 
 TOOLS = ROOT / 'tools'
 MANAGERS = (DefaultScope, MessageHub, MMLogger, Visualizer)
@@ -125,7 +127,7 @@ def test_print_stages(tmp_path, monkeypatch, capsys):
     table = {row[0]: row for row in rows}
     stem, block = 9 * 1 * 8 * 64, 9 * 8 * 16 * 64 + 9 * 16 * 16 * 64 + 8 * 16 * 64
     assert table['layer1'][1] == 'conv1 bn1 relu layer1'
-    assert table['layer1'][3:6] == ['16x8x8', '8x8x8', '136']  # adapter: 16 * 8 + 8
+    assert table['layer1'][3:6] == ['16x8x8', '8x8x8', '144']  # adapter: 16 * 8, and scale and shift of 8 channels
     assert table['layer1'][6] == f'{(stem + block) / 1000:.3g} K'
     assert table['layer1'][8] == f'{(stem + 2 * block) / 1000:.3g} K'  # the image needs no gradient
     assert table['head'][:3] == ['head', 'head', '650']
@@ -133,10 +135,9 @@ def test_print_stages(tmp_path, monkeypatch, capsys):
 
 def test_dist_test(run, tmp_path):
     path, work_dir, _ = run
-    environment = {**os.environ, 'PYTHON': sys.executable, 'PORT': '29620', 'OMP_NUM_THREADS': '1'}
     result = subprocess.run(
         ['bash', TOOLS / 'dist_test.sh', path, work_dir / 'student.pth', '2', '--work-dir', tmp_path],
-        env=environment,
+        env=environment(PORT='29620'),
         capture_output=True,
         text=True,
         timeout=300,
@@ -165,16 +166,12 @@ def test_slurm_starts_torchrun_with_the_arguments(tmp_path):
         (tmp_path / name).chmod(0o755)
     (tmp_path / 'python').write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     (tmp_path / 'python').chmod(0o755)
-    environment = {
-        **os.environ,
-        'PATH': f'{tmp_path}:{os.environ["PATH"]}',
-        'GPUS': '4',
-        'SLURM_JOB_ID': '1',
-        'SLURM_JOB_NODELIST': 'x',
-    }
+    env = environment(
+        PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='4', SLURM_JOB_ID='1', SLURM_JOB_NODELIST='x', PYTHON='python'
+    )
     result = subprocess.run(
         ['bash', TOOLS / 'slurm_train.sh', 'part', 'job', 'a config.py', 'work', '--cfg-options', 'a=b c'],
-        env=environment,
+        env=env,
         capture_output=True,
         text=True,
     )
@@ -231,9 +228,9 @@ def mistakes(tmp_path, teacher_path):
         'unknown field of the hook',
         {f'{schedule}.tranfer': {}},
         (),
-        "has no field 'tranfer'; did you mean 'transfer'",
+        "unknown field 'tranfer'; did you mean 'transfer'",
     )
-    yield 'unknown field of the model', {'model.stage': []}, (), "has no field 'stage'; did you mean 'stages'"
+    yield 'unknown field of the model', {'model.stage': []}, (), "unknown field 'stage'; did you mean 'stages'"
     yield 'unknown backbone', {'model.student.backbone.type': 'mmsskd.CIFARResNt'}, (), "did you mean 'CIFARResNet'"
     yield 'recipe of no form', {f'{schedule}.transfer': 3}, (), 'StageScheduleHook.transfer must be a dict'
     yield 'stages of no form', {'model.stages': []}, (), 'model.stages must be a list of module paths'
@@ -282,6 +279,8 @@ NAMES = [
 
 @pytest.mark.parametrize('name', NAMES)
 def test_mistakes(name, tmp_path, teacher_path, monkeypatch, capsys):
+    if GPU and name == 'mixed precision on CPU':
+        pytest.skip('there is a GPU')
     table = {row[0]: row for row in mistakes(tmp_path, teacher_path)}
     assert list(table) == NAMES
     _, changes, arguments, message = table[name]
@@ -296,6 +295,30 @@ def test_mistakes(name, tmp_path, teacher_path, monkeypatch, capsys):
     assert code == 1
     assert message in error.replace('\n', ' ') and error.startswith('error: ')
     assert not list(tmp_path.glob('work/*.pth'))  # nothing had been trained
+
+
+def test_deterministic_kernels_have_what_cublas_needs(monkeypatch, capsys, tmp_path):
+    """On a GPU torch raises at the first linear layer where the variable is not set."""
+    monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG', raising=False)
+    path = write(run_cfg(tmp_path, 'nowhere.pth', **{'randomness.deterministic': True}), tmp_path / 'config.py')
+    assert call(monkeypatch, capsys, 'print_stages.py', path)[0] == 0
+    assert os.environ['CUBLAS_WORKSPACE_CONFIG'] == ':4096:8'
+
+
+@pytest.mark.parametrize(('gpus', 'ranks', 'gloo'), [(0, 2, True), (1, 2, True), (2, 2, False), (1, 1, False)])
+def test_processes_that_would_share_a_gpu_talk_through_gloo(monkeypatch, gpus, ranks, gloo):
+    """NCCL refuses two processes on one GPU, and MMEngine would give the second a device that is not there."""
+    started, device = [], []
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', str(ranks))
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
+    monkeypatch.setattr(torch.cuda, 'set_device', device.append)
+    monkeypatch.setattr(torch.distributed, 'init_process_group', started.append)
+    cfg = Config(dict(launcher='pytorch'))
+    start_processes(cfg)
+    assert started == (['gloo'] if gloo else [])
+    assert device == ([0] if gloo and gpus else [])
+    assert ('model_wrapper_cfg' in cfg and cfg.model_wrapper_cfg.device_ids is None) == gloo
 
 
 def test_wrong_config_path_lists_its_neighbours(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ...errors import ConfigError, candidates
+from ...errors import ConfigError, candidates, describe
 from ..phases import Phase
 
 MOST_FILES = 200_000  # looked for; of a larger set, every n-th
@@ -209,7 +209,7 @@ def find_data_error(cfg: Config, caught: Exception) -> str | None:
             if (type(error), str(error)) != (type(caught), str(caught)):
                 continue
             source = ', '.join(f'{name}={dataset[name]!r}' for name in ('data_root', 'ann_file') if dataset.get(name))
-            reason = f'{type(error).__name__}: {error}'
+            reason = describe(error)
             if any(words in str(error) for words in EMPTY):
                 reason = (
                     'no image is left: the annotation file names none, none of its categories is among the classes '

@@ -1,6 +1,5 @@
 """StageScheduleHook: when phases change, and what the Runner must do then."""
 
-import time
 from collections.abc import Sequence
 
 from mmengine.dist import is_main_process
@@ -231,7 +230,6 @@ class StageScheduleHook(Hook):
         """
         self._try_losses(runner)
         self.distiller.on_non_finite = lambda values: stop(runner, self.distiller, self.phase, self.position, values)
-        self._clock = time.time(), runner.iter
         self._enter(runner, self.schedule.at(self._now(runner)), keep_optimisation=self.index is not None)
         restore_gradients(self.distiller, self.pending)
         if self.evaluate_teacher and runner._val_dataloader is not None:
@@ -253,9 +251,7 @@ class StageScheduleHook(Hook):
             self.advance(runner)
             seed_everything(runner.seed, runner.epoch)
             phase = self.phase
-            runner.logger.info(
-                f'{self.position} epoch {runner.epoch - phase.begin + 1}/{phase.length}{self._eta(runner)}'
-            )
+            runner.logger.info(f'{self.position} epoch {runner.epoch - phase.begin + 1}/{phase.length}')
 
     def advance(self, runner: Runner) -> None:
         """Enter the next phase if the current one has ended."""
@@ -302,7 +298,7 @@ class StageScheduleHook(Hook):
         phase, done = self.phase, runner.iter + 1
         interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 10)
         if done % interval == 0 or done == phase.end:
-            runner.logger.info(f'{self.position} iter {done - phase.begin}/{phase.length}{self._eta(runner)}')
+            runner.logger.info(f'{self.position} iter {done - phase.begin}/{phase.length}')
         self._close_step(runner, done)
 
     def after_train_epoch(self, runner: Runner, metrics=None) -> None:
@@ -347,12 +343,3 @@ class StageScheduleHook(Hook):
             meta = dataset_meta(runner, self.schedule.loaders)
             weights, config = export_student(checkpoint['state_dict'], runner.cfg, runner.work_dir, meta)
             runner.logger.info(f'the plain student is in {weights}, its config in {config}')
-
-    def _eta(self, runner: Runner) -> str:
-        """Time left for all phases, from the mean over this run, validation included."""
-        start, first = self._clock
-        done = runner.iter - first
-        if done <= 0:
-            return ''
-        seconds = int((time.time() - start) / done * (runner.max_iters - runner.iter))
-        return f' (whole schedule: eta {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d})'

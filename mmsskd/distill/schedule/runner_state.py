@@ -87,13 +87,24 @@ def wrap_anew(runner: Runner, model: nn.Module) -> None:
     runner.model = runner.wrap_model(wrapper and wrapper.copy(), model)
 
 
+def forget(hub: MessageHub, key: str) -> None:
+    """Take a value or a scalar out of the hub, and out of the keys to resume: a run that goes on warns of each that has no value.
+
+    The hub's own way leaves the key behind.
+    """
+    hub.runtime_info.pop(key, None)
+    hub.log_scalars.pop(key, None)
+    hub._resumed_keys.pop(key, None)
+
+
 def forget_last_phase(runner: Runner) -> None:
     """Drop the best score, the best checkpoint's path and the logged values of the phase that has ended."""
     hub = runner.message_hub
-    for key in [key for key in hub.runtime_info if key.startswith(('best_score', 'best_ckpt'))]:
-        hub.pop_info(key)
-    for key in [key for key in hub.log_scalars if key.startswith(('train/', 'val/'))]:
-        hub.log_scalars.pop(key)  # or the log would go on printing, and averaging in, the last phase's values
+    scores = [key for key in hub.runtime_info if key.startswith(('best_score', 'best_ckpt'))]
+    # or the log would go on printing, and averaging in, the last phase's values
+    scalars = [key for key in hub.log_scalars if key.startswith(('train/', 'val/'))]
+    for key in scores + scalars:
+        forget(hub, key)
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook):
             hook.best_ckpt_path = None

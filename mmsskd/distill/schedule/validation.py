@@ -8,6 +8,7 @@ from ..build import predicts_nothing
 from ..distiller import StagewiseDistiller
 from ..losses import AgreementMeter
 from .data_checks import other_classes
+from .runner_state import forget
 
 
 @torch.no_grad()
@@ -65,7 +66,7 @@ def evaluate_teacher(runner: Runner, distiller: StagewiseDistiller) -> dict[str,
                 loop.evaluator.process(data_samples=outputs, data_batch=data)
         metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
     finally:
-        runner.message_hub.pop_info('measured')
+        forget(runner.message_hub, 'measured')
     return {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
 
 
