@@ -11,7 +11,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..distill.build import load_strictly
-from ..distill.export import is_stagewise
 from ..distill.schedule.data_checks import DataChecks, check_loops
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text
@@ -45,19 +44,18 @@ def dry_run(run: Run) -> None:
     with logged(run):
         cfg, _ = build_config(run)
         runner = Runner.from_cfg(cfg)
+        test_loop = runner.test_loop  # built first, so that its data set is looked at with the others
         if run.checkpoint is not None:
             load_strictly(runner.model, run.checkpoint, 'teacher.checkpoint')
+            check_loops(runner)
         else:
             runner.register_hook(_OneStep())
-            if not is_stagewise(cfg):
-                runner.register_hook(DataChecks())
+            runner.register_hook(DataChecks())
             with suppress(_Enough, NonFiniteLossError):  # what diverges may do so in earnest, as a try of the search
                 runner.train()
         if run.teacher is None:
             torch.save(dict(state_dict=runner.model.state_dict()), folder / 'untrained.pth')
             name_weights(folder, run.checkpoint or folder / 'untrained.pth')
-        test_loop = runner.test_loop
-        check_loops(runner)  # the test set too
         _look_for_metric(runner, test_loop, run, run.per_class)
         if run.measure == 'val':
             _look_for_metric(runner, runner.val_loop, run, None)

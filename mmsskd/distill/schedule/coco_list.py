@@ -67,14 +67,14 @@ class CocoList:
         if twice:
             names = [category['name'] for category in categories if category['id'] == twice[0]]
             raise ConfigError(
-                f'{where} defines category id {twice[0]!r} {len(names)} times, as {", ".join(map(repr, names))}, so labels would not '
-                'be those of the classes; give each category an id of its own.'
+                f'{where} defines category id {twice[0]!r} {len(names)} times, as {", ".join(map(repr, names))}, so '
+                'labels would not be those of the classes; give each category an id of its own.'
             )
         twice = sorted({name for name in _twice(category['name'] for category in categories) if name in classes})
         if twice:
             raise ConfigError(
-                f'{where} defines {twice} more than once, so labels would not be those of the classes; give each category a name of '
-                'its own, or merge them.'
+                f'{where} defines {twice} more than once, so labels would not be those of the classes; give each category a '
+                'name of its own, or merge them.'
             )
         self.names = {category['id']: category['name'] for category in categories}
 
@@ -86,15 +86,15 @@ class CocoList:
                 raise ConfigError(f'{where}: an image has no id: {_short(image)}. Give it one.')
             if not all(isinstance(value, (int, float)) and value > 0 for value in size):
                 raise ConfigError(
-                    f'{where}: image id {image["id"]!r} ({_file(image)}) is listed with width {size[0]!r} and height {size[1]!r}, so all '
-                    'its boxes would be left out; write the size that it has when decoded.'
+                    f'{where}: image id {image["id"]!r} ({_file(image)}) is listed with width {size[0]!r} and height '
+                    f'{size[1]!r}, so all its boxes would be left out; write the size that it has when decoded.'
                 )
         twice = _twice(image['id'] for image in images)
         if twice:
             files = [_file(image) for image in images if image['id'] == twice[0]]
             raise ConfigError(
-                f'{where}: {len(twice)} image ids are used twice; {twice[0]!r} by {", ".join(files[:3])}. mmdet keeps one image of each '
-                'id; give every image, and with it its annotations, an id of its own.'
+                f'{where}: {len(twice)} image ids are used twice; {twice[0]!r} by {", ".join(files[:3])}. mmdet keeps one image '
+                'of each id; give every image, and with it its annotations, an id of its own.'
             )
         self.images = {image['id']: (image['width'], image['height'], _file(image)) for image in images}
         for *_, name in self.images.values() if not outside_files else ():
@@ -104,7 +104,9 @@ class CocoList:
                     'where the list is your own, outside_files=True at the top of the config allows it.'
                 )
 
-    def _check_annotations(self, where: str, say: Callable[[str], None], annotations: list, classes: set, masks: bool) -> None:
+    def _check_annotations(
+        self, where: str, say: Callable[[str], None], annotations: list, classes: set, masks: bool
+    ) -> None:
         image_ids, category_ids = self._ids(where, annotations)
         boxes, areas = self._boxes(where, annotations)
         undefined = sorted(set(category_ids) - set(self.names), key=str)
@@ -134,8 +136,9 @@ class CocoList:
             if without:
                 first = annotations[without[0]]
                 raise ConfigError(
-                    f'{where}: {len(without)} annotations have no segmentation, which masks need; the first: annotation id '
-                    f'{first["id"]!r} of image id {first["image_id"]!r}. Add them, leave these annotations out, or mark them ignore=1.'
+                    f'{where}: {len(without)} annotations have no segmentation, which masks need; the first: annotation '
+                    f'id {first["id"]!r} of image id {first["image_id"]!r}. Add them, leave these annotations out, or mark them '
+                    'ignore=1.'
                 )
         self._say_what_is_left(where, say, annotations, wanted, listed, inside, small, left)
         reach = np.maximum(high - sizes, -low).max(1)
@@ -182,17 +185,18 @@ class CocoList:
         try:
             flat = np.fromiter(chain.from_iterable(item['bbox'] for item in annotations), float)
             boxes, areas = flat.reshape(-1, 4), np.fromiter((item['area'] for item in annotations), float)
-            if len(boxes) == len(annotations) and np.isfinite(boxes).all():
+            if len(boxes) == len(annotations) and np.isfinite(boxes).all() and np.isfinite(areas).all():
                 return boxes, areas
         except (KeyError, TypeError, ValueError):
             pass
         for item in annotations:
             bbox, area = item.get('bbox'), item.get('area')
-            if not isinstance(bbox, (list, tuple)) or len(bbox) != 4 or not all(map(_finite, bbox)) or not _finite(area):
-                raise ConfigError(
-                    f'{where}: annotation id {item["id"]!r} of image id {item["image_id"]!r} has bbox {bbox!r} and area {area!r}; mmdet '
-                    'needs four finite numbers (x, y, width, height) and a number. Add them, or leave the annotation out.'
-                )
+            if isinstance(bbox, (list, tuple)) and len(bbox) == 4 and all(map(_finite, [*bbox, area])):
+                continue
+            raise ConfigError(
+                f'{where}: annotation id {item["id"]!r} of image id {item["image_id"]!r} has bbox {bbox!r} and area {area!r}; '
+                'mmdet needs four finite numbers (x, y, width, height) and a number. Add them, or leave the annotation out.'
+            )
         raise AssertionError('unreachable: some annotation has no box')
 
     def _say_what_is_left(self, where, say, annotations, wanted, listed, inside, small, left) -> None:

@@ -174,8 +174,8 @@ def _check_names_given(dataset, key: str) -> None:
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     if isinstance(classes, str):
         raise ConfigError(
-            f'{key}: metainfo.classes is the string {classes!r}, of which mmdet would take each class whose name is part of it; '
-            f'write a tuple, classes=({classes!r},) with the comma, or the path of a file with one name a line (there is no such file).'
+            f'{key}: metainfo.classes is the string {classes!r}, of which mmdet would take each class whose name is part '
+            f'of it; write a tuple, classes=({classes!r},) with the comma, or the path of a file with one name a line that exists.'
         )
 
 
@@ -250,7 +250,7 @@ def _renew_metainfo(outer) -> None:
 
 
 def _compare_names(reference: tuple[str, Sequence], other: tuple[str, Sequence], logger: MMLogger, fix: str) -> None:
-    """Refuse two sets whose labels mean different classes; say it where names are others altogether, or some are missing at the end.
+    """Refuse two sets whose labels mean different classes; say it where all names are others, or some are missing at the end.
 
     Names that differ in case and signs only are the same.
     """
@@ -279,8 +279,8 @@ def _how_numbered(dataset, coco: CocoList | None) -> str:
         )
     if hasattr(dataset, 'folder_to_idx'):
         return (
-            f'Labels are numbered by the sorted names of the folders in {dataset.img_prefix!r}: make them those of the other set, an '
-            'empty folder for a class without images.'
+            f'Labels are numbered by the sorted names of the folders in {dataset.img_prefix!r}: make them those of the other set, '
+            'an empty folder for a class without images.'
         )
     return 'Name the same classes in the same order (dataset.metainfo=dict(classes=(...))).'
 
@@ -331,9 +331,7 @@ def _check_same_images(coco: CocoList, theirs: Sequence[CocoList], where: str, k
     images = {id_: name for other in theirs for id_, (*_, name) in other.images.items()}
     missing = [id_ for id_ in images if id_ not in coco.images]
     more = [id_ for id_ in coco.images if id_ not in images]
-    renamed = [
-        id_ for id_, name in images.items() if id_ in coco.images and _base(name) != _base(coco.images[id_][-1])
-    ]
+    renamed = [id_ for id_, name in images.items() if id_ in coco.images and _base(name) != _base(coco.images[id_][-1])]
     for ids, what in ((missing, 'are not in it'), (more, 'are only in it'), (renamed, 'are other files in it')):
         if ids:
             name = images.get(ids[0]) or coco.images[ids[0]][-1]
@@ -348,7 +346,9 @@ def _check_same_images(coco: CocoList, theirs: Sequence[CocoList], where: str, k
 
 def _fill_crowds(content: Mapping, where: str, logger: MMLogger) -> None:
     """Without ``iscrowd``, which COCO's own evaluation reads, an annotation is no crowd."""
-    without = [item for item in content.get('annotations') or () if 'iscrowd' not in item and 'segments_info' not in item]
+    without = [
+        item for item in content.get('annotations') or () if 'iscrowd' not in item and 'segments_info' not in item
+    ]
     for item in without:
         item['iscrowd'] = 0
     if without:
@@ -586,7 +586,9 @@ EMPTY = (
 def find_data_error(cfg: Config, caught: Exception) -> str | None:
     """A message about the data set, built by itself, that fails as ``caught`` says; None where none does."""
     for key, loader in _loaders(cfg):
-        for where, dataset in _plain_configs(loader.get('dataset') if isinstance(loader, dict) else None, f'{key}.dataset'):
+        for where, dataset in _plain_configs(
+            loader.get('dataset') if isinstance(loader, dict) else None, f'{key}.dataset'
+        ):
             try:
                 with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
                     DATASETS.build(copy.deepcopy(dataset))
