@@ -12,6 +12,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.distill.build import read_checkpoint
 from mmsskd.distill.export import is_stagewise
+from mmsskd.distill.schedule.coco_list import keeping_lists
 from mmsskd.distill.schedule.data_checks import DataChecks, find_data_error
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
@@ -71,7 +72,8 @@ def main(progress):
     if not is_stagewise(cfg):  # else the schedule's hook looks at the data of each phase
         runner.register_hook(DataChecks())
     try:
-        runner.train()
+        with keeping_lists():
+            runner.train()
     except ConfigError:
         raise
     except Exception as error:

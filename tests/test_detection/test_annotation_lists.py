@@ -1,17 +1,24 @@
 """Annotation lists against each other, the evaluators and the files: by names, ids and sizes. Real mmdet data sets."""
 
 import copy
+import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
-from detection import detection_cfg, detector, scope
+import torch
+from detection import detection_cfg, detector, save_detector, scope
 from helpers import ROOT, python
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, METRICS
+from mmengine.runner import Runner
 from PIL import Image
 
-from mmsskd.distill.schedule.data_checks import check_datasets
+from mmsskd.compare.dry_run import dry_run
+from mmsskd.compare.runs import Run
+from mmsskd.distill.schedule.coco_list import as_coco_list, keeping_lists
+from mmsskd.distill.schedule.data_checks import DataChecks, check_datasets
 from mmsskd.errors import ConfigError
 
 CATEGORIES = [dict(id=3, name='cat'), dict(id=8, name='dog'), dict(id=1, name='fox')]
@@ -134,7 +141,7 @@ def test_names_in_another_order_than_the_labels_are_put_right(pets):
         assert tuple(dataset.metainfo['classes']) == NAMES
         assert dataset.metainfo['palette'] == [(3, 3, 3), (2, 2, 2), (1, 1, 1)]
     assert train.dataset.get_data_info(0)['instances'][0]['bbox_label'] == 0
-    assert 'names the classes as fox, dog, cat, but mmdet numbers them' in pets.said[0]
+    assert 'names the classes as fox, dog, cat, but mmdet numbers them' in '\n'.join(pets.said)
 
 
 def test_one_class_whose_tuple_lacks_its_comma(pets):
@@ -209,8 +216,6 @@ def test_an_evaluator_without_iscrowd_measures(pets):
         for info in map(val.get_data_info, range(4))
     ]
     for sample in found:
-        import torch
-
         sample['pred_instances'] = {name: torch.as_tensor(value) for name, value in sample['pred_instances'].items()}
     evaluator.process(found)
     assert evaluator.evaluate(4)['coco/bbox_mAP'] == pytest.approx(1)
@@ -231,7 +236,6 @@ def test_masks_need_segmentations(pets):
 
 def test_annotation_ids_used_twice_and_boxes_that_are_none(pets):
     """mmdet stops while it builds the data set, without id or fix; the command line finds them, see test_bad_data.py."""
-    from mmsskd.distill.schedule.coco_list import as_coco_list
 
     def refused(message, **change):
         content = copy.deepcopy(pets.lists['train'])
@@ -252,8 +256,6 @@ def test_annotation_ids_used_twice_and_boxes_that_are_none(pets):
 @pytest.mark.parametrize('size', [dict(width=0), dict(height=None), dict(width=0, height=0)])
 def test_a_listed_size_of_nothing(pets, size):
     pets.lists['val']['images'][1].update(size)
-    from mmsskd.distill.schedule.coco_list import as_coco_list
-
     with pytest.raises(
         ConfigError, match=r'image id 12 \(val2.jpg\) is listed with width (0|40) and height (30|None|0)'
     ):
@@ -417,12 +419,6 @@ def test_voc_sets_are_numbered_by_their_names(tmp_path, pets):
 # -- who calls ---------------------------------------------------------------------------------------------------------
 
 
-def command_line(tool, pets_cfg, tmp_path, *arguments):
-    pets_cfg.pop('experiment_name', None)
-    pets_cfg.dump(tmp_path / 'config.py')
-    return python(ROOT / 'tools' / tool, tmp_path / 'config.py', *arguments, cwd=tmp_path)
-
-
 def plain(tmp_path, photos, **overrides):
     """A plain run of a detector."""
     cfg = detection_cfg(tmp_path / 'run', photos, 'none.pth', **overrides)
@@ -432,8 +428,93 @@ def plain(tmp_path, photos, **overrides):
 
 
 def test_plain_training_with_a_class_misspelt(photos, tmp_path):
+    """Labels of all classes after it would shift."""
     classes = ('0', '1', 'two', '3', '4', '5', '6', '7', '8', '9')
     changes = {f'{name}_dataloader.dataset.metainfo.classes': classes for name in ('train', 'val', 'test')}
-    result = command_line('train.py', plain(tmp_path, photos, **changes), tmp_path)
+    cfg = plain(tmp_path, photos, **changes)
+    del cfg['experiment_name']
+    cfg.dump(tmp_path / 'config.py')
+    result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
     assert result.returncode == 1 and 'train_dataloader: 1 of 10 classes are not in' in result.stderr
     assert 'Traceback' not in result.stderr and not list(tmp_path.glob('run/*.pth'))
+
+
+@pytest.fixture
+def own(photos, tmp_path):
+    """A copy of the digits on photos that a test may spoil."""
+    shutil.copytree(photos, tmp_path / 'own')
+    return tmp_path / 'own'
+
+
+def turn(folder, split, name=None):
+    """Write the list of a split with its categories in the other order, to a file of another name."""
+    content = json.loads((folder / f'annotations/{split}.json').read_text())
+    content['categories'].reverse()
+    path = folder / f'annotations/{name or split}.json'
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_tools_test_knows_the_order_of_a_checkpoint_of_ours(own, tmp_path):
+    """And refuses a list without a category as training does; of a checkpoint of others it cannot know."""
+    spec = importlib.util.spec_from_file_location('tools_test', ROOT / 'tools/test.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    weights = save_detector(detector(width=4), tmp_path / 'plain.pth')
+    checkpoint = torch.load(weights)
+    checkpoint['meta'] = dict(mmsskd_version='0.1.0', dataset_meta=dict(classes=tuple('0123456789')))
+    torch.save(checkpoint, tmp_path / 'ours.pth')
+    tool.evaluate(plain(tmp_path, own), str(tmp_path / 'ours.pth'), 'checkpoint')
+    turn(own, 'val')
+    with pytest.raises(ConfigError, match="test_dataloader: label 0 means '9', but '0' in the checkpoint"):
+        tool.evaluate(plain(tmp_path, own), str(tmp_path / 'ours.pth'), 'checkpoint')
+    tool.evaluate(plain(tmp_path, own), weights, 'checkpoint')
+    path = own / 'annotations/val.json'
+    content = json.loads(path.read_text())
+    lacking = content['categories'].pop()
+    content['annotations'] = [item for item in content['annotations'] if item['category_id'] != lacking['id']]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="test_dataloader: 1 of 10 classes are not in '.*val.json': '0'"):
+        tool.evaluate(plain(tmp_path, own), weights, 'checkpoint')
+
+
+def test_a_plain_checkpoint_says_that_its_names_are_in_order(own, tmp_path):
+    backward = tuple('9876543210')
+    changes = {f'{name}_dataloader.dataset.metainfo.classes': backward for name in ('train', 'val', 'test')}
+    runner = Runner.from_cfg(plain(tmp_path, own, **changes))
+    runner.register_hook(DataChecks())
+    with keeping_lists():
+        runner.train()
+    meta = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)['meta']
+    assert meta['mmsskd_version'] and meta['dataset_meta']['classes'] == tuple('0123456789')
+    assert (
+        runner.val_evaluator.dataset_meta['classes'] == runner.visualizer.dataset_meta['classes'] == tuple('0123456789')
+    )
+
+
+def test_compare_looks_at_the_test_set(own, tmp_path):
+    cfg = plain(tmp_path, own)
+    del cfg['experiment_name']
+    cfg.test_dataloader.dataset.ann_file = cfg.test_evaluator.ann_file = turn(own, 'val', 'test')
+    cfg.dump(tmp_path / 'config.py')
+    run = Run(
+        label='teacher',
+        config=str(tmp_path / 'config.py'),
+        seed=0,
+        epochs=None,
+        work_dir=str(tmp_path / 'dry'),
+        metric='coco/bbox_mAP',
+    )
+    with pytest.raises(ConfigError, match="test_dataloader: label 0 means '9', but '0' in train_dataloader"):
+        dry_run(run)
+
+
+def test_a_list_is_read_once(pets, monkeypatch):
+    """Reading COCO's list once more takes longer than all checks."""
+    reads = []
+    monkeypatch.setattr('mmsskd.distill.schedule.coco_list.get', lambda path, **_: reads.append(path))
+    pets.build()
+    with keeping_lists():
+        datasets = dict(train_dataloader=pets.build(), val_dataloader=pets.build('val'))
+        check_datasets(datasets, pets.said)
+    assert not reads and type(datasets['train_dataloader']).COCOAPI.__name__ == 'COCO'

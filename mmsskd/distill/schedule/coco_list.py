@@ -4,8 +4,10 @@ import gc
 import json
 import os
 import re
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 
 import numpy as np
@@ -118,14 +120,12 @@ class CocoList:
                 f'{first["id"]!r}; defined: {defined[:8]}{", ..." if len(defined) > 8 else ""}). Mend the annotations, or add the '
                 'categories.'
             )
-        place = {id_: i for i, id_ in enumerate(self.images)}
-        image = np.fromiter((place.get(id_, -1) for id_ in image_ids), int, len(annotations))
+        image = _places(list(self.images), image_ids)
         listed = image >= 0
         sizes = np.array([size[:2] for size in self.images.values()] or [(1, 1)], float)[image]
         low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
         inside = (np.minimum(high, sizes) > np.maximum(low, 0)).all(1)
-        numbers = {id_: i for i, id_ in enumerate(self.names)}
-        category = np.fromiter((numbers[id_] for id_ in category_ids), int, len(annotations))
+        category = _places(list(self.names), category_ids)
         named = np.array([name in classes for name in self.names.values()])[category]
         ignored = np.fromiter((bool(item.get('ignore')) for item in annotations), bool, len(annotations))
         wanted = named & ~ignored
@@ -223,10 +223,38 @@ class CocoList:
         return f'image id {image_id!r} ({name}{f", listed as {width} x {height}" if width else ""})'
 
 
+_kept: dict[str, dict] = {}  # what mmdet has read, by path, until it is looked at
+
+
+@contextmanager
+def keeping_lists() -> Iterator[None]:
+    """Keep what mmdet's data sets read meanwhile, for the checks: to read COCO's list once more takes longer than all of them."""
+    if 'mmdet' not in sys.modules:
+        yield
+        return
+    from mmdet.datasets import CocoDataset
+
+    own = CocoDataset.COCOAPI
+
+    class Kept(own):
+        def __init__(self, annotation_file=None):
+            super().__init__(annotation_file)
+            _kept[str(annotation_file)] = self.dataset
+
+    CocoDataset.COCOAPI = Kept
+    try:
+        yield
+    finally:
+        CocoDataset.COCOAPI = own
+        _kept.clear()
+
+
 def read_coco_list(path, backend_args: dict | None = None) -> CocoList | None:
-    """Read an annotation file; None where it is not in COCO's format."""
+    """Read an annotation file, unless it is kept; None where it is not in COCO's format."""
     if not isinstance(path, str | os.PathLike) or not str(path).lower().endswith('.json'):
         return None
+    if str(path) in _kept:
+        return as_coco_list(_kept.pop(str(path)), str(path))
     collected = gc.isenabled()
     gc.disable()  # it would look through millions of new objects again and again: half of the time
     try:
@@ -252,6 +280,17 @@ def _twice(values: Iterable) -> list:
     if len(set(values)) == len(values):
         return []
     return [value for value, count in Counter(values).items() if count > 1]
+
+
+def _places(of: list, ids: Sequence) -> np.ndarray:
+    """Index in ``of`` of each of ``ids``, -1 where it is not there; int (N,)."""
+    known, wanted = (np.array(part) if part else np.zeros(0, int) for part in (of, ids))
+    if known.dtype.kind != 'i' or wanted.dtype.kind != 'i' or not len(known):  # NumPy takes 1 and '1' for the same
+        place = {id_: i for i, id_ in enumerate(of)}
+        return np.fromiter((place.get(id_, -1) for id_ in ids), int, len(ids))
+    order = np.argsort(known)
+    found = order[np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)]
+    return np.where(known[found] == wanted, found, -1)
 
 
 def _no_id(value) -> bool:
