@@ -217,7 +217,7 @@ def _train(run: Run) -> dict:
         result['score'] = score_of(runner.val_loop.run(), run.metric)
     if run.measure == 'test':
         dataset = runner.test_loop.dataloader.dataset
-        check_loops(runner)  # it also puts the names of the classes into the order of the labels
+        check_loops(runner, splits=['test'])  # it also puts the names of the classes into the order of the labels
         metrics = runner.test()
         result['score'] = score_of(metrics, run.metric)
         result['classes'] = by_class(metrics, run.per_class, dataset.metainfo.get('classes') or ())

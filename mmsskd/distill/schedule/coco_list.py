@@ -7,7 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 
 import numpy as np
@@ -229,23 +229,25 @@ _kept: dict[str, dict] = {}  # what mmdet has read, by path, until it is looked 
 @contextmanager
 def keeping_lists() -> Iterator[None]:
     """Keep what mmdet's data sets read meanwhile, for the checks: to read COCO's list once more takes longer than all of them."""
-    if 'mmdet' not in sys.modules:
+    kind = None
+    if 'mmdet' in sys.modules:  # else there is no data set of its
+        with suppress(ImportError):  # without compiled ops
+            from mmdet.datasets import CocoDataset as kind
+    if kind is None:
         yield
         return
-    from mmdet.datasets import CocoDataset
-
-    own = CocoDataset.COCOAPI
+    own = kind.COCOAPI
 
     class Kept(own):
         def __init__(self, annotation_file=None):
             super().__init__(annotation_file)
             _kept[str(annotation_file)] = self.dataset
 
-    CocoDataset.COCOAPI = Kept
+    kind.COCOAPI = Kept
     try:
         yield
     finally:
-        CocoDataset.COCOAPI = own
+        kind.COCOAPI = own
         _kept.clear()
 
 

@@ -47,19 +47,25 @@ def check_data(runner: Runner, phases: Sequence[Phase], loaders: Sequence[DataLo
     _check_of_runner(runner, datasets, model=student, where='model.student', unlabelled=unlabelled)
 
 
-def check_loops(runner: Runner, model: nn.Module | None = None, checkpoint: Mapping | None = None) -> None:
+def check_loops(
+    runner: Runner,
+    model: nn.Module | None = None,
+    checkpoint: Mapping | None = None,
+    splits: Sequence[str] = ('train', 'val', 'test'),
+) -> None:
     """Check the data sets of those loops of a plain Runner that are built, with their evaluators; see :func:`check_datasets`.
 
     Args:
         runner: Of any MMEngine config.
         model: Its heads must have a place for each class; None: they are not looked at.
         checkpoint: What is tested; where a run of ours wrote it, its class names are the order of the labels.
+        splits: Which loops.
     """
-    loops = {split: getattr(runner, f'_{split}_loop', None) for split in ('train', 'val', 'test')}
+    loops = {split: getattr(runner, f'_{split}_loop', None) for split in splits}
     datasets = {
         f'{split}_dataloader': loop.dataloader.dataset
         for split, loop in loops.items()
-        if isinstance(getattr(getattr(loop, 'dataloader', None), 'dataset', None), Dataset)
+        if isinstance(getattr(loop, 'dataloader', None), DataLoader)
     }
     meta = (checkpoint or {}).get('meta') or {}
     names = (meta.get('dataset_meta') or {}).get('classes') if isinstance(meta.get('dataset_meta'), Mapping) else None
@@ -245,8 +251,9 @@ def _renew_metainfo(outer) -> None:
         _renew_metainfo(dataset)
     own = getattr(outer, '_metainfo', None)
     for copied, dataset in zip(own if isinstance(own, list) else [own], inner):
-        new = dataset.metainfo
-        copied.update({name: new[name] for name in ('classes', 'palette') if name in new})
+        if isinstance(copied, dict):
+            new = dataset.metainfo
+            copied.update({name: new[name] for name in ('classes', 'palette') if name in new})
 
 
 def _compare_names(reference: tuple[str, Sequence], other: tuple[str, Sequence], logger: MMLogger, fix: str) -> None:
@@ -312,7 +319,7 @@ def _check_evaluator(evaluator, key: str, outer, lists, names, logger: MMLogger,
         if coco is None or None in theirs or not names[id(measured[0])]:
             continue
         classes = _classes_of(measured[0])
-        coco.check(where, lambda _: None, classes, 'segm' in getattr(metric, 'metrics', ()), outside_files)
+        coco.check(where, lambda _: None, classes, 'segm' in (getattr(metric, 'metrics', None) or ()), outside_files)
         _check_same_images(coco, theirs, where, key, logger)
         ids = getattr(metric, 'cat_ids', None) or [
             id_ for id_, name in coco.names.items() if name in classes or not hasattr(metric, '_coco_api')
