@@ -9,9 +9,10 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
-from mmsskd.distill.build import load_strictly
+from mmsskd.distill.build import load_strictly, read_checkpoint
 from mmsskd.distill.export import is_stagewise, plain_config
-from mmsskd.distill.schedule.data_checks import other_classes
+from mmsskd.distill.schedule.coco_list import keeping_lists
+from mmsskd.distill.schedule.data_checks import check_loops, find_data_error, other_classes
 from mmsskd.distill.schedule.validation import show
 from mmsskd.errors import ConfigError
 from mmsskd.utils.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
@@ -36,7 +37,16 @@ def evaluate(cfg, checkpoint: str, key: str, out: str | None = None) -> dict | s
     runner = Runner.from_cfg(cfg)
     model = getattr(runner.model, 'module', runner.model)
     load_strictly(model, checkpoint, key)
-    reason = other_classes(model, runner.test_loop.dataloader.dataset)
+    with keeping_lists():
+        try:
+            dataset = runner.test_loop.dataloader.dataset
+        except Exception as error:
+            problem = find_data_error(cfg, error)
+            if problem is None:
+                raise
+            raise ConfigError(problem) from error
+        check_loops(runner, checkpoint=read_checkpoint(checkpoint, key))
+    reason = other_classes(model, dataset)
     if reason is not None and key != 'model.teacher_checkpoint':
         raise ConfigError(f'{checkpoint} cannot be measured on the test set: {reason}')
     return runner.test() if reason is None else reason

@@ -11,7 +11,9 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.distill.build import read_checkpoint
-from mmsskd.distill.schedule.data_checks import find_data_error
+from mmsskd.distill.export import is_stagewise
+from mmsskd.distill.schedule.coco_list import keeping_lists
+from mmsskd.distill.schedule.data_checks import DataChecks, find_data_error
 from mmsskd.errors import ConfigError, naming
 from mmsskd.utils.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
 from mmsskd.utils.run_config import check_files
@@ -75,7 +77,10 @@ def main(progress):
         try:
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             runner.register_hook(FirstStep(progress))
-            runner.train()
+            if not is_stagewise(cfg):  # else the schedule's hook looks at the data of each phase
+                runner.register_hook(DataChecks())
+            with keeping_lists():
+                runner.train()
         except ConfigError:
             raise
         except Exception as error:

@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..distill.build import load_strictly
+from ..distill.schedule.data_checks import DataChecks, check_loops
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text
 from .resume import name_weights
@@ -43,16 +44,19 @@ def dry_run(run: Run) -> None:
     with logged(run):
         cfg, _ = build_config(run)
         runner = Runner.from_cfg(cfg)
+        test_loop = runner.test_loop  # built first, so that its data set is looked at with the others
         if run.checkpoint is not None:
             load_strictly(runner.model, run.checkpoint, 'teacher.checkpoint')
+            check_loops(runner)
         else:
             runner.register_hook(_OneStep())
+            runner.register_hook(DataChecks())
             with suppress(_Enough, NonFiniteLossError):  # what diverges may do so in earnest, as a try of the search
                 runner.train()
         if run.teacher is None:
             torch.save(dict(state_dict=runner.model.state_dict()), folder / 'untrained.pth')
             name_weights(folder, run.checkpoint or folder / 'untrained.pth')
-        _look_for_metric(runner, runner.test_loop, run, run.per_class)
+        _look_for_metric(runner, test_loop, run, run.per_class)
         if run.measure == 'val':
             _look_for_metric(runner, runner.val_loop, run, None)
 

@@ -19,6 +19,7 @@ from torch import nn
 from ..distill.build import build_teacher, load_strictly, resolve_model_cfg
 from ..distill.export import is_stagewise
 from ..distill.phases import schedule_hook
+from ..distill.schedule.data_checks import check_loops
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text
 from .checks import check_options
@@ -215,9 +216,10 @@ def _train(run: Run) -> dict:
     if run.measure == 'val':
         result['score'] = score_of(runner.val_loop.run(), run.metric)
     if run.measure == 'test':
+        dataset = runner.test_loop.dataloader.dataset
+        check_loops(runner, splits=['test'])  # it also puts the names of the classes into the order of the labels
         metrics = runner.test()
         result['score'] = score_of(metrics, run.metric)
-        dataset = runner.test_loop.dataloader.dataset
         result['classes'] = by_class(metrics, run.per_class, dataset.metainfo.get('classes') or ())
         model = runner.model
         if run.teacher is not None:

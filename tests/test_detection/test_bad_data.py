@@ -165,3 +165,57 @@ def test_warm_up_longer_than_its_phase(own, detection_teacher, tmp_path):
     train(cfg)
     (log,) = (tmp_path / 'run').glob('*/*.log')
     assert 'LinearLR ends at iteration 500, but the phase has only 3' in log.read_text()
+
+
+def test_names_in_another_order_than_the_file_are_put_right(own, detection_teacher, tmp_path):
+    """mmdet numbers the classes by the file, so that the student would have named each class as another."""
+    backward = {f'{name}_dataloader.dataset.metainfo.classes': tuple('9876543210') for name in ('train', 'val', 'test')}
+    cfg = detection_cfg(tmp_path / 'run', own, detection_teacher, **backward)
+    cfg.default_hooks.stage_schedule.phases = [dict(train='head')]
+    runner = train(cfg)
+    exported = torch.load(tmp_path / 'run/student.pth', weights_only=False)['meta']
+    assert exported['dataset_meta']['classes'] == tuple('0123456789')
+    assert runner.val_evaluator.dataset_meta['classes'] == tuple('0123456789')
+
+
+def other_order(content):
+    content['categories'].reverse()
+
+
+def ids_twice(content):
+    content['images'][1]['id'] = content['images'][0]['id']
+
+
+def halved(content):
+    for image in content['images']:
+        image.update(width=32, height=32)
+
+
+def nothing(content):
+    content['images'][0].update(width=0, height=0)
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (other_order, "val_dataloader: label 0 means '9', but '0' in train_dataloader"),
+        (ids_twice, '1 image ids are used twice'),
+        (halved, 'have another size than listed: .* is 64 x 64, but listed as 32 x 32'),
+        (nothing, 'is listed with width 0 and height 0'),
+    ],
+)
+def test_lists_that_do_not_fit(own, detection_teacher, tmp_path, change, message):
+    edit(own, change, 'val')
+    refused(message, own, detection_teacher, tmp_path)
+
+
+def test_evaluator_of_another_list(own, detection_teacher, tmp_path):
+    other = {'val_evaluator.ann_file': f'{own}/annotations/train.json'}
+    message = 'val_evaluator.ann_file is another list than that of val_dataloader'
+    refused(message, own, detection_teacher, tmp_path, **other)
+
+
+def test_an_annotation_without_area_on_the_command_line(own, detection_teacher, tmp_path):
+    edit(own, lambda content: content['annotations'][1].pop('area'))
+    error = fails_on_the_command_line(own, detection_teacher, tmp_path)
+    assert 'train_dataloader.dataset' in error and 'annotation id 1 of image id' in error and 'area None' in error

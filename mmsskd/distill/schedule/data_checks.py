@@ -1,89 +1,445 @@
-"""Data checks before training: classes that the head lacks, undefined categories, files that are not there."""
+"""Data checks before training and testing: names, ids, sizes and files of the data sets, against each other and the heads."""
 
 import copy
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.fileio import load
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ...errors import ConfigError, candidates, describe
+from ...errors import ConfigError, candidates
+from ...version import __version__
 from ..phases import Phase
+from .coco_list import CocoList, as_coco_list, read_coco_list
 
 MOST_FILES = 200_000  # looked for; of a larger set, every n-th
+STAT_SECONDS = 2  # of looking at sizes of files: all of them on a local disk, on a network disk it would take minutes
+MOST_DECODED = 256  # images of a set whose size is looked at
+FEW = 0.01  # share of images of another size than listed up to which it is only said
+OWN_CLASSES = ('rpn', 'semantic', 'reid', 'decode_head', 'auxiliary_head')  # parts of the paths of heads
+ORIENTATION = 0x0112  # EXIF's tag; from 5 on, width and height change places
+
+
+# -- who calls ---------------------------------------------------------------------------------------------------------
 
 
 def check_data(runner: Runner, phases: Sequence[Phase], loaders: Sequence[DataLoader], student: nn.Module) -> None:
-    """Check the data set of each phase, and that of validation, against the files on disk, its annotations and the heads.
-
-    Raises:
-        ConfigError: Images are missing, a class is not in the annotation file, annotations name a category that the file does not
-            define, or a head is made for another number of classes.
-    """
-    datasets = {
-        f'train_dataloader of phase {i} ({phase.name})'
-        if phase.train_dataloader
-        else 'train_dataloader': loader.dataset
-        for i, (phase, loader) in enumerate(zip(phases, loaders), 1)
-    }
+    """Check the data sets of a stage-by-stage run, and that of validation with its evaluators; see :func:`check_datasets`."""
+    datasets, unlabelled = {}, []
+    for i, (phase, loader) in enumerate(zip(phases, loaders), 1):
+        key = f'train_dataloader of phase {i} ({phase.name})' if phase.train_dataloader else 'train_dataloader'
+        datasets[key] = loader.dataset
+        if phase.train_dataloader and not phase.task_loss:
+            unlabelled.append(key)
     if runner._val_dataloader is not None:
         datasets['val_dataloader'] = runner.val_loop.dataloader.dataset
-    looked_at = set()
+    _check_of_runner(runner, datasets, model=student, where='model.student', unlabelled=unlabelled)
+
+
+def check_loops(
+    runner: Runner,
+    model: nn.Module | None = None,
+    checkpoint: Mapping | None = None,
+    splits: Sequence[str] = ('train', 'val', 'test'),
+) -> None:
+    """Check the data sets of those loops of a plain Runner that are built, with their evaluators; see :func:`check_datasets`.
+
+    Args:
+        runner: Of any MMEngine config.
+        model: Its heads must have a place for each class; None: they are not looked at.
+        checkpoint: What is tested; where a run of ours wrote it, its class names are the order of the labels.
+        splits: Which loops.
+    """
+    loops = {split: getattr(runner, f'_{split}_loop', None) for split in splits}
+    datasets = {
+        f'{split}_dataloader': loop.dataloader.dataset
+        for split, loop in loops.items()
+        if isinstance(getattr(loop, 'dataloader', None), DataLoader)
+    }
+    meta = (checkpoint or {}).get('meta') or {}
+    names = (meta.get('dataset_meta') or {}).get('classes') if isinstance(meta.get('dataset_meta'), Mapping) else None
+    ours = 'mmsskd_version' in meta or 'stage_schedule' in (checkpoint or {})
+    # in a phase that learns no labels, a checkpoint has the names of its data, which may be others
+    fits = names and any(
+        len(names) == _count_classes(one) for outer in datasets.values() for _, one in plain_datasets(outer)
+    )
+    reference = ('the checkpoint', tuple(names)) if ours and fits else None
+    _check_of_runner(runner, datasets, model=model, reference=reference)
+
+
+class DataChecks(Hook):
+    """Check the data of a run that is not stage by stage: ``before_run``, when the loops are built and nothing has trained.
+
+    Checkpoints say that their class names are in the order of the labels.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        check_loops(runner, getattr(runner.model, 'module', runner.model))
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['meta']['mmsskd_version'] = __version__
+
+
+def _check_of_runner(runner: Runner, datasets: Mapping[str, Dataset], **options) -> None:
+    cfg = getattr(runner, 'cfg', None) or {}
+    loops = {split: getattr(runner, f'_{split}_loop', None) for split in ('val', 'test')}
+    evaluators = {f'{split}_dataloader': loop.evaluator for split, loop in loops.items() if hasattr(loop, 'evaluator')}
+    outside = bool(cfg.get('outside_files', False))
+    if check_datasets(datasets, runner.logger, evaluators=evaluators, outside_files=outside, **options):
+        for key, evaluator in evaluators.items():
+            if key in datasets:
+                evaluator.dataset_meta = datasets[key].metainfo
+        runner.visualizer.dataset_meta = next(iter(datasets.values())).metainfo
+
+
+# -- the checks --------------------------------------------------------------------------------------------------------
+
+
+def check_datasets(
+    datasets: Mapping[str, Dataset],
+    logger: MMLogger,
+    *,
+    evaluators: Mapping[str, Evaluator] | None = None,
+    model: nn.Module | None = None,
+    where: str = 'model',
+    unlabelled: Sequence[str] = (),
+    reference: tuple[str, Sequence[str]] | None = None,
+    outside_files: bool = False,
+) -> bool:
+    """Check data sets against their files, their lists, each other, their evaluators and the heads.
+
+    A label must mean the same everywhere. mmdet numbers the classes of a list in COCO's format by the order of its
+    ``categories``, whatever ``metainfo`` says: where the names in ``metainfo`` are in another order, they are put into that one.
+
+    Args:
+        datasets: By their keys in the config, the training sets first; wrappers are looked into.
+        logger: Takes warnings.
+        evaluators: By the keys of their data sets.
+        model: Its heads must have a place for each class.
+        where: Key of the model in the config.
+        unlabelled: Keys of data sets whose labels nothing learns, so that they may have other names.
+        reference: Who says what the labels mean, and the names in their order; None: the first of ``datasets`` with labels.
+        outside_files: Whether lists may name files by absolute paths or with ``..``.
+
+    Returns:
+        Whether names were put into another order.
+
+    Raises:
+        ConfigError: With key, file, what was found, and the fix.
+    """
+    lists, names, renamed = {}, {}, False
     for key, outer in datasets.items():
-        for dataset in _plain_datasets(outer):
-            if id(dataset) in looked_at:
+        for path, dataset in plain_datasets(outer):
+            if id(dataset) in names:
                 continue
-            looked_at.add(id(dataset))
-            _check_files(dataset, key)
-            _check_categories(dataset, key, runner.logger)
-            _check_classes(dataset, student, key, runner.logger)
+            place = f'{key}{path}'
+            _check_names_given(dataset, place)
+            coco = lists[id(dataset)] = _read_list(dataset)
+            if coco is not None:
+                coco.check(place, logger.warning, _classes_of(dataset), _loads_masks(dataset), outside_files)
+                _check_categories(dataset, coco, place, logger)
+            _check_files(dataset, coco, place)
+            _check_sizes(dataset, coco, place, logger)
+            if model is not None:
+                _check_classes(dataset, model, place, where, logger)
+            names[id(dataset)] = _label_names(dataset, coco)
+            renamed |= _put_in_order(dataset, names[id(dataset)], place, logger)
+        if renamed:
+            _renew_metainfo(outer)
+    for key, outer in datasets.items():
+        for path, dataset in plain_datasets(outer) if key not in unlabelled else ():
+            own = names[id(dataset)]
+            if reference is not None and own:
+                _compare_names(reference, (f'{key}{path}', own), logger, _how_numbered(dataset, lists[id(dataset)]))
+            elif own:
+                reference = f'{key}{path}', own
+        if key in (evaluators or {}):
+            _check_evaluator(evaluators[key], key, outer, lists, names, logger, outside_files)
+    return renamed
 
 
-def other_classes(model: nn.Module, dataset: Dataset) -> str | None:
-    """Why ``model`` cannot be measured on ``dataset``: a head is made for another number of classes. None where it can."""
-    wrong = next((f'{path} for {count}' for path, count, refused in _unequal(model, dataset) if refused), None)
-    return None if wrong is None else f'{wrong} classes, the data set has {_count_classes(dataset)}'
-
-
-def _plain_datasets(dataset) -> Iterable[Dataset]:
-    """The data sets inside wrappers that concatenate, repeat or mix."""
+def plain_datasets(dataset, path: str = '') -> Iterator[tuple[str, Dataset]]:
+    """The data sets inside wrappers that concatenate, repeat or mix, and where: ``''``, or ``' datasets[1]'``."""
     if hasattr(dataset, 'datasets'):
-        for inner in dataset.datasets:
-            yield from _plain_datasets(inner)
+        for i, inner in enumerate(dataset.datasets):
+            yield from plain_datasets(inner, f'{path or " "}datasets[{i}]')
     elif hasattr(dataset, 'dataset'):
-        yield from _plain_datasets(dataset.dataset)
+        yield from plain_datasets(dataset.dataset, path)
     else:
-        yield dataset
+        yield path, dataset
 
 
-def _check_files(dataset, key: str) -> None:
-    """Every image on a local disk must be there. Folders are listed once: a look at each file takes minutes on a network disk."""
+def _check_names_given(dataset, key: str) -> None:
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    if isinstance(classes, str):
+        raise ConfigError(
+            f'{key}: metainfo.classes is the string {classes!r}, of which mmdet would take each class whose name is part '
+            f'of it; write a tuple, classes=({classes!r},) with the comma, or the path of a file with one name a line that exists.'
+        )
+
+
+def _read_list(dataset) -> CocoList | None:
+    """The list of a data set in COCO's format, whose data set numbers classes by it; None of any other."""
+    if not hasattr(dataset, 'cat_ids') or not hasattr(dataset, 'cat_img_map'):
+        return None
+    return read_coco_list(dataset.ann_file, getattr(dataset, 'backend_args', None))
+
+
+def _loads_masks(dataset) -> bool:
+    transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    return any(getattr(transform, 'with_mask', False) for transform in transforms)
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def _check_categories(dataset, coco: CocoList, key: str, logger: MMLogger) -> None:
+    """mmdet leaves out what it does not know, and numbers the classes by what it finds."""
+    classes, found = _classes_of(dataset), list(coco.names.values())
+    absent = [name for name in classes if name not in found] if len(dataset.cat_ids) != len(classes) else []
+    if absent:
+        raise ConfigError(
+            f'{key}: {len(absent)} of {len(classes)} classes are not in {dataset.ann_file!r}: {", ".join(map(repr, absent[:5]))}; '
+            f'{candidates(absent[0], found)}. Set dataset.metainfo=dict(classes=(...)) to names of the file, and num_classes in '
+            'the heads to their number; or add the category to the file, with an id of its own and no annotations.'
+        )
+    unknown = [id_ for id_, images in dataset.cat_img_map.items() if images and id_ not in dataset.cat_ids]
+    left_out = [coco.names[id_] for id_ in coco.names if id_ in unknown]
+    if left_out:
+        logger.warning(
+            f'{key}: {dataset.ann_file!r} also has annotations of {len(left_out)} classes that the config does not name, left '
+            f'out: {", ".join(left_out[:8])}{", ..." if len(left_out) > 8 else ""}'
+        )
+
+
+def _label_names(dataset, coco: CocoList | None) -> tuple:
+    """What each label means; empty where nothing says it, or classes are words for a text encoder."""
+    if getattr(dataset, 'return_classes', False):
+        return ()
+    if coco is not None and all(id_ in coco.names for id_ in dataset.cat_ids):
+        return tuple(coco.names[id_] for id_ in dataset.cat_ids)
+    return tuple(_classes_of(dataset))
+
+
+def _put_in_order(dataset, names: tuple, key: str, logger: MMLogger) -> bool:
+    """Put the names of a data set into the order of its labels, its palette with them; say whether they were in another."""
+    given = tuple(_classes_of(dataset))
+    if given == names or len(given) != len(names) or set(given) != set(names):
+        return False
+    logger.warning(
+        f'{key}: dataset.metainfo names the classes as {_some(given)}, but mmdet numbers them by the order of `categories` in '
+        f'{dataset.ann_file!r}: {_some(names)}. The names are taken in that order.'
+    )
+    palette = dataset.metainfo.get('palette')
+    if isinstance(palette, (list, tuple)) and len(palette) == len(given):
+        dataset._metainfo['palette'] = [palette[given.index(name)] for name in names]
+    dataset._metainfo['classes'] = names
+    return True
+
+
+def _renew_metainfo(outer) -> None:
+    """Wrappers have copies of what the data sets inside them say."""
+    inner = getattr(outer, 'datasets', None) or ([outer.dataset] if hasattr(outer, 'dataset') else [])
+    for dataset in inner:
+        _renew_metainfo(dataset)
+    own = getattr(outer, '_metainfo', None)
+    for copied, dataset in zip(own if isinstance(own, list) else [own], inner):
+        if isinstance(copied, dict):
+            new = dataset.metainfo
+            copied.update({name: new[name] for name in ('classes', 'palette') if name in new})
+
+
+def _compare_names(reference: tuple[str, Sequence], other: tuple[str, Sequence], logger: MMLogger, fix: str) -> None:
+    """Refuse two sets whose labels mean different classes; say it where all names are others, or some are missing at the end.
+
+    Names that differ in case and signs only are the same.
+    """
+    (where, names), (key, own) = reference, other
+    one, two = list(map(_plain, names)), list(map(_plain, own))
+    first = next((i for i, (a, b) in enumerate(zip(one, two)) if a != b), None)
+    if first is None and len(one) == len(two):
+        return
+    if first is None:
+        logger.warning(f'{key}: {len(own)} classes, the first of the {len(names)} of {where}, or more than them')
+    elif not set(one) & set(two):
+        logger.warning(f'{key}: its classes ({_some(own)}) have other names than those of {where} ({_some(names)})')
+    else:
+        raise ConfigError(
+            f'{key}: label {first} means {own[first]!r}, but {names[first]!r} in {where}. Order of the classes here: '
+            f'{_some(own, first)}; there: {_some(names, first)}. {fix}'
+        )
+
+
+def _how_numbered(dataset, coco: CocoList | None) -> str:
+    """Where the order of the labels of a data set comes from, and so the fix."""
+    if coco is not None:
+        return (
+            'mmdet numbers classes by the order of `categories` in the file, whatever metainfo says: put those of '
+            f'{coco.path!r} into the same order.'
+        )
+    if hasattr(dataset, 'folder_to_idx'):
+        return (
+            f'Labels are numbered by the sorted names of the folders in {dataset.img_prefix!r}: make them those of the other set, '
+            'an empty folder for a class without images.'
+        )
+    return 'Name the same classes in the same order (dataset.metainfo=dict(classes=(...))).'
+
+
+def _plain(name) -> str:
+    return re.sub(r'[\W_]+', '', str(name)).casefold() or str(name)
+
+
+def _some(names: Sequence, first: int = 0) -> str:
+    """A few names, from shortly before number ``first`` on."""
+    begin = max(first - 2, 0)
+    shown = ', '.join(map(str, names[begin : begin + 6]))
+    return f'{"..., " if begin else ""}{shown}{", ..." if len(names) > begin + 6 else ""}'
+
+
+# -- evaluators --------------------------------------------------------------------------------------------------------
+
+
+def _check_evaluator(evaluator, key: str, outer, lists, names, logger: MMLogger, outside_files: bool) -> None:
+    """The list of each metric that has one must be that of the data set: same images, same order of the classes."""
+    plain = [dataset for _, dataset in plain_datasets(outer)]
+    each = hasattr(evaluator, 'dataset_prefixes') and len(evaluator.metrics) == len(plain)  # a metric for each data set
+    where = key.replace('_dataloader', '_evaluator')
+    for i, metric in enumerate(evaluator.metrics):
+        api = getattr(metric, '_coco_api', None) or getattr(metric, '_lvis_api', None)
+        coco = as_coco_list(getattr(api, 'dataset', None), f'ann_file of {where}')
+        measured = [plain[i]] if each else plain
+        theirs = [lists[id(dataset)] for dataset in measured]
+        if coco is None or None in theirs or not names[id(measured[0])]:
+            continue
+        classes = _classes_of(measured[0])
+        coco.check(where, lambda _: None, classes, 'segm' in (getattr(metric, 'metrics', None) or ()), outside_files)
+        _check_same_images(coco, theirs, where, key, logger)
+        ids = getattr(metric, 'cat_ids', None) or [
+            id_ for id_, name in coco.names.items() if name in classes or not hasattr(metric, '_coco_api')
+        ]
+        own = tuple(coco.names[id_] for id_ in ids)
+        fix = (
+            'The evaluator numbers classes by the order of `categories` in its ann_file; set it to that of the data set '
+            '(Objects365: sort_categories=True).'
+        )
+        _compare_names((key, names[id(measured[0])]), (where, own), logger, fix)
+        if hasattr(metric, '_coco_api'):
+            _fill_crowds(api.dataset, where, logger)
+
+
+def _check_same_images(coco: CocoList, theirs: Sequence[CocoList], where: str, key: str, logger: MMLogger) -> None:
+    images = {id_: name for other in theirs for id_, (*_, name) in other.images.items()}
+    missing = [id_ for id_ in images if id_ not in coco.images]
+    more = [id_ for id_ in coco.images if id_ not in images]
+    renamed = [id_ for id_, name in images.items() if id_ in coco.images and _base(name) != _base(coco.images[id_][-1])]
+    for ids, what in ((missing, 'are not in it'), (more, 'are only in it'), (renamed, 'are other files in it')):
+        if ids:
+            name = images.get(ids[0]) or coco.images[ids[0]][-1]
+            raise ConfigError(
+                f'{where}.ann_file is another list than that of {key} ({", ".join(repr(other.path) for other in theirs)}): '
+                f'{len(ids)} image ids {what}, the first {ids[0]!r} ({name}). Set it to the ann_file of the data set.'
+            )
+    count = sum(other.count for other in theirs)
+    if count != coco.count:
+        logger.warning(f'{where}.ann_file has {coco.count} annotations, the list of {key} {count}, of the same images')
+
+
+def _fill_crowds(content: Mapping, where: str, logger: MMLogger) -> None:
+    """Without ``iscrowd``, which COCO's own evaluation reads, an annotation is no crowd."""
+    without = [
+        item for item in content.get('annotations') or () if 'iscrowd' not in item and 'segments_info' not in item
+    ]
+    for item in without:
+        item['iscrowd'] = 0
+    if without:
+        logger.warning(f'{where}.ann_file: {len(without)} annotations have no iscrowd; they are taken as no crowds')
+
+
+def _base(path: str) -> str:
+    return path.rpartition('/')[2]
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _check_files(dataset, coco: CocoList | None, key: str) -> None:
+    """Every image on a local disk must be there, and have content."""
     if not isinstance(dataset, BaseDataset) or not len(dataset) or not _reads_local_files(dataset):
         return
     if 'img_path' not in BaseDataset.get_data_info(dataset, 0):
         return
+    listed = _paths_of_list(dataset, coco)
+    paths = listed or _paths(dataset)
+    missing = _missing(paths)
+    empty = [] if missing else _empty(paths)
+    if listed and (missing or empty):  # the data set may have left out some of its list
+        used = set(paths := _paths(dataset))
+        missing, empty = ([path for path in found if path in used] for found in (missing, empty))
+    if missing:
+        raise ConfigError(
+            f'{key}: {len(missing)} of {len(paths)} images are not there: {_first(missing)}. Set data_root and data_prefix so that '
+            f'with the file names of the annotation file they give paths from {os.getcwd()}.'
+        )
+    if empty:
+        raise ConfigError(
+            f'{key}: {len(empty)} of {len(paths)} images have 0 bytes: {_first(empty)}. Fetch them again, or leave them out.'
+        )
+
+
+def _paths(dataset) -> list[str]:
+    """Paths of the images of a data set, of a very large one of every n-th."""
     step = -(-len(dataset) // MOST_FILES)
     paths = [BaseDataset.get_data_info(dataset, i).get('img_path') for i in range(0, len(dataset), step)]
-    paths = [path for path in paths if isinstance(path, str) and '://' not in path]
-    folders = set(map(os.path.dirname, paths))
-    there = {folder: _listing(folder) for folder in folders}
-    missing = [
-        path
-        for path in paths
-        if there[os.path.dirname(path)] is not None and os.path.basename(path) not in there[os.path.dirname(path)]
+    return [path for path in paths if isinstance(path, str) and '://' not in path]
+
+
+def _paths_of_list(dataset, coco: CocoList | None) -> list[str] | None:
+    """The same from the list, which is much faster; None where the data set does not join prefix and file name."""
+    prefix = getattr(dataset, 'data_prefix', {}).get('img')
+    if coco is None or not isinstance(prefix, str) or '://' in prefix:
+        return None
+    for i in _spread(len(dataset), 16):
+        info = BaseDataset.get_data_info(dataset, i)
+        image = coco.images.get(info.get('img_id'))
+        if image is None or os.path.join(prefix, image[-1]) != info.get('img_path'):
+            return None
+    step = -(-len(coco.images) // MOST_FILES)
+    return [os.path.join(prefix, name) for *_, name in itertools.islice(coco.images.values(), 0, None, step)]
+
+
+def _missing(paths: Sequence[str]) -> list[str]:
+    """Those that are not there. Folders are listed once: a look at each file takes minutes on a network disk."""
+    parts = [path.rpartition('/') for path in paths]
+    there = {folder: _listing(folder + slash) for folder, slash in {part[:2] for part in parts}}
+    return [
+        path for path, (folder, _, name) in zip(paths, parts) if there[folder] is not None and name not in there[folder]
     ]
-    if missing:
-        some = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
-        raise ConfigError(
-            f'{key}: {len(missing)} of {len(paths)} images are not there: {some}. Set data_root and data_prefix so that with the '
-            f'file names of the annotation file they give paths from {os.getcwd()}.'
-        )
+
+
+def _empty(paths: Sequence[str]) -> list[str]:
+    """Those without content, as far as time allows, in an order that spreads over the set."""
+    found, end = [], time.monotonic() + STAT_SECONDS
+    for start in range(64):
+        for path in paths[start::64]:
+            try:
+                if not os.stat(path).st_size:
+                    found.append(path)
+            except OSError:
+                continue
+            if time.monotonic() > end:
+                return found
+    return found
 
 
 def _reads_local_files(dataset) -> bool:
@@ -103,49 +459,88 @@ def _listing(folder: str) -> set[str] | None:
         return None
 
 
-def _check_categories(dataset, key: str, logger: MMLogger) -> None:
-    """For annotations in COCO's format: mmdet leaves out what it does not know, and numbers the classes by what it finds."""
-    if not hasattr(dataset, 'cat_ids') or not hasattr(dataset, 'cat_img_map'):
-        return
-    classes = list(dataset.metainfo.get('classes') or ())
-    unknown = sorted(id_ for id_, images in dataset.cat_img_map.items() if images and id_ not in dataset.cat_ids)
-    if len(dataset.cat_ids) == len(classes) and not unknown:
-        return
-    content = load(dataset.ann_file, backend_args=getattr(dataset, 'backend_args', None))
-    defined = {category['id']: category['name'] for category in content['categories']}
-    absent = [name for name in classes if name not in defined.values()]
-    if absent:
-        raise ConfigError(
-            f'{key}: {len(absent)} of {len(classes)} classes are not in {dataset.ann_file!r}: {", ".join(map(repr, absent[:5]))}; '
-            f'{candidates(absent[0], list(defined.values()))}. Set dataset.metainfo=dict(classes=(...)) to names of the file, and '
-            'num_classes in the heads to their number.'
-        )
-    twice = sorted({name for name in classes if list(defined.values()).count(name) > 1})
-    if twice:
-        raise ConfigError(
-            f'{key}: {dataset.ann_file!r} defines {twice} more than once, so labels would not be those of the classes; give each '
-            'category a name of its own, or merge them.'
-        )
-    undefined = [id_ for id_ in unknown if id_ not in defined]
-    if undefined:
-        raise ConfigError(
-            f'{key}: annotations in {dataset.ann_file!r} have category ids that its `categories` do not define: {undefined[:8]} '
-            f'(defined: {sorted(defined)[:8]}{", ..." if len(defined) > 8 else ""}). Mend the annotations, or add the categories.'
-        )
-    if unknown:
-        names = [defined[id_] for id_ in unknown]
-        logger.warning(
-            f'{key}: {dataset.ann_file!r} also has annotations of {len(names)} classes that the config does not name, left '
-            f'out: {", ".join(map(str, names[:8]))}{", ..." if len(names) > 8 else ""}'
-        )
+def _spread(count: int, most: int) -> range:
+    """At most ``most`` indices below ``count``, evenly spread."""
+    return range(0, count, max(-(-count // most), 1))
 
 
-def _check_classes(dataset, student: nn.Module, key: str, logger: MMLogger) -> None:
+def _first(paths: Sequence[str]) -> str:
+    return ', '.join(paths[:3]) + (', ...' if len(paths) > 3 else '')
+
+
+def _check_sizes(dataset, coco: CocoList | None, key: str, logger: MMLogger) -> None:
+    """Look whether images have the size that is listed when the data set's own transform decodes them; of a sample, by headers.
+
+    Boxes are clipped by the listed size and learned on the decoded one, which EXIF may turn.
+    """
+    if not isinstance(dataset, BaseDataset) or not len(dataset) or not _reads_local_files(dataset):
+        return
+    looked, wrong = 0, []
+    for i in _spread(len(dataset), MOST_DECODED):
+        info = BaseDataset.get_data_info(dataset, i)
+        path, listed = info.get('img_path'), (info.get('width'), info.get('height'))
+        if not isinstance(path, str) or '://' in path or not all(isinstance(value, (int, float)) for value in listed):
+            return
+        looked += 1
+        header, orientation = _header(path)
+        if header == listed and orientation in (None, 1, 2, 3, 4):
+            continue
+        if len(wrong) < 8:  # else the header must do
+            found = _decoded(dataset, path, key)
+            if found is None or found == listed:
+                continue
+            turned = f', turned by its EXIF orientation {orientation}' if header != found and header is not None else ''
+            wrong.append(f'{path} (image id {info.get("img_id")!r}) is {found[0]} x {found[1]}{turned}, but listed as ')
+            wrong[-1] += f'{listed[0]} x {listed[1]}'
+        elif header is not None:
+            wrong.append(path)
+    if not wrong:
+        return
+    exif = ' or, where its boxes are those of the unturned images, load it with' if 'turned by' in wrong[0] else ''
+    exif += " LoadImageFromFile(color_type='color_ignore_orientation')" if exif else ''
+    message = (
+        f'{key}: {len(wrong)} of {looked} images that were looked at have another size than listed: {"; ".join(wrong[:2])}. mmdet '
+        f'leaves out boxes beyond the listed size, and learns them on the decoded image; mend the list{exif}.'
+    )
+    if coco is None or len(wrong) <= FEW * looked:
+        logger.warning(message)
+    else:
+        raise ConfigError(message)
+
+
+def _header(path: str) -> tuple[tuple[int, int] | None, int | None]:
+    """Size of an image before EXIF, and EXIF's orientation; None where Pillow cannot tell."""
+    try:
+        with Image.open(path) as image:
+            return image.size, image.getexif().get(ORIENTATION)
+    except Exception:  # a format that another library reads
+        return None, None
+
+
+def _decoded(dataset, path: str, key: str) -> tuple[int, int] | None:
+    """Width and height as the data set's own transform gives them; None where it leaves out what it cannot read."""
+    try:
+        results = dataset.pipeline.transforms[0].transform(dict(img_path=path))
+    except Exception as error:
+        raise ConfigError(f'{key}: {path!r} cannot be decoded: {error}. Fetch it again, or leave it out.') from error
+    return None if results is None else tuple(results['img'].shape[1::-1])
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+def other_classes(model: nn.Module, dataset: Dataset) -> str | None:
+    """Why ``model`` cannot be measured on ``dataset``: a head is made for another number of classes. None where it can."""
+    wrong = next((f'{path} for {count}' for path, count, refused in _unequal(model, dataset) if refused), None)
+    return None if wrong is None else f'{wrong} classes, the data set has {_count_classes(dataset)}'
+
+
+def _check_classes(dataset, model: nn.Module, key: str, where: str, logger: MMLogger) -> None:
     classes = _classes_of(dataset)
     names = f' ({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""})' if classes else ''
-    for path, count, refused in _unequal(student, dataset):
+    for path, count, refused in _unequal(model, dataset):
         message = (
-            f'{key}: {_count_classes(dataset)} classes{names}, but model.student.{path} is made for {count}. Set its num_classes'
+            f'{key}: {_count_classes(dataset)} classes{names}, but {where}.{path} is made for {count}. Set its num_classes'
             f'{", or dataset.metainfo=dict(classes=(...))" if classes else ""}.'
         )
         if refused:
@@ -179,16 +574,19 @@ def _count_classes(dataset) -> int:
 
 
 def _head_classes(model: nn.Module) -> dict[str, int]:
-    """For how many classes each head is made, by its path, without RPNs and semantic branches, which have their own."""
+    """For how many classes each head is made, by its path, without those that have classes of their own: RPNs, semantic branches,
+    whom a tracker tells apart."""
     return {
         path: module.num_classes
         for path, module in model.named_modules()
         if isinstance(getattr(module, 'num_classes', None), int)
         and not getattr(module, 'class_agnostic', False)
         and 'head' in path
-        and not ('rpn' in path or 'semantic' in path)
+        and not any(part in path for part in OWN_CLASSES)
     }
 
+
+# -- data sets that cannot be built -----------------------------------------------------------------------------------
 
 EMPTY = (
     'need at least one array to concatenate',
@@ -199,23 +597,16 @@ EMPTY = (
 def find_data_error(cfg: Config, caught: Exception) -> str | None:
     """A message about the data set, built by itself, that fails as ``caught`` says; None where none does."""
     for key, loader in _loaders(cfg):
-        dataset = loader.get('dataset') if isinstance(loader, dict) else None
-        if not isinstance(dataset, dict):
-            continue
-        try:
-            with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-                DATASETS.build(copy.deepcopy(dataset))
-        except Exception as error:
-            if (type(error), str(error)) != (type(caught), str(caught)):
-                continue
-            source = ', '.join(f'{name}={dataset[name]!r}' for name in ('data_root', 'ann_file') if dataset.get(name))
-            reason = describe(error)
-            if any(words in str(error) for words in EMPTY):
-                reason = (
-                    'no image is left: the annotation file names none, none of its categories is among the classes '
-                    '(dataset.metainfo=dict(classes=(...)); without it, those of COCO), or filter_cfg leaves all out'
-                )
-            return f'{key}.dataset cannot be built from {source or "its config"}: {reason}'
+        for where, dataset in _plain_configs(
+            loader.get('dataset') if isinstance(loader, dict) else None, f'{key}.dataset'
+        ):
+            try:
+                with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
+                    DATASETS.build(copy.deepcopy(dataset))
+            except Exception as error:
+                if (type(error), str(error)) != (type(caught), str(caught)):
+                    continue
+                return _why_not_built(dataset, where, error, bool(cfg.get('outside_files', False)))
     for key in ('val_evaluator', 'test_evaluator'):
         evaluator = cfg.get(key)
         path = evaluator.get('ann_file') if isinstance(evaluator, dict) else None
@@ -224,18 +615,51 @@ def find_data_error(cfg: Config, caught: Exception) -> str | None:
     return None
 
 
-def _loaders(cfg: Config):
-    for key in ('train_dataloader', 'val_dataloader'):
+def _why_not_built(dataset: Mapping, where: str, error: Exception, outside_files: bool) -> str:
+    """What is wrong with a data set that cannot be built: in its list where that can be read, else what was raised."""
+    classes = dataset.get('classes') or (dataset.get('metainfo') or {}).get('classes')
+    if isinstance(classes, str) and not os.path.isfile(classes):
+        return f'{where}: classes={classes!r} is a string, but no file of that name is there; a tuple of one is ({classes!r},).'
+    path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file') or '')
+    try:
+        coco = read_coco_list(path, dataset.get('backend_args'))
+        if coco is not None:
+            coco.check(where, lambda _: None, classes or (), False, outside_files)
+    except ConfigError as found:
+        return str(found)
+    except Exception:  # it cannot be read, which is what was raised
+        pass
+    source = ', '.join(f'{name}={dataset[name]!r}' for name in ('data_root', 'ann_file') if dataset.get(name))
+    reason = describe(error)
+    if any(words in str(error) for words in EMPTY):
+        reason = (
+            'no image is left: the annotation file names none, none of its categories is among the classes '
+            '(dataset.metainfo=dict(classes=(...)); without it, those of COCO), or filter_cfg leaves all out'
+        )
+    return f'{where} cannot be built from {source or "its config"}: {reason}'
+
+
+def _plain_configs(dataset, where: str) -> Iterator[tuple[str, Mapping]]:
+    """The config of each data set inside wrappers, and then of the wrappers; with their keys."""
+    if not isinstance(dataset, Mapping):
+        return
+    inner = dataset.get('datasets') if isinstance(dataset.get('datasets'), (list, tuple)) else ()
+    for i, one in enumerate(inner):
+        yield from _plain_configs(one, f'{where}.datasets[{i}]')
+    yield from _plain_configs(dataset.get('dataset'), f'{where}.dataset')
+    yield where, dataset
+
+
+def _loaders(cfg: Config) -> Iterator[tuple[str, Mapping | None]]:
+    """Each loader of a config by its key."""
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         yield key, cfg.get(key)
     for name, hook in (cfg.get('default_hooks') or {}).items():
-        if not isinstance(hook, dict):
+        if not isinstance(hook, Mapping):
             continue
-        where = f'default_hooks.{name}'
-        for part in ('transfer', 'head'):
-            yield f'{where}.{part}.train_dataloader', (hook.get(part) or {}).get('train_dataloader')
-        phases = hook.get('phases')
-        for i, phase in enumerate(phases if isinstance(phases, (list, tuple)) else ()):
-            yield (
-                f'{where}.phases[{i}].train_dataloader',
-                phase.get('train_dataloader') if isinstance(phase, dict) else None,
-            )
+        where, phases = f'default_hooks.{name}', hook.get('phases')
+        parts = {f'{where}.{part}': hook.get(part) for part in ('transfer', 'head')}
+        if isinstance(phases, (list, tuple)):  # else the name of a schedule
+            parts |= {f'{where}.phases[{i}]': phase for i, phase in enumerate(phases)}
+        for key, part in parts.items():
+            yield f'{key}.train_dataloader', part.get('train_dataloader') if isinstance(part, Mapping) else None
