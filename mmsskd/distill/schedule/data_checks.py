@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ...errors import ConfigError, candidates
+from ...errors import ConfigError, candidates, describe
 from ...version import __version__
 from ..phases import Phase
 from .coco_list import CocoList, as_coco_list, read_coco_list
