@@ -364,7 +364,7 @@ class StagewiseDistiller(BaseModel):
     @property
     def head(self) -> nn.Module:
         """The student's head, where hooks of mmpretrain look for it (``SwitchRecipeHook``, ``SetAdaptiveMarginsHook``)."""
-        return self.student.head
+        return self.student.get_submodule('head')
 
     @property
     def detector(self) -> nn.Module:
