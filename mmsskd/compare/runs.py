@@ -13,13 +13,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmengine.utils import ManagerMixin
 from torch import nn
 
 from ..distill.build import build_teacher, load_strictly, resolve_model_cfg
 from ..distill.export import is_stagewise
 from ..distill.phases import schedule_hook
 from ..distill.schedule.data_checks import check_loops
+from ..distill.schedule.mmengine_private import forget_managers
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text
 from .checks import check_options
@@ -126,10 +126,7 @@ def logged(run: Run) -> Iterator[None]:
             traceback.print_exc(file=log)
             raise
         finally:
-            kinds = [ManagerMixin]
-            for kind in kinds:
-                kind._instance_dict.clear()
-                kinds += kind.__subclasses__()
+            forget_managers()
 
 
 def execute(run: Run) -> dict:

@@ -211,18 +211,10 @@ def export_student(state_dict: dict, cfg: Config, out_dir: str, dataset_meta: di
 def dataset_meta(runner: Runner, loaders: Sequence[DataLoader]) -> dict | None:
     """Names of the classes, from the first data set that has them: the last phase's may be without annotations."""
     datasets = [loader.dataset for loader in reversed(loaders)]
-    if runner._val_dataloader is not None:
+    if runner.val_loop is not None:
         datasets.append(runner.val_loop.dataloader.dataset)
     metas = [getattr(dataset, 'metainfo', None) for dataset in datasets]
     return next((meta for meta in metas if meta and meta.get('classes')), metas[0])
-
-
-def save_checkpoint(runner: Runner, name: str, meta: dict) -> str:
-    """Save a whole checkpoint into the work dir, beside its place and then renamed, on the rank that calls."""
-    path = os.path.join(runner.work_dir, name)
-    Runner.save_checkpoint.__wrapped__(runner, runner.work_dir, f'{name}.part', meta=meta)  # past its master_only
-    os.replace(f'{path}.part', path)
-    return path
 
 
 def whole_checkpoint(runner: Runner, model: nn.Module) -> dict:

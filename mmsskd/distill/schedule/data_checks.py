@@ -22,6 +22,7 @@ from ...errors import ConfigError, candidates, describe
 from ...version import __version__
 from ..phases import Phase
 from .coco_list import CocoList, as_coco_list, read_coco_list
+from .mmengine_private import built_loops
 
 MOST_FILES = 200_000  # looked for; of a larger set, every n-th
 STAT_SECONDS = 2  # of looking at sizes of files: all of them on a local disk, on a network disk it would take minutes
@@ -42,7 +43,7 @@ def check_data(runner: Runner, phases: Sequence[Phase], loaders: Sequence[DataLo
         datasets[key] = loader.dataset
         if phase.train_dataloader and not phase.task_loss:
             unlabelled.append(key)
-    if runner._val_dataloader is not None:
+    if runner.val_loop is not None:
         datasets['val_dataloader'] = runner.val_loop.dataloader.dataset
     _check_of_runner(runner, datasets, model=student, where='model.student', unlabelled=unlabelled)
 
@@ -61,7 +62,7 @@ def check_loops(
         checkpoint: What is tested; where a run of ours wrote it, its class names are the order of the labels.
         splits: Which loops.
     """
-    loops = {split: getattr(runner, f'_{split}_loop', None) for split in splits}
+    loops = built_loops(runner, splits)
     datasets = {
         f'{split}_dataloader': loop.dataloader.dataset
         for split, loop in loops.items()
@@ -93,7 +94,7 @@ class DataChecks(Hook):
 
 def _check_of_runner(runner: Runner, datasets: Mapping[str, Dataset], **options) -> None:
     cfg = getattr(runner, 'cfg', None) or {}
-    loops = {split: getattr(runner, f'_{split}_loop', None) for split in ('val', 'test')}
+    loops = built_loops(runner, ('val', 'test'))
     evaluators = {f'{split}_dataloader': loop.evaluator for split, loop in loops.items() if hasattr(loop, 'evaluator')}
     outside = bool(cfg.get('outside_files', False))
     if check_datasets(datasets, runner.logger, evaluators=evaluators, outside_files=outside, **options):

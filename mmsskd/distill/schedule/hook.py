@@ -4,17 +4,25 @@ from collections.abc import Sequence
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
 from ...registry import HOOKS
 from ..distiller import StagewiseDistiller
-from ..export import dataset_meta, export_student, save_checkpoint, whole_checkpoint
+from ..export import dataset_meta, export_student, whole_checkpoint
 from ..phases import HEAD, Phase, phases_of
 from .checks import check_ends, check_run, check_still_ends, check_strategy
 from .data_checks import check_data
 from .dry_run import first_batches, try_losses, try_recipes
+from .mmengine_private import (
+    build_train_loop,
+    end_workers,
+    has_train_loop,
+    is_resuming,
+    save_on_this_rank,
+    set_loop_length,
+)
 from .resume import begin_epoch_anew, check_resumable, check_same_schedule, restore_gradients, schedule_state
 from .runner_state import (
     PhaseBatches,
@@ -152,7 +160,7 @@ class StageScheduleHook(Hook):
         check_strategy(runner)
         if sum(isinstance(hook, StageScheduleHook) for hook in runner.hooks) > 1:
             raise ConfigError('the config has two StageScheduleHooks (default_hooks, custom_hooks); remove one')
-        if isinstance(runner._train_loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        if has_train_loop(runner):
             self._set_up(runner)
 
     def _set_up(self, runner: Runner) -> None:
@@ -175,11 +183,9 @@ class StageScheduleHook(Hook):
         try_recipes(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
         self.first_batches = first_batches(phases, schedule.loaders)
         self.schedule = schedule
-        if by_epoch:
-            loop._max_epochs = schedule.end
-        else:
+        if not by_epoch:
             loop.dataloader_iterator = PhaseBatches(self, runner)
-        loop._max_iters = sum(schedule.iterations)
+        set_loop_length(runner, schedule.end if by_epoch else None, sum(schedule.iterations))
         runner.logger.info(str(schedule))
         if not schedule.trains_head:
             runner.logger.warning(
@@ -203,9 +209,9 @@ class StageScheduleHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """On resume: build the phase's own optimiser before the Runner loads its state into it."""
-        if not runner._resume or runner._train_loop is None:
+        if not is_resuming(runner):
             return
-        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        build_train_loop(runner)
         self._set_up(runner)
         schedule = self.schedule
         saved = check_resumable(checkpoint, self.distiller, schedule.by_epoch)
@@ -232,7 +238,7 @@ class StageScheduleHook(Hook):
         self.distiller.on_non_finite = lambda values: stop(runner, self.distiller, self.phase, self.position, values)
         self._enter(runner, self.schedule.at(self._now(runner)), keep_optimisation=self.index is not None)
         restore_gradients(self.distiller, self.pending)
-        if self.evaluate_teacher and runner._val_dataloader is not None:
+        if self.evaluate_teacher and runner.val_loop is not None:
             measure_teacher(runner, self.distiller)
         if not self.resumed_inside:
             self._begin(runner)
@@ -271,7 +277,7 @@ class StageScheduleHook(Hook):
             self.distiller.set_phase(self.phase)  # the wrapping may have converted BN layers
         runner.train_loop.dataloader = schedule.loaders[index]
         for loader in set(schedule.loaders) - set(schedule.loaders[index:]):
-            loader._iterator = None  # ends persistent workers that no later phase needs
+            end_workers(loader)  # which no later phase needs
         if not keep_optimisation:
             build_optimisation(runner, self.phase, schedule.iterations[index])
         done = runner.iter - schedule.iterations_before(index)
@@ -311,7 +317,7 @@ class StageScheduleHook(Hook):
         due = done % runner.train_loop.val_interval == 0 or done == phase.end
         if runner.distributed and (due or self.schedule.by_epoch):
             average_buffers(self.distiller)
-        if due and phase.mimic and runner._val_dataloader is not None:
+        if due and phase.mimic and runner.val_loop is not None:
             values = validate_features(runner, self.distiller, phase.mimic)
             for key, value in values.items():
                 runner.message_hub.update_scalar(key, value)
@@ -319,7 +325,7 @@ class StageScheduleHook(Hook):
             runner.logger.info(f'{self.position} validation  {show(values)}')
         if done == phase.end and done != self.schedule.end and self.save_phase_ends and is_main_process():
             meta = dict(epoch=runner.epoch + self.schedule.by_epoch, iter=runner.iter + (not self.schedule.by_epoch))
-            save_checkpoint(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
+            save_on_this_rank(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         teacher = runner.message_hub.runtime_info.get('teacher_metrics')

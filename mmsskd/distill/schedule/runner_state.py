@@ -16,14 +16,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
-from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from ...errors import ConfigError, NonFiniteLossError, candidates
 from ..distiller import StagewiseDistiller
-from ..export import save_checkpoint
 from ..phases import Phase, default_param_scheduler
+from .mmengine_private import InfiniteIterator, forget, parts_of, save_on_this_rank, scaled_by
 
 
 def build_optimisation(runner: Runner, phase: Phase, iterations: int) -> None:
@@ -41,10 +40,8 @@ def build_optimisation(runner: Runner, phase: Phase, iterations: int) -> None:
         group['params'] = [parameter for parameter in group['params'] if parameter.requires_grad]
     runner.optim_wrapper = optim_wrapper
     runner.param_schedulers = None  # scale_lr insists on coming before the schedulers
-    run_loader = runner._train_dataloader
-    runner._train_dataloader = phase.train_dataloader or run_loader  # whose batch size the learning rate is scaled by
-    runner.scale_lr(optim_wrapper, runner.auto_scale_lr)
-    runner._train_dataloader = run_loader
+    with scaled_by(runner, phase.train_dataloader):
+        runner.scale_lr(optim_wrapper, runner.auto_scale_lr)
     schedulers = copy.deepcopy(phase.param_scheduler)
     if schedulers is None:
         schedulers = default_param_scheduler(iterations)
@@ -87,16 +84,6 @@ def wrap_anew(runner: Runner, model: nn.Module) -> None:
     runner.model = runner.wrap_model(wrapper and wrapper.copy(), model)
 
 
-def forget(hub: MessageHub, key: str) -> None:
-    """Take a value or a scalar out of the hub, and out of the keys to resume: a run that goes on warns of each that has no value.
-
-    The hub's own way leaves the key behind.
-    """
-    hub.runtime_info.pop(key, None)
-    hub.log_scalars.pop(key, None)
-    hub._resumed_keys.pop(key, None)
-
-
 def forget_last_phase(runner: Runner) -> None:
     """Drop the best score, the best checkpoint's path and the logged values of the phase that has ended."""
     hub = runner.message_hub
@@ -114,7 +101,7 @@ def forget_last_phase(runner: Runner) -> None:
 @contextmanager
 def message_hub_kept(hub: MessageHub):
     """Within this context ``hub`` may be written to; then it is as it was, which keys it resumes included."""
-    parts = hub.log_scalars, hub.runtime_info, hub._resumed_keys
+    parts = parts_of(hub)
     before = copy.deepcopy(parts[0]), *map(dict, parts[1:])
     try:
         yield
@@ -191,7 +178,7 @@ class PhaseBatches:
 
     def __init__(self, hook, runner):
         self.hook, self.runner = hook, runner
-        self.iterators: dict[int, _InfiniteDataloaderIterator] = {}
+        self.iterators: dict[int, InfiniteIterator] = {}
 
     def __iter__(self) -> 'PhaseBatches':
         return self
@@ -204,12 +191,12 @@ class PhaseBatches:
         seed_everything(self.runner.seed, self.runner.iter)
         return next(self._iterator(self.hook.index))
 
-    def _iterator(self, index: int) -> _InfiniteDataloaderIterator:
+    def _iterator(self, index: int) -> InfiniteIterator:
         loader = self.hook.schedule.loaders[index]
         if id(loader) not in self.iterators:
             # with a generator of its own, starting the loader draws nothing from the global state
             loader.generator = torch.Generator().manual_seed(self.runner.seed)
-            self.iterators[id(loader)] = _InfiniteDataloaderIterator(loader)
+            self.iterators[id(loader)] = InfiniteIterator(loader)
         return self.iterators[id(loader)]
 
     def skip_iter(self, steps: int) -> None:
@@ -236,7 +223,7 @@ def stop(runner: Runner, distiller: StagewiseDistiller, phase: Phase, position: 
     """
     iteration = runner.iter + 1
     meta = dict(epoch=runner.epoch, iter=runner.iter)
-    path = save_checkpoint(runner, f'non_finite_iter_{iteration}_rank{get_rank()}.pth', meta)
+    path = save_on_this_rank(runner, f'non_finite_iter_{iteration}_rank{get_rank()}.pth', meta)
     finite = all(torch.isfinite(parameter).all() for parameter in distiller.parameters())
     weights = (
         'weights as they were before this step' if finite else 'weights, which are themselves not finite any more,'
