@@ -49,11 +49,11 @@ from mmengine.registry import init_default_scope
 from torch.profiler import ProfilerActivity, profile
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.cli import add_common_arguments, plain_errors, read_config
 from mmsskd.distill.export import is_stagewise
 from mmsskd.distill.phases import is_schedule_hook, phases_of, stage_by_stage
 from mmsskd.distill.schedule.runner_state import seed_everything
 from mmsskd.errors import ConfigError
-from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
 from mmsskd.utils.tables import text_table
 
 TRANSFER = {'mmsskd': package_step, 'bare': bare_step, 'full': full_step, 'unfrozen': unfrozen_step}

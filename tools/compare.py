@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.cli import plain_errors
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
 from mmsskd.compare.plan import read_plan
 from mmsskd.compare.tables import to_csv, to_json, to_markdown, to_text
 from mmsskd.errors import ConfigError
-from mmsskd.utils.cli import plain_errors
 from mmsskd.utils.files import write_text
 
 

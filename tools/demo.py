@@ -18,7 +18,7 @@ from demo_steps import run
 from mmengine.logging import MMLogger
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
-from mmsskd.utils.cli import plain_errors
+from mmsskd.cli import plain_errors
 
 TASKS = ('classification', 'detection', 'face')
 

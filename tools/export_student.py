@@ -6,8 +6,8 @@ import argparse
 from mmengine.config import DictAction
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.cli import plain_errors
 from mmsskd.distill.export import export_checkpoint
-from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)

@@ -7,8 +7,8 @@ annotations/, and unlabelled/, images of the same kind without any. The same opt
 
 import argparse
 
+from mmsskd.cli import plain_errors
 from mmsskd.datasets.digits_on_photos import write_digits_on_photos
-from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

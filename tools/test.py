@@ -9,13 +9,13 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
 from mmsskd.distill.build import load_strictly, read_checkpoint
 from mmsskd.distill.export import is_stagewise, plain_config
 from mmsskd.distill.schedule.coco_list import keeping_lists
 from mmsskd.distill.schedule.data_checks import check_loops, find_data_error, other_classes
 from mmsskd.distill.schedule.validation import show
 from mmsskd.errors import ConfigError
-from mmsskd.utils.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
 
 
 def parse_args():

@@ -10,13 +10,13 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
+from mmsskd.cli.run_config import check_files
 from mmsskd.distill.build import read_checkpoint
 from mmsskd.distill.export import is_stagewise
 from mmsskd.distill.schedule.coco_list import keeping_lists
 from mmsskd.distill.schedule.data_checks import DataChecks, find_data_error
 from mmsskd.errors import ConfigError, naming
-from mmsskd.utils.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
-from mmsskd.utils.run_config import check_files
 
 
 def parse_args():

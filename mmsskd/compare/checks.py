@@ -9,11 +9,11 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from ..cli.run_config import check_run
 from ..distill.export import is_stagewise
 from ..distill.phases import is_schedule_hook, phases_of
 from ..distill.schedule.runner_state import check_optimizer
 from ..errors import ConfigError, candidates
-from ..utils.run_config import check_run
 from .schedule import stage_names
 
 LONGEST_NAME = 100  # file systems take 255 bytes

@@ -1,17 +1,15 @@
 """What a run notes about itself for the comparison: seconds of training by phase, and the metric as training goes on."""
 
 import json
-import random
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ..distill.schedule.hook import StageScheduleHook
 from ..utils.files import write_text
+from ..utils.states import random_states, set_random_states
 
 SECONDS, DRAWS = 'compare_seconds', 'compare_draws'
 
@@ -46,7 +44,7 @@ class ComparisonClock(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         if DRAWS in runner.message_hub.runtime_info:
-            _draw_from(runner.message_hub.get_info(DRAWS))
+            set_random_states(runner.message_hub.get_info(DRAWS))
         self._since = time.perf_counter()
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -54,7 +52,7 @@ class ComparisonClock(Hook):
         phase = schedule.index if schedule is not None else 0
         note = [phase, time.perf_counter() - self._since, self.jobs, self._first]
         runner.message_hub.get_info(SECONDS).append(note)
-        runner.message_hub.update_info(DRAWS, _draws())
+        runner.message_hub.update_info(DRAWS, random_states())
         self._first = False
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
@@ -67,20 +65,3 @@ def read_curve(work_dir: str) -> list[list]:
     """Points [epoch, metric] that were validated in ``work_dir``."""
     file = Path(work_dir, 'curve.json')
     return json.loads(file.read_text()) if file.is_file() else []
-
-
-def _draws() -> dict:
-    """As arrays: a checkpoint's tensors are loaded to the device, where no generator takes its state from."""
-    states = dict(python=random.getstate(), numpy=np.random.get_state())  # noqa: NPY002  what transforms draw from
-    states['torch'] = torch.get_rng_state().numpy()
-    if torch.cuda.is_available():
-        states['cuda'] = torch.cuda.get_rng_state().numpy()
-    return states
-
-
-def _draw_from(states: dict) -> None:
-    random.setstate(states['python'])
-    np.random.set_state(states['numpy'])  # noqa: NPY002
-    torch.set_rng_state(torch.from_numpy(states['torch']))
-    if 'cuda' in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(torch.from_numpy(states['cuda']))

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from ..cli import explain
 from ..distill.export import is_stagewise
 from ..errors import ConfigError
-from ..utils.cli import explain
 from .checks import check_config, check_names, check_splits
 from .dry_run import DryRuns, distinct, dry_run
 from .plan import Arm, Plan

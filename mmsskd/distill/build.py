@@ -1,7 +1,9 @@
-"""A teacher or student as the user names it -> the model config that MMEngine builds."""
+"""Teacher and student: from a config and a checkpoint to a model, and what a model may offer to the method."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -14,6 +16,34 @@ from mmengine.utils import get_installed_path, is_installed
 from torch import nn
 
 from ..errors import ConfigError, candidates, describe, naming
+
+
+class DistillableModel(Protocol):
+    """A model that can be teacher or student: ``backbone`` and ``extract_feat``. The rest is optional, by default as written here.
+
+    Any ``BaseModel`` of mmpretrain or mmdet has what is needed. A model of a new task may offer more, and needs nothing else
+    from this package; :class:`~mmsskd.face.models.FaceRecognizer` does.
+
+    Example:
+        >>> from torch import nn
+        >>> class Embedder(nn.Module):  # its neck is transferred, and is all that it needs to be measured
+        ...     extra_stages, predicts_without_head = ('neck',), True
+    """
+
+    backbone: nn.Module
+    extra_stages: Sequence[str] = ()
+    """Paths of modules after the backbone that are stages too, where the config names no stages."""
+    predicts_without_head: bool = False
+    """Whether the task metric needs no head, as that of an embedding."""
+    constant_parameters: Sequence[str] = ()
+    """Of any module in the model: names of its parameters that are frozen by design, so that nobody is warned of them."""
+
+    def extract_feat(self, inputs: torch.Tensor):
+        """Run the model up to where its head begins. ``inputs``: preprocessed images, (N, C, H, W)."""
+
+    def adopt_state_dict(self, state: dict) -> dict:
+        """Turn a state dict under the names of another framework into one under the model's own names."""
+        return state
 
 
 def resolve_model_cfg(spec: str | dict, key: str, data_preprocessor: dict | None = None) -> ConfigDict:

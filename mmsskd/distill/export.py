@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
+from ..utils.files import replacing
 from ..version import __version__
 from .build import read_checkpoint, resolve_with_imports, without_init
 from .phases import is_schedule_hook
@@ -194,17 +195,16 @@ def export_student(state_dict: dict, cfg: Config, out_dir: str, dataset_meta: di
     Returns:
         The two paths.
     """
-    os.makedirs(out_dir, exist_ok=True)
     weights, config = os.path.join(out_dir, 'student.pth'), os.path.join(out_dir, 'student.py')
     student = {name: value.detach().cpu() for name, value in state_dict.items() if not name.startswith('adapters.')}
     meta = dict(mmsskd_version=__version__, **(dict(dataset_meta=dataset_meta) if dataset_meta else {}))
-    torch.save(dict(meta=meta, state_dict=student), f'{weights}.part')
-    os.replace(f'{weights}.part', weights)
+    with replacing(weights) as part:
+        torch.save(dict(meta=meta, state_dict=student), part)
     plain = plain_config(cfg)
     for key in ('work_dir', 'launcher', 'model_wrapper_cfg'):  # of the run, not of the student
         plain.pop(key, None)
-    plain.dump(f'{config}.part.py')
-    os.replace(f'{config}.part.py', config)
+    with replacing(config, '.py') as part:
+        plain.dump(str(part))
     return weights, config
 
 

@@ -16,7 +16,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
-from mmsskd.utils.cli import start_processes
+from mmsskd.cli import start_processes
 
 TOOLS = ROOT / 'tools'
 MANAGERS = (DefaultScope, MessageHub, MMLogger, Visualizer)

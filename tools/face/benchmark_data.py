@@ -23,11 +23,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmsskd.cli import plain_errors
 from mmsskd.face.data import FaceRecordDataset
 from mmsskd.face.data.alignment import ARC112, similarity
 from mmsskd.face.data.record_index import write_idx
 from mmsskd.face.data.recordio import RecordReader, RecordWriter, pack
-from mmsskd.utils.cli import plain_errors
 
 RECORD = 4_700  # bytes of a record on average, about those of MS1MV2
 BLOCK = 100  # images a turn

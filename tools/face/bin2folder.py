@@ -5,8 +5,8 @@ No code that the file may hold is run."""
 
 import argparse
 
+from mmsskd.cli import plain_errors
 from mmsskd.face.data.face_bin import bin_to_folder
-from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

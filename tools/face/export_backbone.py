@@ -6,8 +6,8 @@ The classifier stays behind. arcface_torch's get_model loads the file strictly, 
 import argparse
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.cli import add_common_arguments, plain_errors, read_config
 from mmsskd.face.export import normalisation, read_recognizer, save_arcface
-from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
 
 
 def main():

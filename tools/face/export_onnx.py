@@ -10,8 +10,8 @@ Weights released by InsightFace have no classifier: add --cfg-options model.head
 import argparse
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
+from mmsskd.cli import add_common_arguments, plain_errors, read_config
 from mmsskd.face.export import export_onnx, image_size, normalisation, read_recognizer
-from mmsskd.utils.cli import add_common_arguments, plain_errors, read_config
 
 
 def main():

@@ -5,8 +5,8 @@ Faces should be aligned already; images of another size are scaled by their long
 
 import argparse
 
+from mmsskd.cli import plain_errors
 from mmsskd.face.data.record_folders import folder_to_records
-from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

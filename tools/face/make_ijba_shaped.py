@@ -9,8 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
+from mmsskd.cli import plain_errors
 from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
-from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -8,9 +8,9 @@ Two of the 400 pictures were damaged in the package for good; they are left out.
 import argparse
 from pathlib import Path
 
+from mmsskd.cli import plain_errors
 from mmsskd.errors import ConfigError
 from mmsskd.face.data.orl_faces import CREDIT, PEOPLE, write_orl_faces
-from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -3,8 +3,8 @@
 
 import argparse
 
+from mmsskd.cli import plain_errors
 from mmsskd.face.data.record_folders import records_to_folder
-from mmsskd.utils.cli import plain_errors
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)

@@ -36,8 +36,6 @@ def find_logits(student: nn.Module, teacher: nn.Module, path: str, input_shape) 
     """
     inputs = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
     with as_found(student, teacher):
-        for parameter in student.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
         ours, theirs = _output(student, path, inputs, 'student'), _output(teacher, path, inputs, 'teacher')
         behind = parameters_behind((ours,))
         reached = frozenset(name for name, parameter in student.named_parameters() if id(parameter) in behind)

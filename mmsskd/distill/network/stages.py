@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError, candidates
 from .tap import capture, feature_tensors, features_at
-from .trace import Trace, changed_in_place_by, image_resizers, original_tensors, parameters_behind, watch
+from .trace import Trace, as_found, changed_in_place_by, image_resizers, original_tensors, parameters_behind, watch
 
 MOST_STAGES = (
     4  # C2..C5 of the detection field: the last four resolutions; what runs before them is the stem of the first
@@ -122,16 +122,8 @@ def find_stages(
         raise ConfigError(
             f'{type(model).__name__} has no `backbone` with `extract_feat`; mmsskd distils models that have both'
         )
-    training = {module: module.training for module in model.modules()}
-    requires_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    checkpointed = [module for module in model.modules() if getattr(module, 'with_cp', False)]
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            model.eval()
-            for module in checkpointed:  # activation checkpointing hides parameters from the graph
-                module.with_cp = False
-            for parameter in requires_grad:
-                parameter.requires_grad_(parameter.is_floating_point())
+        with as_found(model):
             trace = watch(model, inputs)
             if names is None:
                 names = [*resolution_stages(model, trace, inputs), *getattr(model, 'extra_stages', ())]
@@ -143,13 +135,6 @@ def find_stages(
         raise
     except Exception as error:
         raise ConfigError(_does_not_run(model, inputs, error, 'student' if must_own else 'teacher')) from error
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-        for module in checkpointed:
-            module.with_cp = True
-        for parameter, flag in requires_grad.items():
-            parameter.requires_grad_(flag)
     return stages
 
 

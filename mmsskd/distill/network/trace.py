@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...utils.states import in_eval_mode, random_states_kept
 from .tap import feature_tensors
 
 RESIZING = (
@@ -64,17 +65,22 @@ def watch(model: nn.Module, inputs: Tensor) -> Trace:
 
 @contextmanager
 def as_found(*models: nn.Module):
-    """Within this context models are in eval mode with gradients on; then modes, flags and random states are as before."""
-    training = {module: module.training for model in models for module in model.modules()}
+    """Within this context models are in eval mode with gradients on; then modes, flags and random states are as before.
+
+    Activation checkpointing, which hides parameters from the graph, is off meanwhile.
+    """
     flags = {parameter: parameter.requires_grad for model in models for parameter in model.parameters()}
+    checkpointed = [module for model in models for module in model.modules() if getattr(module, 'with_cp', False)]
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            for module in training:
-                module.training = False
+        with in_eval_mode(*models), random_states_kept(), torch.enable_grad():
+            for module in checkpointed:
+                module.with_cp = False
+            for parameter in flags:
+                parameter.requires_grad_(parameter.is_floating_point())
             yield
     finally:
-        for module, mode in training.items():
-            module.training = mode
+        for module in checkpointed:
+            module.with_cp = True
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
 

@@ -5,11 +5,9 @@ that training starts from.
 """
 
 import copy
-import random
 from collections.abc import Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
@@ -17,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
+from ...utils.states import random_states_kept
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
 from .runner_state import batches_beside, build_optimisation, can_be_indexed, check_optimizer, message_hub_kept
@@ -62,7 +61,7 @@ def first_batches(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> lis
         ConfigError: They cannot be read; the message names the phase.
     """
     batches: dict[DataLoader, dict | None] = {}
-    with _random_states_kept():
+    with random_states_kept():
         for where, loader in zip(_places(phases), loaders):
             try:
                 if loader not in batches:
@@ -97,7 +96,7 @@ def try_losses(
         ConfigError: A loss cannot be computed; the message names the phase.
     """
     hub = runner.message_hub
-    with _random_states_kept(), message_hub_kept(hub), _modules_kept(distiller), torch.no_grad():
+    with random_states_kept(), message_hub_kept(hub), _modules_kept(distiller), torch.no_grad():
         for where, phase, batch, (epoch, iteration) in zip(_places(phases), phases, batches, begins):
             if batch is None:
                 continue
@@ -203,16 +202,6 @@ def _copy_of(value, copies: dict):
         return copy.deepcopy(value, copies)
     except Exception:
         return value
-
-
-@contextmanager
-def _random_states_kept():
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002  what transforms draw from
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])  # noqa: NPY002
 
 
 def _say(error: Exception) -> str:

@@ -9,6 +9,8 @@ from mmengine.runner.loops import _InfiniteDataloaderIterator as InfiniteIterato
 from mmengine.utils import ManagerMixin
 from torch.utils.data import DataLoader
 
+from ...utils.files import replacing
+
 
 def has_train_loop(runner: Runner) -> bool:
     """Whether the train loop is built. ``runner.train_loop`` would build it, before a resume has set the seed."""
@@ -83,8 +85,8 @@ def save_on_this_rank(runner: Runner, name: str, meta: dict) -> str:
     ``Runner.save_checkpoint`` saves on the first rank only, and a rank that alone meets an error may be another.
     """
     path = os.path.join(runner.work_dir, name)
-    Runner.save_checkpoint.__wrapped__(runner, runner.work_dir, f'{name}.part', meta=meta)
-    os.replace(f'{path}.part', path)
+    with replacing(path) as part:
+        Runner.save_checkpoint.__wrapped__(runner, runner.work_dir, part.name, meta=meta)
     return path
 
 

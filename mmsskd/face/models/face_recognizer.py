@@ -1,5 +1,3 @@
-from contextlib import contextmanager
-
 import torch
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.structures import DataSample
@@ -7,6 +5,7 @@ from torch import Tensor
 
 from ...errors import ConfigError, candidates
 from ...registry import MODELS
+from ...utils.states import in_eval_mode
 
 PLACES = ('backbone', 'head')
 
@@ -114,7 +113,7 @@ class FaceRecognizer(ImageClassifier):
             The samples with ``embedding`` (D,), and with ``test_cfg=dict(flip=True)`` also ``embedding_flip`` (D,), that of the
             crop mirrored left to right. Both float32, not normalised, always computed in eval mode.
         """
-        with _in_eval_mode(self):
+        with in_eval_mode(self):
             embeddings = dict(embedding=self.embed(inputs))
             if self.flip:
                 embeddings['embedding_flip'] = self.embed(inputs.flip(-1))
@@ -146,15 +145,3 @@ class FaceRecognizer(ImageClassifier):
         return {
             f'{"neck" if name.split(".")[0] in embedding else "backbone"}.{name}': value for name, value in flat.items()
         }
-
-
-@contextmanager
-def _in_eval_mode(model: torch.nn.Module):
-    """Put ``model`` into eval mode in the body, and each module back as it was behind it."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

@@ -1,0 +1,64 @@
+"""States that a look at a model, or a trial of one, must leave as they were: modes of modules and random states."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def in_eval_mode(*models: nn.Module) -> Iterator[None]:
+    """Within this context every module of ``models`` is in eval mode; then each is in the mode in which it was found.
+
+    Flags are set one by one: a model's own ``train()`` may do more.
+
+    Example:
+        >>> layer = nn.Dropout()
+        >>> with in_eval_mode(layer):
+        ...     layer.training
+        False
+        >>> layer.training
+        True
+    """
+    modes = {module: module.training for model in models for module in model.modules()}
+    for module in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def random_states() -> dict:
+    """Random states of Python, numpy, torch, and the current GPU, from all of which transforms and models draw.
+
+    Torch's are arrays: a tensor in a checkpoint is loaded to the device, and no generator takes its state from there.
+    """
+    states = dict(python=random.getstate(), numpy=np.random.get_state())  # noqa: NPY002  what transforms draw from
+    states['torch'] = torch.get_rng_state().numpy()
+    if torch.cuda.is_available():
+        states['cuda'] = torch.cuda.get_rng_state().numpy()
+    return states
+
+
+def set_random_states(states: dict) -> None:
+    """Set what :func:`random_states` returned."""
+    random.setstate(states['python'])
+    np.random.set_state(states['numpy'])  # noqa: NPY002
+    torch.set_rng_state(torch.from_numpy(states['torch']))
+    if 'cuda' in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.from_numpy(states['cuda']))
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Within this context anything may draw; then the random states are as before."""
+    states = random_states()
+    try:
+        yield
+    finally:
+        set_random_states(states)
