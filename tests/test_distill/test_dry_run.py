@@ -51,15 +51,15 @@ def snapshot(runner) -> dict:
         state={name: value.clone() for name, value in runner.model.state_dict().items()},
         head=copy.deepcopy(counted),
         modules=[name for name, _ in runner.model.named_modules()],
-        infos=dict(hub.runtime_info),
-        scalars={
-            key: value.data[0].tolist()
-            for key, value in hub.log_scalars.items()
-            if not key.startswith(('train/', 'val/'))
-        },
-        resumed=dict(hub._resumed_keys),
+        infos=lasting(hub.runtime_info),
+        scalars={key: value.data[0].tolist() for key, value in lasting(hub.log_scalars).items()},
+        resumed=lasting(hub._resumed_keys),
         random=torch.get_rng_state().tolist(),
     )
+
+
+def lasting(values: dict) -> dict:
+    return {key: value for key, value in values.items() if not key.startswith(('train/', 'val/', 'best_'))}
 
 
 @HOOKS.register_module()
