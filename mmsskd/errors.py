@@ -95,7 +95,7 @@ def naming(cfg, key: str = ''):
     except Exception as error:
         path, part = _part_in_work(cfg, error)
         where = f'{key}{path}' if key else path.removeprefix('.')
-        if not where:
+        if not where or describe(error) == NO_OPS:  # the latter is a matter of the machine
             raise
         found = repr(part)
         found = found if len(found) <= 300 else f'{found[:300]}...'
