@@ -17,7 +17,9 @@ GAP = dict(type='mmpretrain.GlobalAveragePooling')
 
 
 def image_classifier(backbone, neck=None):
-    return build_model(ConfigDict(type='mmpretrain.ImageClassifier', backbone=backbone, neck=neck))
+    return build_model(
+        ConfigDict(_scope_='mmpretrain', type='mmpretrain.ImageClassifier', backbone=backbone, neck=neck)
+    )
 
 
 def vit(kind='VisionTransformer', **changes):
