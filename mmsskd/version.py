@@ -70,4 +70,4 @@ def skip_multimodal_models() -> None:
     if transformers is None or transformers < Version('5.0.dev0') or 'mmpretrain.models' in sys.modules:
         return
     if installed_version('mmpretrain') is not None:
-        import_module('mmpretrain.utils.dependency').WITH_MULTIMODAL = False
+        setattr(import_module('mmpretrain.utils.dependency'), 'WITH_MULTIMODAL', False)  # noqa: B010  mypy knows no such name

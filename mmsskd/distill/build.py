@@ -290,7 +290,7 @@ def check_same_normalisation(teacher_cfg: dict, student: nn.Module, teacher: nn.
         different = [
             f'{key}: student {ours[key]}, teacher {theirs[key]}' for key in NORMALISATION if ours[key] != theirs[key]
         ]
-        values = [f'{key}={value}' for key, value in teacher_cfg.data_preprocessor.items() if key in NORMALISATION]
+        values = [f'{key}={value}' for key, value in teacher_cfg['data_preprocessor'].items() if key in NORMALISATION]
         raise ConfigError(
             'teacher and student expect differently normalized images, but both see the same batch. '
             + '; '.join(different)

@@ -138,7 +138,7 @@ def _used(plain: dict, registered: Sequence[tuple[str, object]]) -> list:
     """
     texts = list(_texts(plain))
     scopes = {text for key, text in texts if key in ('_scope_', 'default_scope')}
-    names = {text.rpartition('.')[2]: set() for _, text in texts}
+    names: dict[str, set[str]] = {text.rpartition('.')[2]: set() for _, text in texts}
     for _, text in texts:
         names[text.rpartition('.')[2]].add(text.partition('.')[0] if '.' in text else '')
     return [

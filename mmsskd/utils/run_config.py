@@ -119,8 +119,8 @@ def check_run(cfg: Config) -> None:
             found, value = _look_up(parts, key)
             if found and (required or value is not None) and not rule(value):
                 raise ConfigError(f'{key} must be {allowed}; found {value!r}')
-    for key, allowed in KEYS.items():
-        check_keys(parts.get(key, {}), allowed, key)
+    for key, keys in KEYS.items():
+        check_keys(parts.get(key, {}), keys, key)
     check_part(parts['model'], 'model')
     _check_hooks(parts)
     _check_company(parts)
