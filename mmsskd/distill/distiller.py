@@ -362,7 +362,7 @@ class StagewiseDistiller(BaseModel):
             return super().state_dict(*args, **kwargs)
 
     @property
-    def head(self) -> nn.Module:
+    def head(self):
         """The student's head, where hooks of mmpretrain look for it (``SwitchRecipeHook``, ``SetAdaptiveMarginsHook``)."""
         return self.student.get_submodule('head')
 
