@@ -144,7 +144,7 @@ def test_models_by_path_with_changes(tmp_path):
         ('mmpretain::resnet/resnet34.py', "unknown package in .*did you mean 'mmpretrain'"),
         ('nowhere.py', "no config file 'nowhere.py'"),
         (dict(backbone=dict()), 'model.student has neither `type` nor `cfg_path`'),
-        (7, 'must be a config dict or the path of a config, found int'),
+        (7, 'must be a config dict or the path of a config, found 7'),
     ],
 )
 def test_wrong_model_names(teacher_path, spec, message):
