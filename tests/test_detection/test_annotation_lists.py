@@ -432,7 +432,7 @@ def test_plain_training_with_a_class_misspelt(photos, tmp_path):
     classes = ('0', '1', 'two', '3', '4', '5', '6', '7', '8', '9')
     changes = {f'{name}_dataloader.dataset.metainfo.classes': classes for name in ('train', 'val', 'test')}
     cfg = plain(tmp_path, photos, **changes)
-    del cfg['experiment_name']
+    cfg.pop('experiment_name')
     cfg.dump(tmp_path / 'config.py')
     result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
     assert result.returncode == 1 and 'train_dataloader: 1 of 10 classes are not in' in result.stderr
@@ -494,7 +494,7 @@ def test_a_plain_checkpoint_says_that_its_names_are_in_order(own, tmp_path):
 
 def test_compare_looks_at_the_test_set(own, tmp_path):
     cfg = plain(tmp_path, own)
-    del cfg['experiment_name']
+    cfg.pop('experiment_name')
     cfg.test_dataloader.dataset.ann_file = cfg.test_evaluator.ann_file = turn(own, 'val', 'test')
     cfg.dump(tmp_path / 'config.py')
     run = Run(

@@ -5,9 +5,11 @@ import shutil
 
 import pytest
 import torch
-from detection import detection_cfg, detector, save_detector
+from detection import detection_cfg, detector, save_detector, scope
 from helpers import ROOT, python, train
+from mmengine.registry import DATASETS
 
+from mmsskd.distill.schedule.data_checks import find_data_error
 from mmsskd.errors import ConfigError
 
 
@@ -215,7 +217,12 @@ def test_evaluator_of_another_list(own, detection_teacher, tmp_path):
     refused(message, own, detection_teacher, tmp_path, **other)
 
 
-def test_an_annotation_without_area_on_the_command_line(own, detection_teacher, tmp_path):
+def test_an_annotation_without_area(own, tmp_path):
+    """mmdet raises KeyError('area') while it builds the data set; tools/train.py then asks what is wrong."""
     edit(own, lambda content: content['annotations'][1].pop('area'))
-    error = fails_on_the_command_line(own, detection_teacher, tmp_path)
-    assert 'train_dataloader.dataset' in error and 'annotation id 1 of image id' in error and 'area None' in error
+    cfg = detection_cfg(tmp_path / 'run', own, 'none.pth')
+    with scope(), pytest.raises(KeyError) as caught:
+        DATASETS.build(cfg.train_dataloader.dataset)
+    message = find_data_error(cfg, caught.value)
+    assert message.startswith('train_dataloader.dataset: ') and 'annotations/train.json' in message
+    assert 'annotation id 2 of image id 1 has bbox' in message and 'area None' in message
