@@ -127,7 +127,10 @@ def test_the_tool_exports_the_size_that_its_options_say(tmp_path, monkeypatch, c
     pytest.importorskip('onnxscript')
     onnxruntime = pytest.importorskip('onnxruntime')
     network = dict(NETWORK, head=HEAD, neck=dict(IRESNET['neck'], feature_size=3))
-    cfg = Config(dict(default_scope='mmpretrain', model=network, test_dataloader=evaluated(dict(size=64))))
+    test = dict(
+        test_dataloader=evaluated(dict(size=64)), test_cfg=dict(), test_evaluator=dict(type='mmsskd.FaceMetric')
+    )
+    cfg = Config(dict(default_scope='mmpretrain', model=network, **test))
     cfg.dump(tmp_path / 'face.py')
     model = FaceRecognizer(**dict(IRESNET, neck=network['neck']))
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'face.pth')
