@@ -32,7 +32,7 @@ _lock = threading.Lock()
 
 
 def run(args, cwd, env, timeout) -> subprocess.CompletedProcess:
-    """Do what ``subprocess.run([sys.executable, *args])`` does, with output as text. ``args``: a script or -c and its text first."""
+    """Do what ``subprocess.run([sys.executable, *args])`` does, output as text. First in ``args``: a script, or -c and its text."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, _connect() as connection:
         request = json.dumps(dict(args=args, cwd=str(cwd or os.getcwd()), env=env)).encode()
         socket.send_fds(connection, [len(request).to_bytes(8, 'big')], [out.fileno(), err.fileno()])

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, python
+from helpers import ROOT, python, warm_python
 
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
@@ -55,13 +55,13 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp('compare')
     text = FILE.format(plain=ROOT / 'configs/plain', sskd=ROOT / 'configs/sskd')
     (folder / 'small.py').write_text(text)
-    done = call(folder, '--jobs', '2')
+    done = call(folder, '--jobs', '2', start=python)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
 
-def call(folder: Path, *args):
-    return python(ROOT / 'tools/compare.py', 'small.py', '--work-dir', 'out', *args, cwd=folder, timeout=600)
+def call(folder: Path, *args, start=warm_python):
+    return start(ROOT / 'tools/compare.py', 'small.py', '--work-dir', 'out', *args, cwd=folder, timeout=600)
 
 
 def results(folder: Path) -> list[dict]:
@@ -160,7 +160,7 @@ def test_a_teacher_that_is_there_is_measured_and_not_trained(compared, tmp_path)
         teacher_checkpoint=weights_of(seed),
     )
     run = Comparison(plan, tmp_path, say=lambda line: None)._teacher(1)
-    found = python('-c', EXECUTE, repr(asdict(run)), cwd=folder)
+    found = warm_python('-c', EXECUTE, repr(asdict(run)), cwd=folder)
     assert found.returncode == 0, found.stderr
     result, trained = run.result(), json.loads((seed / 'result.json').read_text())
     assert result['score'] == trained['score'] and result['parameters'] == trained['parameters']

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, python, same, weights
+from helpers import ROOT, same, warm_python, weights
 
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import read_plan
@@ -57,7 +57,7 @@ DIE = 'os._exit(9)'
 
 def execute(run: Run, where: str = '', epoch: int = 0, what: str = DIE) -> dict | None:
     """Run it in a process of its own, which does ``what`` where the clock is at ``where`` in ``epoch``; returns the result."""
-    done = python('-c', EXECUTE, repr(asdict(run)), where, epoch, what)
+    done = warm_python('-c', EXECUTE, repr(asdict(run)), where, epoch, what)
     assert done.returncode == (9 if where and what == DIE else 0), done.stderr
     return run.result()
 

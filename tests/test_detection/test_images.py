@@ -7,7 +7,7 @@ import cv2
 import pytest
 import torch
 from detection import STAGES, detection_cfg, detector, save_detector
-from helpers import ROOT, python, same, train, weights
+from helpers import ROOT, same, train, warm_python, weights
 from mmdet.models import FasterRCNN
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
@@ -230,7 +230,7 @@ def test_the_run_that_a_corrupt_image_stops_has_lost_nothing(photos, folder, det
     cfg.default_hooks.stage_schedule.phases = [dict(train='layer1'), dict(train='layer2', train_dataloader=loader)]
     cfg.pop('experiment_name')
     cfg.dump(tmp_path / 'config.py')
-    result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
+    result = warm_python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
     assert result.returncode == 1
     message = result.stderr[result.stderr.index('error: ') :]
     assert message.startswith(f"error: the image '{folder}/cut.jpg' is corrupt") and message.count('\n') == 1

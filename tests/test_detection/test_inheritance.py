@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT, python, weights
+from helpers import ROOT, warm_python, weights
 from mmengine.config import Config
 from mmengine.utils import get_installed_path
 
@@ -68,7 +68,7 @@ def test_ten_lines_in_a_foreign_folder(project, name, block):
     assert len(lines) <= 16
     (project / f'mine/{name}.py').write_text(block)
     options = ('--work-dir', name, '--cfg-options', *SMALL)
-    result = python(ROOT / 'tools/train.py', f'mine/{name}.py', *options, cwd=project)
+    result = warm_python(ROOT / 'tools/train.py', f'mine/{name}.py', *options, cwd=project)
     assert result.returncode == 0, result.stderr[-3000:]
     student = weights(project / name / 'student.pth')
     assert student['roi_head.bbox_head.fc_cls.weight'].shape == (
@@ -78,7 +78,7 @@ def test_ten_lines_in_a_foreign_folder(project, name, block):
     options = ['--work-dir', 'test', '--teacher', '--cfg-options', 'model.teacher_checkpoint=teacher.pth']
     options += ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
     options += ['test_dataloader.dataset.pipeline.1.scale=(96,96)', 'model.stages=[layer4,neck]']
-    result = python(ROOT / 'tools/test.py', f'mine/{name}.py', f'{name}/epoch_3.pth', *options, cwd=project)
+    result = warm_python(ROOT / 'tools/test.py', f'mine/{name}.py', f'{name}/epoch_3.pth', *options, cwd=project)
     assert result.returncode == 0, result.stderr[-3000:]
     assert 'teacher: not measured, roi_head.bbox_head for 80 classes, the data set has 10' in result.stdout
     assert 'student: ' in result.stdout

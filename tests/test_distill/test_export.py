@@ -9,7 +9,7 @@ import mmpretrain.models
 import numpy as np
 import pytest
 import torch
-from helpers import classifier, python, run_cfg, same, save_weights, train, weights
+from helpers import classifier, python, run_cfg, same, save_weights, train, warm_python, weights
 from mmengine.config import Config
 
 from mmsskd.distill.export import export_checkpoint, plain_config
@@ -87,7 +87,7 @@ def test_stock_mmpretrain_loads_strictly_and_gives_equal_outputs(folder_run):
 def test_stock_tools_test_py(folder_run):
     runner, folder = folder_run
     tool = Path(mmpretrain.__file__).parent / '.mim/tools/test.py'
-    result = python(tool, 'student.py', 'student.pth', '--work-dir', 'stock', cwd=folder)
+    result = warm_python(tool, 'student.py', 'student.pth', '--work-dir', 'stock', cwd=folder)
     assert result.returncode == 0, result.stderr
     accuracy = runner.message_hub.get_scalar('val/accuracy/top1').current()
     assert f'accuracy/top1: {accuracy:.4f}' in result.stdout
@@ -198,7 +198,7 @@ def test_the_student_takes_along_the_imports_that_it_needs_and_no_others(tmp_pat
     train(cfg)
     exported = Config.fromfile(tmp_path / 'run/student.py').custom_imports
     assert exported == dict(imports=['patches', 'own_backbone', 'mmsskd'], allow_failed_imports=False)
-    result = python('-c', LOADS, cwd=tmp_path / 'run', PYTHONPATH=str(tmp_path))
+    result = warm_python('-c', LOADS, cwd=tmp_path / 'run', PYTHONPATH=str(tmp_path))
     assert result.returncode == 0, result.stderr
     assert plain_config(cfg, 'teacher').custom_imports.imports == ['patches', 'mmsskd']
 

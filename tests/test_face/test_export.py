@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from arcface_helpers import iresnet_forward, iresnet_table, mobilefacenet_table, random_state
-from helpers import ROOT, python
+from helpers import ROOT, warm_python
 from mmengine.config import Config
 
 from mmsskd.errors import ConfigError
@@ -75,7 +75,7 @@ def test_a_network_that_insightface_has_not_is_refused():
 def test_export_backbone_writes_what_arcface_torch_loads(trained, tmp_path):
     folder, flat = trained
     out = tmp_path / 'new' / 'backbone.pth'
-    run = python(ROOT / 'tools/face/export_backbone.py', folder / 'face.py', folder / 'epoch_1.pth', out, cwd=ROOT)
+    run = warm_python(ROOT / 'tools/face/export_backbone.py', folder / 'face.py', folder / 'epoch_1.pth', out, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert f'wrote {out}: IResNet, images RGB, (x - 127.5) / 127.5' in run.stdout
     written = torch.load(out, weights_only=True)
@@ -153,7 +153,7 @@ def test_export_onnx_writes_the_embedding_of_any_batch(trained, tmp_path):
     backbone, out = tmp_path / 'backbone.pth', tmp_path / 'face.onnx'
     torch.save(flat, backbone)
     options = ['--cfg-options', 'model.head=None']  # weights of InsightFace have no head
-    run = python(ROOT / 'tools/face/export_onnx.py', folder / 'face.py', backbone, out, *options, cwd=ROOT)
+    run = warm_python(ROOT / 'tools/face/export_onnx.py', folder / 'face.py', backbone, out, *options, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert 'largest difference from torch ' in run.stdout and 'RGB, (x - 127.5) / 127.5' in run.stdout
     assert sorted(tmp_path.iterdir()) == [backbone, out]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from face import write_people
-from helpers import ROOT, python
+from helpers import ROOT, python, warm_python
 from mmengine.config import Config
 
 from mmsskd.datasets.digits_on_photos import write_digits_on_photos
@@ -40,12 +40,12 @@ def short_arms(task, folder, count=None) -> list:
     return arms
 
 
-def run_demo(task_name, arms, out, cwd):
+def run_demo(task_name, arms, out, cwd, start=warm_python):
     script = (
         f'import sys; sys.path.insert(0, {str(ROOT / "tools")!r}); import demo, demo_{task_name} as task; '
         f'task.TASK.arms = {arms!r}; demo.main()'
     )
-    result = python('-c', script, task_name, '--out', out, cwd=cwd)
+    result = start('-c', script, task_name, '--out', out, cwd=cwd)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -69,7 +69,7 @@ class Page(HTMLParser):
 
 def test_classification(tmp_path):
     out, arms = tmp_path / 'out', short_arms(demo_classification.TASK, tmp_path)
-    printed = run_demo('classification', arms, out, tmp_path)
+    printed = run_demo('classification', arms, out, tmp_path, python)
     for name, *_ in arms:
         assert f'\n{name} ' in printed
     assert (

@@ -10,7 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import GPU, ROOT, classifier, environment, loader, python, run_cfg, same, save_weights, train, weights
+from helpers import (
+    GPU,
+    ROOT,
+    classifier,
+    environment,
+    loader,
+    python,
+    run_cfg,
+    same,
+    save_weights,
+    train,
+    warm_python,
+    weights,
+)
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
@@ -143,7 +156,7 @@ def test_dist_test(run, tmp_path):
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
-    alone = python(TOOLS / 'test.py', path, work_dir / 'student.pth', '--work-dir', tmp_path)
+    alone = warm_python(TOOLS / 'test.py', path, work_dir / 'student.pth', '--work-dir', tmp_path)
     assert alone.stdout.splitlines()[-1] in result.stdout
 
 
@@ -340,7 +353,7 @@ def test_test_is_strict(run, monkeypatch, capsys, tmp_path, teacher_path):
 
 
 def test_traceback_on_request(tmp_path):
-    result = python(TOOLS / 'train.py', tmp_path / 'x.py', MMSSKD_TRACEBACK='1')
+    result = warm_python(TOOLS / 'train.py', tmp_path / 'x.py', MMSSKD_TRACEBACK='1')
     assert result.returncode == 1 and 'Traceback' in result.stderr
 
 
@@ -362,5 +375,5 @@ def test_benchmark_does_equal_work_and_needs_no_more_memory_than_full_forwards(t
 
 
 def test_benchmark_says_which_networks_it_knows(tmp_path):
-    result = python(ROOT / 'tools/benchmark.py', ROOT / 'configs/plain/digits_r8.py')
+    result = warm_python(ROOT / 'tools/benchmark.py', ROOT / 'configs/plain/digits_r8.py')
     assert result.returncode == 1 and 'is not the config of a stage-by-stage run' in result.stderr

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from detection import detection_cfg, detector, save_detector, scope
-from helpers import ROOT, python
+from helpers import ROOT, warm_python
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, METRICS
 from mmengine.runner import Runner
@@ -436,7 +436,7 @@ def test_plain_training_with_a_class_misspelt(photos, tmp_path):
     cfg = plain(tmp_path, photos, **changes)
     cfg.pop('experiment_name')
     cfg.dump(tmp_path / 'config.py')
-    result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
+    result = warm_python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
     assert result.returncode == 1 and 'train_dataloader: 1 of 10 classes are not in' in result.stderr
     assert 'Traceback' not in result.stderr and not list(tmp_path.glob('run/*.pth'))
 
