@@ -78,6 +78,7 @@ def test_own_comparison_fits_the_configs_of_own_data(tmp_path, monkeypatch):
     assert len(plan.arms) == 6 and plan.tries == 3
 
 
+@pytest.mark.slow
 def test_own_data_in_cifar_format_by_inheritance(tmp_path):
     """The two files of the README as they stand, run by the two commands of the README; only the epochs are cut."""
     (tmp_path / 'mine/data').mkdir(parents=True)

@@ -12,6 +12,8 @@ from mmengine.registry import DATASETS
 from mmsskd.distill.schedule.data_checks import find_data_error
 from mmsskd.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def own(photos, tmp_path):

@@ -13,6 +13,8 @@ from mmengine.utils import get_installed_path
 
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / 'README.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', README, re.S)
 TEXT, PYTHON = (
@@ -59,6 +61,7 @@ SMALL = [
     'default_hooks.stage_schedule.head.epochs=1', 'model.stages=[layer4,neck]',
     'train_dataloader.dataset.pipeline.2.scale=(96,96)', 'val_dataloader.dataset.pipeline.1.scale=(96,96)',
     'default_hooks.stage_schedule.evaluate_teacher=False', 'default_hooks.stage_schedule.transfer.epochs=1',
+    'default_hooks.stage_schedule.save_phase_ends=False', 'default_hooks.checkpoint.interval=3',
 ]  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from mmengine.utils import get_installed_path
 
 from mmsskd.distill.build import build_model, load_strictly
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def run(photos, detection_teacher, tmp_path_factory):

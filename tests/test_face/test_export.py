@@ -72,6 +72,7 @@ def test_a_network_that_insightface_has_not_is_refused():
         arcface_state_dict(crossed)
 
 
+@pytest.mark.slow
 def test_export_backbone_writes_what_arcface_torch_loads(trained, tmp_path):
     folder, flat = trained
     out = tmp_path / 'new' / 'backbone.pth'
@@ -83,6 +84,7 @@ def test_export_backbone_writes_what_arcface_torch_loads(trained, tmp_path):
     IResNet(18, num_features=16, base_channels=4).load_state_dict(written)
 
 
+@pytest.mark.slow
 def test_the_student_of_a_stage_by_stage_run_is_read(trained, tmp_path):
     folder, flat = trained
     distiller = dict(
@@ -146,6 +148,7 @@ def test_the_tool_exports_the_size_that_its_options_say(tmp_path, monkeypatch, c
     assert session.get_inputs()[0].shape[1:] == [3, 48, 48]
 
 
+@pytest.mark.slow
 def test_export_onnx_writes_the_embedding_of_any_batch(trained, tmp_path):
     pytest.importorskip('onnxscript')
     onnxruntime = pytest.importorskip('onnxruntime')
@@ -202,6 +205,7 @@ def test_two_sizes_in_a_config_are_named():
         image_size(cfg)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_that_fails_its_check_is_not_written(trained, tmp_path, monkeypatch):
     pytest.importorskip('onnxscript')
     pytest.importorskip('onnxruntime')
@@ -223,6 +227,7 @@ def test_a_missing_package_is_named_with_its_extra(missing, monkeypatch, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [

@@ -12,6 +12,8 @@ from mmengine.config import Config
 from mmsskd.errors import ConfigError
 from mmsskd.visualization.history import read_history
 
+pytestmark = pytest.mark.slow
+
 
 def report_of(folder, name):
     (path,) = folder.glob(f'*/{name}.json')

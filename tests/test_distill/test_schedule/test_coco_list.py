@@ -392,6 +392,7 @@ def test_panoptic_lists_have_segments(pets, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_voc_sets_are_numbered_by_their_names(tmp_path, pets):
     """No list of categories: the labels are those of metainfo, which another set may have in another order."""
     root = tmp_path / 'VOC2007'
@@ -429,6 +430,7 @@ def plain(tmp_path, photos, **overrides):
     return cfg
 
 
+@pytest.mark.slow
 def test_plain_training_with_a_class_misspelt(photos, tmp_path):
     """Labels of all classes after it would shift."""
     classes = ('0', '1', 'two', '3', '4', '5', '6', '7', '8', '9')
@@ -457,6 +459,7 @@ def turn(folder, split, name=None):
     return str(path)
 
 
+@pytest.mark.slow
 def test_tools_test_knows_the_order_of_a_checkpoint_of_ours(own, tmp_path):
     """And refuses a list without a category as training does; of a checkpoint of others it cannot know."""
     spec = importlib.util.spec_from_file_location('tools_test', ROOT / 'tools/test.py')
@@ -480,6 +483,7 @@ def test_tools_test_knows_the_order_of_a_checkpoint_of_ours(own, tmp_path):
         tool.evaluate(plain(tmp_path, own), weights, 'checkpoint')
 
 
+@pytest.mark.slow
 def test_a_plain_checkpoint_says_that_its_names_are_in_order(own, tmp_path):
     backward = tuple('9876543210')
     changes = {f'{name}_dataloader.dataset.metainfo.classes': backward for name in ('train', 'val', 'test')}
@@ -494,6 +498,7 @@ def test_a_plain_checkpoint_says_that_its_names_are_in_order(own, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_compare_looks_at_the_test_set(own, tmp_path):
     cfg = plain(tmp_path, own)
     cfg.pop('experiment_name')

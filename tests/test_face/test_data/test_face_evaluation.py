@@ -237,6 +237,7 @@ def without_thresholds(value):
     return [without_thresholds(item) for item in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one_to_the_last_digit(test_cfg_file, tmp_path):
     reports = []
     for ranks in (1, 2):
@@ -248,6 +249,7 @@ def test_two_processes_give_the_numbers_of_one_to_the_last_digit(test_cfg_file, 
     assert reports[0]['lfw']['summary']['accuracy']['over'] == 10
 
 
+@pytest.mark.slow
 def test_an_embedding_does_not_depend_on_its_batch(test_cfg_file, tmp_path):
     """Batched and one by one, and mirrored twice."""
     cfg = Config.fromfile(test_cfg_file[0])

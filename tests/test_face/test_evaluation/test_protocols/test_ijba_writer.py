@@ -235,6 +235,7 @@ def test_the_seed_decides_every_byte(folder, written, tmp_path):
         write_ijba_shaped(folder, tmp_path / 'mine')
 
 
+@pytest.mark.slow
 def test_images_can_be_missing_and_pairs_few(folder, tmp_path):
     (tmp_path / 'set.part').mkdir()
     (tmp_path / 'set.part/left').write_text('over')
