@@ -1,6 +1,5 @@
 import functools
 import os
-import sys
 from pathlib import Path
 
 # On a GPU: what deterministic kernels of cuBLAS need for equal bits, and float32 that is float32. Before torch, and for processes
@@ -12,9 +11,6 @@ import mmengine.config.utils
 import pytest
 import torch
 import yapf.yapflib.yapf_api
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from helpers import classifier, save_weights
 
 # MMEngine parses every metafile of a package for each `package::path`, and lays the config out anew for each checkpoint: a third
@@ -32,17 +28,19 @@ def _format_once(text, **options):
 
 yapf.yapflib.yapf_api.FormatCode = _format_once
 
+TESTS = Path(__file__).parent
 ONE_BY_ONE = (
-    'test_pairs.py',
-    'test_face_configs.py',
+    'test_detection/test_pairs.py',
+    'test_face/test_configs.py',
     'test_configs.py',
 )  # their tests share nothing that takes time to make
 
 
 def pytest_itemcollected(item):
     """A file goes to one worker, so that the runs that its tests share are trained once; long files of single runs to both."""
-    if item.path.name not in ONE_BY_ONE:
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    path = item.path.relative_to(TESTS).as_posix()
+    if path not in ONE_BY_ONE:
+        item.add_marker(pytest.mark.xdist_group(path))
 
 
 @pytest.fixture(scope='session')

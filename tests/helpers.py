@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
@@ -178,3 +179,8 @@ def python(*args, cwd=None, timeout=300, **env) -> subprocess.CompletedProcess:
         text=True,
         timeout=timeout,
     )
+
+
+def warm_python(*args, cwd=None, timeout=300, **env) -> subprocess.CompletedProcess:
+    """``python`` in a process that has imported torch and OpenMMLab's packages already, and nothing of ours."""
+    return warm.run([str(arg) for arg in args], cwd, environment(**env), timeout)

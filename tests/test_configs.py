@@ -17,7 +17,7 @@ from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 from mmsskd.distill.export import plain_config
 
 ALL = sorted((ROOT / 'configs/sskd').glob('*.py'))
-# detectors and faces have tests of their own of the same things: test_detection/test_pairs.py, test_face/test_face_configs.py
+# detectors and faces have tests of their own of the same things: test_detection/test_pairs.py, test_face/test_configs.py
 BASELINES = sorted((ROOT / 'configs/experiments/baselines').glob('*.py'))
 SSKD = [path for path in [*ALL, *BASELINES] if not is_detection(path) and not is_face(path)]
 PLAIN = [path for path in sorted((ROOT / 'configs/plain').glob('*.py')) if not is_detection(path) and not is_face(path)]
@@ -60,10 +60,12 @@ def shrink(cfg: Config, folder: Path) -> Config:
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
         loader['dataset'] = ConfigDict(images, _scope_='mmpretrain')
     cfg.work_dir = str(folder / 'work')
+    cfg.default_hooks.checkpoint.update(interval=99, save_last=False)  # hundreds of MB that no test reads
     cfg.log_level = 'WARNING'
     return cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', SSKD, ids=lambda path: path.stem)
 def test_stage_by_stage_config(path, tmp_path):
     cfg = shrink(inherited(path, tmp_path), tmp_path)
@@ -74,10 +76,12 @@ def test_stage_by_stage_config(path, tmp_path):
     lengths = phase_epochs(cfg, stage_names(cfg))
     assert sum(lengths) == planned, 'the phases must fill as many epochs as plain training'
     set_epochs(cfg, [1] * len(lengths), stage_names(cfg))
+    cfg.default_hooks.stage_schedule.save_phase_ends = False
     assert train(cfg).iter == 2 * len(lengths)
     assert (tmp_path / 'work/student.pth').is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', PLAIN, ids=lambda path: path.stem)
 def test_plain_config(path, tmp_path):
     cfg = shrink(inherited(path, tmp_path), tmp_path)
@@ -92,6 +96,7 @@ def test_first_lines_tell_a_stranger_what_it_is(path):
     assert len(lines) <= 45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
 def test_inherited_config_exports_without_our_scope(path, tmp_path):
     text = plain_config(inherited(path, tmp_path)).pretty_text

@@ -15,6 +15,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, FUNCTIONS, MODELS
 from torch.nn import functional as F
 
+pytestmark = pytest.mark.slow
+
 STEPS, BATCH = 4, 16  # of each phase
 PAGE = (ROOT / 'docs/from_scratch.md').read_text()
 

@@ -45,6 +45,7 @@ def installed(tmp_path_factory):
     return folder / 'site'
 
 
+@pytest.mark.slow
 def test_wheel_carries_configs_tools_and_index(installed):
     mim = installed / 'mmsskd/.mim'
     for name in (
@@ -58,6 +59,7 @@ def test_wheel_carries_configs_tools_and_index(installed):
     assert (installed / 'mmsskd/py.typed').is_file()  # so that type checkers of others read our annotations
 
 
+@pytest.mark.slow
 def test_downstream_config_that_changes_only_the_data(installed, tmp_path):
     """Two iterations in each phase, from a foreign folder, with the train tool inside the wheel."""
     teacher = Config.fromfile(ROOT / 'configs/plain/digits_r14x2.py').model
@@ -123,6 +125,7 @@ def test_what_is_not_needed_may_be_missing(monkeypatch):
         version.check_versions()
 
 
+@pytest.mark.slow
 def test_hub_finds_register_all_modules():
     from mmsskd.utils import register_all_modules
 
@@ -147,6 +150,7 @@ def without_ops(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_classification_trains_without_ops(without_ops, tmp_path, teacher_path):
     cfg = run_cfg(tmp_path / 'work', teacher_path, hook=dict(phases=[dict(train='layer1'), dict(train='head')]))
     cfg.dump(tmp_path / 'config.py')
@@ -155,6 +159,7 @@ def test_classification_trains_without_ops(without_ops, tmp_path, teacher_path):
     assert (tmp_path / 'work/student.pth').is_file()
 
 
+@pytest.mark.slow
 def test_detection_without_ops_says_what_is_missing(without_ops, tmp_path, teacher_path):
     cfg = run_cfg(tmp_path / 'work', teacher_path, student='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
     cfg.dump(tmp_path / 'config.py')
@@ -163,6 +168,7 @@ def test_detection_without_ops_says_what_is_missing(without_ops, tmp_path, teach
     assert 'error: detection needs mmcv with compiled ops' in result.stderr and 'Traceback' not in result.stderr
 
 
+@pytest.mark.slow
 def test_mmpretrain_beside_transformers_5(tmp_path):
     """Its multimodal models inherit from what transformers 5 has no more; `transformers` here is a stand-in of that version."""
     (tmp_path / 'transformers.py').write_text('')

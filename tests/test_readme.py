@@ -6,7 +6,7 @@ import runpy
 
 import numpy as np
 import pytest
-from helpers import ROOT, parse_phases, python
+from helpers import ROOT, parse_phases, warm_python
 from mmengine.config import Config
 
 from mmsskd.compare.comparison import Comparison
@@ -78,6 +78,7 @@ def test_own_comparison_fits_the_configs_of_own_data(tmp_path, monkeypatch):
     assert len(plan.arms) == 6 and plan.tries == 3
 
 
+@pytest.mark.slow
 def test_own_data_in_cifar_format_by_inheritance(tmp_path):
     """The two files of the README as they stand, run by the two commands of the README; only the epochs are cut."""
     (tmp_path / 'mine/data').mkdir(parents=True)
@@ -98,7 +99,7 @@ def test_own_data_in_cifar_format_by_inheritance(tmp_path):
         script, config = command.split()
         options = [*options, 'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
         options += ['val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False']
-        result = python(ROOT / script, config, '--cfg-options', *options, cwd=tmp_path)
+        result = warm_python(ROOT / script, config, '--cfg-options', *options, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     cfg = Config.fromfile(tmp_path / 'work_dirs/sskd/student.py')
     assert cfg.model.head.num_classes == 5 and (tmp_path / 'work_dirs/sskd/student.pth').is_file()

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, python
+from helpers import ROOT, python, warm_python
 
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
@@ -55,13 +55,13 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp('compare')
     text = FILE.format(plain=ROOT / 'configs/plain', sskd=ROOT / 'configs/sskd')
     (folder / 'small.py').write_text(text)
-    done = call(folder, '--jobs', '2')
+    done = call(folder, '--jobs', '2', start=python)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
 
-def call(folder: Path, *args):
-    return python(ROOT / 'tools/compare.py', 'small.py', '--work-dir', 'out', *args, cwd=folder, timeout=600)
+def call(folder: Path, *args, start=warm_python):
+    return start(ROOT / 'tools/compare.py', 'small.py', '--work-dir', 'out', *args, cwd=folder, timeout=600)
 
 
 def results(folder: Path) -> list[dict]:
@@ -69,6 +69,7 @@ def results(folder: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_every_arm_is_in_both_tables_with_what_its_runs_gave(compared):
     folder, out = compared
     rows = results(folder)
@@ -91,6 +92,7 @@ def test_every_arm_is_in_both_tables_with_what_its_runs_gave(compared):
     assert set(own['stages']['layer1']) == {'cka'}
 
 
+@pytest.mark.slow
 def test_two_processes_do_all_of_it(compared):
     """What starts a process, seconds each, is done once for each job and not for each step."""
     logs = [path.read_text() for path in (compared[0] / 'out').rglob('run.log')]
@@ -98,6 +100,7 @@ def test_two_processes_do_all_of_it(compared):
     assert len(logs) > 12 and len({found[1] for found in made_by if found}) == 2
 
 
+@pytest.mark.slow
 def test_each_run_has_its_own_curves_for_any_tool(compared):
     """A visualizer that has a name, as in all configs of mmdet: MMEngine would hand that of the first run to all others."""
     files = list((compared[0] / 'out').rglob('result.json'))
@@ -105,6 +108,7 @@ def test_each_run_has_its_own_curves_for_any_tool(compared):
     assert len(trained) > 12 and all(list(folder.glob('*/vis_data/scalars.json')) for folder in trained)
 
 
+@pytest.mark.slow
 def test_equal_seconds_gives_each_arm_the_epochs_that_fit(compared):
     rows = results(compared[0])
     budget = float(rows[1]['seconds'])
@@ -113,6 +117,7 @@ def test_equal_seconds_gives_each_arm_the_epochs_that_fit(compared):
     assert int(rows[5]['epochs']) == max(round(budget / each), 4)  # four phases take an epoch each
 
 
+@pytest.mark.slow
 def test_the_search_is_on_the_validation_split_and_told(compared):
     folder, _ = compared
     found = json.loads((folder / 'out/results.json').read_text())['search']
@@ -127,6 +132,7 @@ def test_the_search_is_on_the_validation_split_and_told(compared):
     assert found['stage by stage'][1]['score'] is None and 'Tries that diverged: 1 of stage by stage.' in page
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else_and_says_why_there_is_no_gap(compared):
     page = (compared[0] / 'out/index.html').read_text()
     assert page.count('<svg') >= 5 and not re.search(r'(src|href)="(?!#|data:)', page)
@@ -134,6 +140,7 @@ def test_the_page_needs_nothing_else_and_says_why_there_is_no_gap(compared):
     assert ('less than 3' in page or 'standard error' in page) == (gaps == {''})
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_from_its_checkpoint(compared):
     """Of a run only the last checkpoint is left, and half a result; it ends with the score of the uninterrupted run."""
     folder, _ = compared
@@ -152,6 +159,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(compared):
     assert 'resumed' in (file.parent / 'run.log').read_text()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_there_is_measured_and_not_trained(compared, tmp_path):
     folder, _ = compared
     seed = folder / 'out/teacher/seed_0'
@@ -160,13 +168,14 @@ def test_a_teacher_that_is_there_is_measured_and_not_trained(compared, tmp_path)
         teacher_checkpoint=weights_of(seed),
     )
     run = Comparison(plan, tmp_path, say=lambda line: None)._teacher(1)
-    found = python('-c', EXECUTE, repr(asdict(run)), cwd=folder)
+    found = warm_python('-c', EXECUTE, repr(asdict(run)), cwd=folder)
     assert found.returncode == 0, found.stderr
     result, trained = run.result(), json.loads((seed / 'result.json').read_text())
     assert result['score'] == trained['score'] and result['parameters'] == trained['parameters']
     assert 'epochs' not in result and not list(tmp_path.rglob('*.pth'))
 
 
+@pytest.mark.slow
 def test_arms_that_would_share_a_folder_are_refused(compared, tmp_path):
     plan = read_plan(str(compared[0] / 'small.py'))
     twin = replace(plan.arms[0], name='plain, student')
@@ -174,6 +183,7 @@ def test_arms_that_would_share_a_folder_are_refused(compared, tmp_path):
         Comparison(replace(plan, arms=(*plan.arms, twin)), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_slip_shows_before_anything_is_trained(tmp_path):
     text = FILE.format(plain=ROOT / 'configs/plain', sskd=ROOT / 'configs/sskd')
     (tmp_path / 'small.py').write_text(text.replace('epochs = 5', 'epochs = 3'))
@@ -181,6 +191,7 @@ def test_a_slip_shows_before_anything_is_trained(tmp_path):
     assert done.returncode == 1 and 'too few for 4 phases' in done.stderr and not (tmp_path / 'out').exists()
 
 
+@pytest.mark.slow
 def test_fewer_jobs_change_nothing(compared):
     """Runs that were made two at a time have no seconds to take."""
     folder, _ = compared
@@ -189,6 +200,7 @@ def test_fewer_jobs_change_nothing(compared):
     assert results(folder) == before
 
 
+@pytest.mark.slow
 def test_two_comparisons_do_not_share_a_work_dir(compared):
     folder, _ = compared
     with open(folder / 'out/.lock', 'w') as lock:
@@ -197,6 +209,7 @@ def test_two_comparisons_do_not_share_a_work_dir(compared):
     assert done.returncode == 1 and 'another comparison is at work in out' in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path):
     text = FILE.format(plain=ROOT / 'configs/plain', sskd=ROOT / 'configs/sskd').replace(
         'seeds = [0, 1]', 'seeds = [0]'
@@ -236,6 +249,7 @@ def test_text_of_a_table():
     assert 'not quoted' in text and text.endswith('(no share of the gap is quoted: why)')
 
 
+@pytest.mark.slow
 def test_a_page_without_curves_or_stages(tmp_path, compared):
     """A teacher from a checkpoint has no curve, a detector may have no classes."""
     plan = read_plan(str(compared[0] / 'small.py'))
@@ -246,6 +260,7 @@ def test_a_page_without_curves_or_stages(tmp_path, compared):
         read_plan(str(tmp_path / 'page.html'))
 
 
+@pytest.mark.slow
 def test_again_runs_nothing(compared):
     folder, _ = compared
     before = {path: path.stat().st_mtime_ns for path in (folder / 'out').rglob('result.json')}
@@ -254,6 +269,7 @@ def test_again_runs_nothing(compared):
     assert {path: path.stat().st_mtime_ns for path in (folder / 'out').rglob('result.json')} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('old', 'new', 'kept'),
     [

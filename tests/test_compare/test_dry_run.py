@@ -60,6 +60,7 @@ def test_options_that_only_add_are_taken(tmp_path):
     comparison(tmp_path, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
@@ -75,6 +76,7 @@ def test_what_the_evaluators_do_not_give(changes, words, tmp_path):
         assert word in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
@@ -91,6 +93,7 @@ def test_what_one_step_shows(changes, words, tmp_path):
     assert not (tmp_path / 'teacher').exists()
 
 
+@pytest.mark.slow
 def test_tries_that_have_other_keys_are_tried_too(tmp_path):
     """Rates alone are not: the second try differs from the first by a number, the third has a slip that a look does not show."""
     tries = [
@@ -122,6 +125,7 @@ def test_names_that_make_no_folder_of_their_own(names, words, tmp_path):
     assert words in str(error.value)
 
 
+@pytest.mark.slow
 def test_it_is_done_once_and_leaves_nothing(tmp_path):
     said = []
     again = comparison(tmp_path)

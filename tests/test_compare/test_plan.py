@@ -161,6 +161,7 @@ def test_settings_are_not_chosen_on_the_test_images(tmp_path):
     Comparison(parse(arms=dict(plain='digits_r8.py'), options=same), tmp_path)  # nothing is chosen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'path', sorted((ROOT / 'configs/experiments/compare').glob('*.py')), ids=lambda path: path.stem
 )

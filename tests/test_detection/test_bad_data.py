@@ -6,11 +6,13 @@ import shutil
 import pytest
 import torch
 from detection import detection_cfg, detector, save_detector, scope
-from helpers import ROOT, python, train
+from helpers import ROOT, train, warm_python
 from mmengine.registry import DATASETS
 
 from mmsskd.distill.schedule.data_checks import find_data_error
 from mmsskd.errors import ConfigError
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def fails_on_the_command_line(own, teacher, tmp_path, **overrides) -> str:
     cfg = detection_cfg(tmp_path / 'run', own, teacher, **overrides)
     cfg.pop('experiment_name')
     cfg.dump(tmp_path / 'config.py')
-    result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
+    result = warm_python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
     assert result.returncode == 1 and 'Traceback' not in result.stderr
     assert not list((tmp_path / 'run').glob('*.pth'))
     return result.stderr

@@ -7,6 +7,8 @@ from mmengine.config import Config
 
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 
+pytestmark = pytest.mark.slow
+
 FOLDER = ROOT.parent / 'shared/data/coco128'
 
 

@@ -7,7 +7,7 @@ import cv2
 import pytest
 import torch
 from detection import STAGES, detection_cfg, detector, save_detector
-from helpers import ROOT, python, same, train, weights
+from helpers import ROOT, same, train, warm_python, weights
 from mmdet.models import FasterRCNN
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
@@ -42,6 +42,7 @@ class SeenImages(Hook):
         steps.append([(name, image) for name, image in self.seen])
 
 
+@pytest.mark.slow
 def test_both_networks_see_the_batch_that_was_preprocessed_once(photos, detection_teacher, tmp_path):
     """Multi-scale in the pipeline and in the preprocessor's batch augments; the sizes change, and both see the same tensor."""
     student = detector(width=4, **{'data_preprocessor.batch_augments': BATCH_AUGMENTS})
@@ -56,6 +57,7 @@ def test_both_networks_see_the_batch_that_was_preprocessed_once(photos, detectio
     assert len({image.shape[-2:] for step in steps for _, image in step}) > 1
 
 
+@pytest.mark.slow
 def test_instance_masks_with_batch_augments_and_without_annotations(photos, tmp_path):
     """Mask R-CNN's pipeline on photos without annotations: empty boxes and masks go through padding and resizing."""
     teacher = save_detector(detector(), tmp_path / 'teacher.pth')
@@ -99,6 +101,7 @@ class MultiScaleLossFasterRCNN(FasterRCNN):
         return super().loss(torch.nn.functional.interpolate(batch_inputs, scale_factor=2), batch_data_samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('side', ['teacher', 'student'])
 def test_a_model_that_resizes_inside_its_forward_is_refused(photos, detection_teacher, tmp_path, side):
     MODELS.register_module(module=ResizingFasterRCNN, force=True)
@@ -108,6 +111,7 @@ def test_a_model_that_resizes_inside_its_forward_is_refused(photos, detection_te
         train(detection_cfg(tmp_path, photos, detection_teacher, **models))
 
 
+@pytest.mark.slow
 def test_a_student_that_resizes_inside_its_loss_is_refused(photos, detection_teacher, tmp_path):
     MODELS.register_module(module=MultiScaleLossFasterRCNN, force=True)
     student = dict(detector(width=4), type='MultiScaleLossFasterRCNN', _scope_='mmdet')
@@ -126,6 +130,7 @@ class TrainingModeFasterRCNN(FasterRCNN):
         return super().loss(batch_inputs, batch_data_samples)
 
 
+@pytest.mark.slow
 def test_the_rehearsal_is_in_training_mode_and_leaves_no_trace(photos, detection_teacher, tmp_path):
     """All phases are rehearsed, but only layer1 trains: weights and statistics of the rest stay as they began, to the bit."""
     MODELS.register_module(module=TrainingModeFasterRCNN, force=True)
@@ -146,6 +151,7 @@ def test_upsampling_of_features_is_not_taken_for_resizing():
     assert len(find_stages(model, STAGES, torch.randn(1, 3, 64, 64))) == 5
 
 
+@pytest.mark.slow
 def test_different_normalisation_is_refused(photos, detection_teacher, tmp_path):
     student = detector(width=4, **{'data_preprocessor.mean': [0.0, 0.0, 0.0]})
     with pytest.raises(ConfigError, match=r'mean: student \[0.0, 0.0, 0.0\], teacher \[123'):
@@ -219,6 +225,7 @@ def test_a_corrupt_image_stops_the_run_if_so_set(folder):
         photos_of(folder, corrupt='stop')[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [0, 1])
 def test_the_run_that_a_corrupt_image_stops_has_lost_nothing(photos, folder, detection_teacher, tmp_path, workers):
     """The phase before it is on disk; one message names the file, also from a worker process."""
@@ -230,7 +237,7 @@ def test_the_run_that_a_corrupt_image_stops_has_lost_nothing(photos, folder, det
     cfg.default_hooks.stage_schedule.phases = [dict(train='layer1'), dict(train='layer2', train_dataloader=loader)]
     cfg.pop('experiment_name')
     cfg.dump(tmp_path / 'config.py')
-    result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
+    result = warm_python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
     assert result.returncode == 1
     message = result.stderr[result.stderr.index('error: ') :]
     assert message.startswith(f"error: the image '{folder}/cut.jpg' is corrupt") and message.count('\n') == 1
@@ -252,6 +259,7 @@ def test_a_missing_or_empty_folder(tmp_path):
         photos_of(tmp_path, corrupt='ignore')
 
 
+@pytest.mark.slow
 def test_transfer_on_unlabelled_photos_and_the_head_on_labelled_ones(photos, detection_teacher, tmp_path):
     """The labelled set is removed from the transfer phases altogether: its loader is not asked for an image in them."""
     root = tmp_path / 'photos'

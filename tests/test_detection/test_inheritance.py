@@ -7,11 +7,13 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT, python, weights
+from helpers import ROOT, warm_python, weights
 from mmengine.config import Config
 from mmengine.utils import get_installed_path
 
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
+
+pytestmark = pytest.mark.slow
 
 README = (ROOT / 'README.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', README, re.S)
@@ -59,6 +61,7 @@ SMALL = [
     'default_hooks.stage_schedule.head.epochs=1', 'model.stages=[layer4,neck]',
     'train_dataloader.dataset.pipeline.2.scale=(96,96)', 'val_dataloader.dataset.pipeline.1.scale=(96,96)',
     'default_hooks.stage_schedule.evaluate_teacher=False', 'default_hooks.stage_schedule.transfer.epochs=1',
+    'default_hooks.stage_schedule.save_phase_ends=False', 'default_hooks.checkpoint.interval=3',
 ]  # fmt: skip
 
 
@@ -68,7 +71,7 @@ def test_ten_lines_in_a_foreign_folder(project, name, block):
     assert len(lines) <= 16
     (project / f'mine/{name}.py').write_text(block)
     options = ('--work-dir', name, '--cfg-options', *SMALL)
-    result = python(ROOT / 'tools/train.py', f'mine/{name}.py', *options, cwd=project)
+    result = warm_python(ROOT / 'tools/train.py', f'mine/{name}.py', *options, cwd=project)
     assert result.returncode == 0, result.stderr[-3000:]
     student = weights(project / name / 'student.pth')
     assert student['roi_head.bbox_head.fc_cls.weight'].shape == (
@@ -78,7 +81,7 @@ def test_ten_lines_in_a_foreign_folder(project, name, block):
     options = ['--work-dir', 'test', '--teacher', '--cfg-options', 'model.teacher_checkpoint=teacher.pth']
     options += ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
     options += ['test_dataloader.dataset.pipeline.1.scale=(96,96)', 'model.stages=[layer4,neck]']
-    result = python(ROOT / 'tools/test.py', f'mine/{name}.py', f'{name}/epoch_3.pth', *options, cwd=project)
+    result = warm_python(ROOT / 'tools/test.py', f'mine/{name}.py', f'{name}/epoch_3.pth', *options, cwd=project)
     assert result.returncode == 0, result.stderr[-3000:]
     assert 'teacher: not measured, roi_head.bbox_head for 80 classes, the data set has 10' in result.stdout
     assert 'student: ' in result.stdout

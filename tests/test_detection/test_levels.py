@@ -1,10 +1,13 @@
 """A pair whose necks have levels of different strides: Faster R-CNN (P2 to P6) teaches RetinaNet (P3 to P7)."""
 
+import pytest
 import torch
 from detection import detection_cfg, detector, save_detector
 from helpers import same, train, weights
 
 from mmsskd.distill.build import resolve_model_cfg
+
+pytestmark = pytest.mark.slow
 
 
 def test_faster_rcnn_to_retinanet(photos, tmp_path):

@@ -8,12 +8,14 @@ import re
 import pytest
 import torch
 from detection import STAGES, detection_cfg, detector, save_detector, scope
-from helpers import ROOT, python, same, train, weights
+from helpers import ROOT, python, same, train, warm_python, weights
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmengine.utils import get_installed_path
 
 from mmsskd.distill.build import build_model, load_strictly
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope='module')
@@ -101,10 +103,10 @@ def test_the_tools_of_both_give_the_same_predictions_and_ap(run, photos, tmp_pat
     loud = ('--cfg-options', 'log_level=INFO')
     results = [
         python(stock, *student, '--work-dir', tmp_path, '--out', outs[0], *loud, cwd=tmp_path),
-        python(
+        warm_python(
             ours, config, folder / 'epoch_6.pth', '--teacher', '--work-dir', tmp_path, '--out', outs[1], cwd=tmp_path
         ),
-        python(ours, *student, '--work-dir', tmp_path, '--out', outs[2], cwd=tmp_path),
+        warm_python(ours, *student, '--work-dir', tmp_path, '--out', outs[2], cwd=tmp_path),
     ]
     for result in results:
         assert result.returncode == 0, result.stderr[-3000:]

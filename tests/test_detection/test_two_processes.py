@@ -7,6 +7,8 @@ import torch
 from detection import STAGES, detection_cfg
 from helpers import ROOT, environment, same
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize('iters', [None, 2])
 def test_two_processes(photos, detection_teacher, tmp_path, iters):

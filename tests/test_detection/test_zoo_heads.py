@@ -10,6 +10,8 @@ from mmengine.runner import Runner
 
 from mmsskd.distill.build import build_model, load_strictly
 
+pytestmark = pytest.mark.slow
+
 RESNET = {
     'backbone.depth': 18, 'backbone.base_channels': 8, 'backbone.frozen_stages': -1, 'backbone.norm_eval': False,
     'backbone.norm_cfg.requires_grad': True, 'backbone.init_cfg': None, 'data_preprocessor.pad_size_divisor': 32,

@@ -9,7 +9,7 @@ import mmpretrain.models
 import numpy as np
 import pytest
 import torch
-from helpers import classifier, python, run_cfg, same, save_weights, train, weights
+from helpers import classifier, python, run_cfg, same, save_weights, train, warm_python, weights
 from mmengine.config import Config
 
 from mmsskd.distill.export import export_checkpoint, plain_config
@@ -71,6 +71,7 @@ def folder_run(tmp_path_factory):
     return train(cfg), root / 'run'
 
 
+@pytest.mark.slow
 def test_stock_mmpretrain_loads_strictly_and_gives_equal_outputs(folder_run):
     runner, folder = folder_run
     assert any(name.startswith('adapters') for name in weights(folder / 'epoch_5.pth'))
@@ -84,15 +85,17 @@ def test_stock_mmpretrain_loads_strictly_and_gives_equal_outputs(folder_run):
     assert torch.equal(torch.load(folder / 'stock.pth'), expected)
 
 
+@pytest.mark.slow
 def test_stock_tools_test_py(folder_run):
     runner, folder = folder_run
     tool = Path(mmpretrain.__file__).parent / '.mim/tools/test.py'
-    result = python(tool, 'student.py', 'student.pth', '--work-dir', 'stock', cwd=folder)
+    result = warm_python(tool, 'student.py', 'student.pth', '--work-dir', 'stock', cwd=folder)
     assert result.returncode == 0, result.stderr
     accuracy = runner.message_hub.get_scalar('val/accuracy/top1').current()
     assert f'accuracy/top1: {accuracy:.4f}' in result.stdout
 
 
+@pytest.mark.slow
 def test_exported_config_is_plain(folder_run):
     text = (folder_run[1] / 'student.py').read_text()
     for word in ('mmsskd', 'StageScheduleHook', 'teacher', 'work_dir'):
@@ -106,6 +109,7 @@ def test_exported_config_is_plain(folder_run):
     assert not list(folder_run[1].glob('*.part*'))
 
 
+@pytest.mark.slow
 def test_any_checkpoint_can_be_exported(folder_run, tmp_path):
     runner, folder = folder_run
     paths = export_checkpoint(str(folder / 'phase2_layer2.pth'), str(tmp_path / 'new' / 'out'))
@@ -115,6 +119,7 @@ def test_any_checkpoint_can_be_exported(folder_run, tmp_path):
     assert Config.fromfile(paths[1]).model == Config.fromfile(folder / 'student.py').model
 
 
+@pytest.mark.slow
 def test_export_refuses_what_is_not_a_run(folder_run, tmp_path):
     with pytest.raises(ConfigError, match="checkpoint: no file 'nowhere.pth'"):
         export_checkpoint('nowhere.pth', str(tmp_path))
@@ -167,6 +172,7 @@ assert 'training_only' not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_the_student_takes_along_the_imports_that_it_needs_and_no_others(tmp_path, monkeypatch):
     """The student's own config file imports its backbone, the run's imports a loss; a patch that registers nothing stays."""
     modules = dict(own_backbone=OWN_BACKBONE, training_only=TRAINING_ONLY, patches='')
@@ -198,7 +204,7 @@ def test_the_student_takes_along_the_imports_that_it_needs_and_no_others(tmp_pat
     train(cfg)
     exported = Config.fromfile(tmp_path / 'run/student.py').custom_imports
     assert exported == dict(imports=['patches', 'own_backbone', 'mmsskd'], allow_failed_imports=False)
-    result = python('-c', LOADS, cwd=tmp_path / 'run', PYTHONPATH=str(tmp_path))
+    result = warm_python('-c', LOADS, cwd=tmp_path / 'run', PYTHONPATH=str(tmp_path))
     assert result.returncode == 0, result.stderr
     assert plain_config(cfg, 'teacher').custom_imports.imports == ['patches', 'mmsskd']
 

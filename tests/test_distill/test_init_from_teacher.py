@@ -31,6 +31,7 @@ def test_of_another_width_only_what_fits_is_taken(tmp_path, teacher_path):
     assert same(student, teacher, fits)
 
 
+@pytest.mark.slow
 def test_a_run_starts_there_and_the_default_does_not(tmp_path, teacher_path):
     start = {}
 
@@ -52,6 +53,7 @@ def test_a_run_starts_there_and_the_default_does_not(tmp_path, teacher_path):
     assert names and same(end, teacher, names) and not same(end, teacher)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_start_anew(tmp_path, teacher_path):
     cfg = run_cfg(tmp_path, teacher_path, **{'model.init_from_teacher': 'all'})
     train(cfg)

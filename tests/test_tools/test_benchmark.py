@@ -5,6 +5,8 @@ import json
 import pytest
 from helpers import ROOT, python
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip('mmcv.ops', reason='detection needs mmcv with compiled ops', exc_type=ImportError)
 
 CONFIG = """

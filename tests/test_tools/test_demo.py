@@ -1,15 +1,18 @@
 """The demo's tasks, on phases of one epoch, and the pages that they write."""
 
 import json
-import sys
 from html.parser import HTMLParser
 
+import demo_classification
+import demo_detection
+import demo_face
+import demo_steps
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from face import write_people
-from helpers import ROOT, python
+from helpers import ROOT, python, warm_python
 from mmengine.config import Config
 
 from mmsskd.datasets.digits_on_photos import write_digits_on_photos
@@ -19,16 +22,9 @@ from mmsskd.visualization.history import History, read_history
 from mmsskd.visualization.plots import detections, feature_maps, mimic_curves, timeline
 from mmsskd.visualization.report import Report
 
-sys.path.insert(0, str(ROOT / 'tools'))  # the demo's modules, as when it is started as a script
-
-import demo_classification
-import demo_detection
-import demo_face
-import demo_steps
-
 
 def short_arms(task, folder, count=None) -> list:
-    """The same trainings, or the first ``count``, each phase one epoch; test_pairs.py and test_face_configs.py train the others."""
+    """The same trainings, or the first ``count``, each phase one epoch; test_pairs.py and test_face/test_configs.py train the others."""
     arms = []
     for name, config, plain in task.arms[:count]:
         lines = [f"_base_ = '{ROOT / 'configs' / config}'", 'train_cfg = dict(max_epochs=1, val_interval=1)']
@@ -44,12 +40,12 @@ def short_arms(task, folder, count=None) -> list:
     return arms
 
 
-def run_demo(task_name, arms, out, cwd):
+def run_demo(task_name, arms, out, cwd, start=warm_python):
     script = (
         f'import sys; sys.path.insert(0, {str(ROOT / "tools")!r}); import demo, demo_{task_name} as task; '
         f'task.TASK.arms = {arms!r}; demo.main()'
     )
-    result = python('-c', script, task_name, '--out', out, cwd=cwd)
+    result = start('-c', script, task_name, '--out', out, cwd=cwd)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -71,9 +67,10 @@ class Page(HTMLParser):
             self._cell = False
 
 
+@pytest.mark.slow
 def test_classification(tmp_path):
     out, arms = tmp_path / 'out', short_arms(demo_classification.TASK, tmp_path)
-    printed = run_demo('classification', arms, out, tmp_path)
+    printed = run_demo('classification', arms, out, tmp_path, python)
     for name, *_ in arms:
         assert f'\n{name} ' in printed
     assert (
@@ -91,6 +88,7 @@ def test_classification(tmp_path):
     assert page.cells[2] == '693 K' or page.cells[2] == '692 K'
 
 
+@pytest.mark.slow
 def test_detection(tmp_path):
     """On six photos, which it finds in place of the eight hundred that it would write."""
     pytest.importorskip('mmcv.ops', reason='detection needs mmcv with compiled ops', exc_type=ImportError)
@@ -106,6 +104,7 @@ def test_detection(tmp_path):
         assert 100 * read_history(run).last('coco/bbox_mAP') == pytest.approx(float(cell), abs=0.05), name
 
 
+@pytest.mark.slow
 def test_face(tmp_path):
     """On patterns in place of faces, which it finds in place of those that it would write."""
     write_people(tmp_path / 'data/orl_faces/train', 20, 10, shape=(112, 92))
@@ -222,11 +221,13 @@ def plain_iterations(config, images) -> int:
     )
 
 
+@pytest.mark.slow
 def test_face_demo_takes_equal_iterations():
     assert phase_iterations('face_orl_r18_r18', 198, 32) == plain_iterations('face_orl_r18_student', 198) == 90
     assert plain_iterations('face_orl_r18_student_few_labels', 198) == 90
 
 
+@pytest.mark.slow
 def test_detection_demo_takes_equal_iterations():
     assert phase_iterations('digits_on_photos_r34_r18_w16', 800, 8) == 600
     assert phase_iterations('digits_on_photos_r34_r18_w16_few_labels', 800, 8) == 600

@@ -10,7 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import GPU, ROOT, classifier, environment, loader, python, run_cfg, same, save_weights, train, weights
+from helpers import (
+    GPU,
+    ROOT,
+    classifier,
+    environment,
+    loader,
+    python,
+    run_cfg,
+    same,
+    save_weights,
+    train,
+    warm_python,
+    weights,
+)
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
@@ -55,6 +68,7 @@ def run(tmp_path_factory, teacher_path):
     return path, folder / 'work', result
 
 
+@pytest.mark.slow
 def test_train_prints_phases_and_leaves_the_student(run):
     _, work_dir, result = run
     for line in ('phase 1/4 layer1 epoch 1/1', 'phase 4/4 head epoch 2/2', 'the plain student is in'):
@@ -71,6 +85,7 @@ def test_default_work_dir_is_named_after_the_config(tmp_path, teacher_path, monk
     assert (tmp_path / 'work_dirs' / 'mine' / 'student.pth').is_file()
 
 
+@pytest.mark.slow
 def test_test_takes_a_checkpoint_of_the_run_and_the_exported_student(run, monkeypatch, capsys, tmp_path):
     path, work_dir, _ = run
     monkeypatch.chdir(tmp_path)
@@ -88,6 +103,7 @@ def test_test_takes_a_checkpoint_of_the_run_and_the_exported_student(run, monkey
     assert lines[0][1] == lines[1][0]
 
 
+@pytest.mark.slow
 def test_test_writes_predictions(run, monkeypatch, capsys, tmp_path):
     path, work_dir, _ = run
     out = tmp_path / 'predictions.pkl'
@@ -96,6 +112,7 @@ def test_test_writes_predictions(run, monkeypatch, capsys, tmp_path):
     assert len(pickle.loads(out.read_bytes())) == 50
 
 
+@pytest.mark.slow
 def test_export_student(run, monkeypatch, capsys, tmp_path):
     _, work_dir, _ = run
     code, _, error = call(monkeypatch, capsys, 'export_student.py', work_dir / 'epoch_5.pth', tmp_path / 'out')
@@ -103,6 +120,7 @@ def test_export_student(run, monkeypatch, capsys, tmp_path):
     assert same(weights(tmp_path / 'out' / 'student.pth'), weights(work_dir / 'student.pth'))
 
 
+@pytest.mark.slow
 def test_export_student_with_options_for_its_config(run, monkeypatch, capsys, tmp_path):
     _, work_dir, _ = run
     checkpoint = work_dir / 'epoch_5.pth'
@@ -133,6 +151,7 @@ def test_print_stages(tmp_path, monkeypatch, capsys):
     assert table['head'][:3] == ['head', 'head', '650']
 
 
+@pytest.mark.slow
 def test_dist_test(run, tmp_path):
     path, work_dir, _ = run
     result = subprocess.run(
@@ -143,7 +162,7 @@ def test_dist_test(run, tmp_path):
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
-    alone = python(TOOLS / 'test.py', path, work_dir / 'student.pth', '--work-dir', tmp_path)
+    alone = warm_python(TOOLS / 'test.py', path, work_dir / 'student.pth', '--work-dir', tmp_path)
     assert alone.stdout.splitlines()[-1] in result.stdout
 
 
@@ -182,6 +201,7 @@ def test_slurm_starts_torchrun_with_the_arguments(tmp_path):
     assert arguments[-7:] == ['a config.py', '--work-dir', 'work', '--launcher', 'pytorch', '--cfg-options', 'a=b c']
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_the_curves(tmp_path, teacher_path):
     event_accumulator = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
     cfg = run_cfg(tmp_path, teacher_path, hook=dict(phases=[dict(train='layer1'), dict(train='head')]))
@@ -326,6 +346,7 @@ def test_wrong_config_path_lists_its_neighbours(tmp_path, monkeypatch, capsys):
     assert code == 1 and "did you mean 'imagenet_r34_r18.py'" in error
 
 
+@pytest.mark.slow
 def test_teacher_of_a_plain_config(run, monkeypatch, capsys, tmp_path):
     _, work_dir, _ = run
     arguments = (work_dir / 'student.py', work_dir / 'student.pth', '--teacher', '--work-dir', tmp_path)
@@ -333,17 +354,20 @@ def test_teacher_of_a_plain_config(run, monkeypatch, capsys, tmp_path):
     assert code == 1 and 'it names no teacher' in error
 
 
+@pytest.mark.slow
 def test_test_is_strict(run, monkeypatch, capsys, tmp_path, teacher_path):
     path, _, _ = run
     code, _, error = call(monkeypatch, capsys, 'test.py', path, teacher_path, '--work-dir', tmp_path)
     assert code == 1 and 'error: checkpoint: ' in error and 'unexpected (' in error and 'missing (' not in error
 
 
+@pytest.mark.slow
 def test_traceback_on_request(tmp_path):
-    result = python(TOOLS / 'train.py', tmp_path / 'x.py', MMSSKD_TRACEBACK='1')
+    result = warm_python(TOOLS / 'train.py', tmp_path / 'x.py', MMSSKD_TRACEBACK='1')
     assert result.returncode == 1 and 'Traceback' in result.stderr
 
 
+@pytest.mark.slow
 def test_benchmark_does_equal_work_and_needs_no_more_memory_than_full_forwards(tmp_path):
     """The three schemes are compared step by step inside the tool, which stops where their losses or what they train differ."""
     config = ROOT / 'configs/sskd/digits_r14x2_r8.py'
@@ -361,6 +385,7 @@ def test_benchmark_does_equal_work_and_needs_no_more_memory_than_full_forwards(t
     assert 'sum / highest' in result.stdout
 
 
+@pytest.mark.slow
 def test_benchmark_says_which_networks_it_knows(tmp_path):
-    result = python(ROOT / 'tools/benchmark.py', ROOT / 'configs/plain/digits_r8.py')
+    result = warm_python(ROOT / 'tools/benchmark.py', ROOT / 'configs/plain/digits_r8.py')
     assert result.returncode == 1 and 'is not the config of a stage-by-stage run' in result.stderr

@@ -329,7 +329,7 @@ def test_a_part_shares_its_arrays(folder, said):
     assert dataset.data_list.places.itemsize + dataset.data_list.labels.itemsize == 8
 
 
-@pytest.mark.parametrize('method', ['fork', 'spawn'])
+@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def test_workers_read_what_the_main_process_reads(folder, said, method):
     """Two workers, started after the main process has read from the file."""
     dataset = FaceRecordDataset(str(folder), lazy_init=method == 'fork')

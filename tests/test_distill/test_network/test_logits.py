@@ -123,6 +123,7 @@ def test_run_trains_the_head_alone_and_measures_it(tmp_path, teacher_path):
     assert sum('accuracy/top1' in line for line in lines) == 4  # in each epoch of this phase, in none of the transfer
 
 
+@pytest.mark.slow
 def test_resumed_run(tmp_path, teacher_path):
     def cfg(folder):
         phases = [dict(train='layer1'), dict(train='all', logits=True, task_weight=0.1, epochs=2)]

@@ -91,6 +91,7 @@ def unchanged() -> dict:
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('iters', [None, 2])
 def test_nothing_is_different_after_it(tmp_path, teacher_path, iters):
     """Weights, buffers, what a head counts and remembers, modules, the message hub, random states."""
@@ -102,6 +103,7 @@ def test_nothing_is_different_after_it(tmp_path, teacher_path, iters):
     assert runner.model.student.head.calls == (3 if iters is None else 2)
 
 
+@pytest.mark.slow
 def test_it_sees_the_weights_of_load_from_and_of_a_resume(tmp_path, teacher_path):
     cfg = counting(tmp_path / 'whole', teacher_path)
     cfg.default_hooks.stage_schedule.head.epochs = 2

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from metric_helpers import make_faces
 
 from mmsskd.errors import ConfigError
@@ -19,7 +20,6 @@ from mmsskd.face.evaluation.evaluate import evaluate_templates
 from mmsskd.face.evaluation.options import EvaluationOptions
 from mmsskd.face.evaluation.protocols import read_templates
 
-ROOT = Path(__file__).parents[2]
 WITHOUT = """
 import importlib.abc, runpy, sys
 class Refuse(importlib.abc.MetaPathFinder):

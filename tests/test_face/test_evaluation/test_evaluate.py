@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from metric_helpers import identity_protocol, make_faces, make_templates, singles, slow_ranks, slow_tar
-from test_pooling import slow_pool
+from metric_helpers import identity_protocol, make_faces, make_templates, singles, slow_pool, slow_ranks, slow_tar
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.evaluate import crop_hash, evaluate_templates, flat_metrics

@@ -37,6 +37,7 @@ def resume(cfg, checkpoint):
     return train(cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cut', [1, 2, 3, 4, 5])
 def test_epochs(whole, tmp_path, teacher_path, cut):
     """Boundaries at 2 and 4; cut one before, at and one after them."""
@@ -49,6 +50,7 @@ def test_epochs(whole, tmp_path, teacher_path, cut):
     )  # MMEngine's warning of a key without a value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('cut', [3, 4, 5, 8, 9])
 def test_iterations(whole, tmp_path, teacher_path, cut):
     """Boundaries at 4 and 8."""
@@ -57,6 +59,7 @@ def test_iterations(whole, tmp_path, teacher_path, cut):
         assert same(weights(whole['iter'] / f'iter_{last}.pth'), weights(tmp_path / f'iter_{last}.pth')), last
 
 
+@pytest.mark.slow
 def test_iterations_over_a_finite_sampler_and_a_loader_of_the_phase(tmp_path, teacher_path):
     """Three batches an epoch: the resumed run must come in at the right batch of the right epoch of both loaders."""
 
@@ -71,12 +74,14 @@ def test_iterations_over_a_finite_sampler_and_a_loader_of_the_phase(tmp_path, te
     assert same(weights(tmp_path / 'whole' / 'iter_12.pth'), weights(tmp_path / 'cut' / 'iter_12.pth'))
 
 
+@pytest.mark.slow
 def test_from_the_checkpoint_of_a_phase_end(whole, tmp_path, teacher_path):
     resume(cfg_of(tmp_path, teacher_path, None), whole['epoch'] / 'phase2_layer2.pth')
     assert not (tmp_path / 'epoch_4.pth').exists()
     assert same(weights(whole['epoch'] / 'epoch_6.pth'), weights(tmp_path / 'epoch_6.pth'))
 
 
+@pytest.mark.slow
 def test_automatic_resume_of_the_latest_checkpoint(whole, tmp_path, teacher_path):
     shutil.copy(whole['epoch'] / 'epoch_3.pth', tmp_path)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_3.pth'))
@@ -86,11 +91,13 @@ def test_automatic_resume_of_the_latest_checkpoint(whole, tmp_path, teacher_path
     assert same(weights(whole['epoch'] / 'epoch_6.pth'), weights(tmp_path / 'epoch_6.pth'))
 
 
+@pytest.mark.slow
 def test_finished_run(whole, tmp_path, teacher_path):
     resume(cfg_of(tmp_path, teacher_path, None), whole['epoch'] / 'epoch_6.pth')
     assert same(weights(whole['epoch'] / 'student.pth'), weights(tmp_path / 'student.pth'))
 
 
+@pytest.mark.slow
 def test_teacher_is_not_measured_again(whole, tmp_path, teacher_path):
     runner = resume(cfg_of(tmp_path, teacher_path, None), whole['epoch'] / 'epoch_3.pth')
     assert runner.message_hub.get_info('teacher_metrics')
@@ -98,6 +105,7 @@ def test_teacher_is_not_measured_again(whole, tmp_path, teacher_path):
     assert 'teacher/' not in scalars
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('iters', [None, 4])
 def test_seed_of_the_checkpoint_holds_when_the_config_has_none(tmp_path, teacher_path, iters):
     cut, last = ('epoch_3.pth', 'epoch_6.pth') if iters is None else ('iter_6.pth', 'iter_12.pth')
@@ -110,6 +118,7 @@ def test_seed_of_the_checkpoint_holds_when_the_config_has_none(tmp_path, teacher
     assert same(weights(tmp_path / 'whole' / last), weights(tmp_path / 'cut' / last))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -132,6 +141,7 @@ def test_changed_schedule_is_an_error(whole, tmp_path, teacher_path, change, mes
         resume(cfg, whole['epoch'] / 'epoch_3.pth')
 
 
+@pytest.mark.slow
 def test_phases_that_were_not_reached_may_change(whole, tmp_path, teacher_path):
     cfg = cfg_of(tmp_path, teacher_path, None)
     cfg.default_hooks.stage_schedule.phases = [*PHASES[:2], dict(train='layer3', epochs=1), dict(train='all', epochs=1)]
@@ -139,6 +149,7 @@ def test_phases_that_were_not_reached_may_change(whole, tmp_path, teacher_path):
     assert runner.epoch == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('iters', 'cuts', 'last'), [(None, [1, 2, 3], 'epoch_6'), (4, [3, 5], 'iter_12')])
 def test_within_a_window_of_gradient_accumulation(tmp_path, teacher_path, iters, cuts, last):
     """Windows of two; an epoch has three iterations, so each other epoch, and iterations 3 and 5, end within one."""
@@ -155,6 +166,7 @@ def test_within_a_window_of_gradient_accumulation(tmp_path, teacher_path, iters,
         assert same(weights(tmp_path / f'whole/{last}.pth'), weights(tmp_path / f'cut{cut}/{last}.pth')), cut
 
 
+@pytest.mark.slow
 def test_a_checkpoint_within_an_epoch_begins_the_epoch_anew(tmp_path, teacher_path, capsys):
     cfg = cfg_of(tmp_path / 'whole', teacher_path, None)
     cfg.default_hooks.checkpoint.update(by_epoch=False)
@@ -164,6 +176,7 @@ def test_a_checkpoint_within_an_epoch_begins_the_epoch_anew(tmp_path, teacher_pa
     assert 'taken within epoch 3, which begins anew' in ''.join(p.read_text() for p in tmp_path.glob('cut/*/*.log'))
 
 
+@pytest.mark.slow
 def test_another_student_or_another_kind_of_loop_is_an_error(whole, tmp_path, teacher_path):
     cfg = cfg_of(tmp_path, teacher_path, None)
     cfg.model.student = classifier(depth=14)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from detection import detection_cfg, detector, save_detector, scope
-from helpers import ROOT, python
+from helpers import ROOT, warm_python
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, METRICS
 from mmengine.runner import Runner
@@ -20,6 +20,8 @@ from mmsskd.compare.runs import Run
 from mmsskd.distill.schedule.coco_list import as_coco_list, keeping_lists
 from mmsskd.distill.schedule.data_checks import DataChecks, check_datasets
 from mmsskd.errors import ConfigError
+
+pytest.importorskip('mmcv.ops', reason='detection needs mmcv with compiled ops', exc_type=ImportError)
 
 CATEGORIES = [dict(id=3, name='cat'), dict(id=8, name='dog'), dict(id=1, name='fox')]
 NAMES = ('cat', 'dog', 'fox')
@@ -390,6 +392,7 @@ def test_panoptic_lists_have_segments(pets, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_voc_sets_are_numbered_by_their_names(tmp_path, pets):
     """No list of categories: the labels are those of metainfo, which another set may have in another order."""
     root = tmp_path / 'VOC2007'
@@ -427,6 +430,7 @@ def plain(tmp_path, photos, **overrides):
     return cfg
 
 
+@pytest.mark.slow
 def test_plain_training_with_a_class_misspelt(photos, tmp_path):
     """Labels of all classes after it would shift."""
     classes = ('0', '1', 'two', '3', '4', '5', '6', '7', '8', '9')
@@ -434,7 +438,7 @@ def test_plain_training_with_a_class_misspelt(photos, tmp_path):
     cfg = plain(tmp_path, photos, **changes)
     cfg.pop('experiment_name')
     cfg.dump(tmp_path / 'config.py')
-    result = python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
+    result = warm_python(ROOT / 'tools/train.py', tmp_path / 'config.py', cwd=tmp_path)
     assert result.returncode == 1 and 'train_dataloader: 1 of 10 classes are not in' in result.stderr
     assert 'Traceback' not in result.stderr and not list(tmp_path.glob('run/*.pth'))
 
@@ -455,6 +459,7 @@ def turn(folder, split, name=None):
     return str(path)
 
 
+@pytest.mark.slow
 def test_tools_test_knows_the_order_of_a_checkpoint_of_ours(own, tmp_path):
     """And refuses a list without a category as training does; of a checkpoint of others it cannot know."""
     spec = importlib.util.spec_from_file_location('tools_test', ROOT / 'tools/test.py')
@@ -478,6 +483,7 @@ def test_tools_test_knows_the_order_of_a_checkpoint_of_ours(own, tmp_path):
         tool.evaluate(plain(tmp_path, own), weights, 'checkpoint')
 
 
+@pytest.mark.slow
 def test_a_plain_checkpoint_says_that_its_names_are_in_order(own, tmp_path):
     backward = tuple('9876543210')
     changes = {f'{name}_dataloader.dataset.metainfo.classes': backward for name in ('train', 'val', 'test')}
@@ -492,6 +498,7 @@ def test_a_plain_checkpoint_says_that_its_names_are_in_order(own, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_compare_looks_at_the_test_set(own, tmp_path):
     cfg = plain(tmp_path, own)
     cfg.pop('experiment_name')

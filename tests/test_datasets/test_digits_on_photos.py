@@ -147,6 +147,7 @@ def test_an_interrupted_call_leaves_no_set_and_the_next_starts_afresh(tmp_path, 
         patch.setattr(digits_on_photos, '_write_json', lambda *args: 1 / 0)
         write_digits_on_photos(out, **SMALL)
     assert not out.exists()
+    (tmp_path / 'set.part' / 'train').mkdir(parents=True)  # as a process that was killed leaves it
     (tmp_path / 'set.part' / 'train' / 'stray.png').touch()
     out.mkdir()  # an empty folder is as good as none
     assert write_digits_on_photos(out, **SMALL)

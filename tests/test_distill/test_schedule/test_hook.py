@@ -52,6 +52,7 @@ def changed(before: dict, after: dict) -> set[str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('iters', [None, 3])
 def test_each_phase_moves_its_own_part_and_nothing_else_by_a_bit(tmp_path, teacher_path, iters):
     runner = train(run_cfg(tmp_path, teacher_path, iters=iters))
@@ -76,6 +77,7 @@ def test_first_phase_leaves_later_stages_as_they_were_initialised(tmp_path, teac
     assert changed(before, runner.model.state_dict()) == {'layer1'}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('phases', 'moved'),
     [
@@ -133,6 +135,7 @@ def test_head_from_a_teacher_with_another_head_is_refused(tmp_path, teacher_path
         train(cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('iters', [None, 6])
 def test_learning_rate_of_three_phases_is_that_of_three_separate_runs(tmp_path, teacher_path, iters):
     if iters is None:
@@ -385,6 +388,7 @@ def test_an_iteration_based_run_lets_go_of_loaders_that_no_later_phase_needs(tmp
     assert list(runner.train_loop.dataloader_iterator.iterators) == [id(runner.train_loop.dataloader)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('resume', [False, True])
 def test_a_recipe_is_switched_on_the_student_within_the_head_phase(tmp_path, teacher_path, resume):
     """mmpretrain's hook looks for `head.loss_module` in the model of the run."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from face import SIZE, evaluation, recognizer, write_people
-from helpers import ROOT, python, weights
+from helpers import ROOT, python, warm_python, weights
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MessageHub
@@ -225,7 +225,7 @@ def test_cfg_file(tmp_path_factory, face_sets, face_teacher):
 def run_test(cfg_file, weights_path, out, ranks):
     options = ['--work-dir', out, '--cfg-options', f'test_evaluator.out_dir={out}']
     if ranks == 1:
-        return python(ROOT / 'tools/test.py', cfg_file, weights_path, *options)
+        return warm_python(ROOT / 'tools/test.py', cfg_file, weights_path, *options)
     launch = ['-m', 'torch.distributed.run', f'--nproc_per_node={ranks}', '--master_port=29731']
     return python(*launch, ROOT / 'tools/test.py', cfg_file, weights_path, '--launcher', 'pytorch', *options)
 
@@ -237,6 +237,7 @@ def without_thresholds(value):
     return [without_thresholds(item) for item in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one_to_the_last_digit(test_cfg_file, tmp_path):
     reports = []
     for ranks in (1, 2):
@@ -248,6 +249,7 @@ def test_two_processes_give_the_numbers_of_one_to_the_last_digit(test_cfg_file, 
     assert reports[0]['lfw']['summary']['accuracy']['over'] == 10
 
 
+@pytest.mark.slow
 def test_an_embedding_does_not_depend_on_its_batch(test_cfg_file, tmp_path):
     """Batched and one by one, and mirrored twice."""
     cfg = Config.fromfile(test_cfg_file[0])

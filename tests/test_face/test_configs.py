@@ -67,6 +67,7 @@ def inherited(data, tmp_path, monkeypatch):
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', SSKD, ids=lambda path: path.stem)
 def test_stage_by_stage_config(path, inherited, data, tmp_path):
     cfg = inherited(path)
@@ -89,6 +90,7 @@ def test_stage_by_stage_config(path, inherited, data, tmp_path):
     assert runner.iter == len(lengths) and (tmp_path / 'work/student.pth').is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', PLAIN, ids=lambda path: path.stem)
 def test_plain_config_builds_with_its_evaluations(path, inherited):
     from mmengine.runner import Runner
@@ -112,6 +114,7 @@ def test_each_place_of_data_has_a_variable():
             assert name in text, (path.name, name)
 
 
+@pytest.mark.slow
 def test_one_training_epoch_of_the_small_teacher(inherited):
     cfg = inherited(ROOT / 'configs/plain/face_orl_r18.py')
     cfg.train_cfg.max_epochs = 1

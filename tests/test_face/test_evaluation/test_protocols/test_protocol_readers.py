@@ -6,10 +6,10 @@ import io
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from ijba_helpers import write_ijba
 
 from mmsskd.errors import ConfigError
@@ -25,7 +25,7 @@ from mmsskd.face.evaluation.protocols import (
 )
 from mmsskd.face.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
 
-TOOLS = Path(__file__).parents[2] / 'tools/face'
+TOOLS = ROOT / 'tools/face'
 POINTS = ','.join(f'x{point},y{point}' for point in range(1, 6))
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from arcface_helpers import iresnet_forward, iresnet_table, mobilefacenet_table, random_state
-from helpers import ROOT, python
+from helpers import ROOT, warm_python
 from mmengine.config import Config
 
 from mmsskd.errors import ConfigError
@@ -72,10 +72,11 @@ def test_a_network_that_insightface_has_not_is_refused():
         arcface_state_dict(crossed)
 
 
+@pytest.mark.slow
 def test_export_backbone_writes_what_arcface_torch_loads(trained, tmp_path):
     folder, flat = trained
     out = tmp_path / 'new' / 'backbone.pth'
-    run = python(ROOT / 'tools/face/export_backbone.py', folder / 'face.py', folder / 'epoch_1.pth', out, cwd=ROOT)
+    run = warm_python(ROOT / 'tools/face/export_backbone.py', folder / 'face.py', folder / 'epoch_1.pth', out, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert f'wrote {out}: IResNet, images RGB, (x - 127.5) / 127.5' in run.stdout
     written = torch.load(out, weights_only=True)
@@ -83,6 +84,7 @@ def test_export_backbone_writes_what_arcface_torch_loads(trained, tmp_path):
     IResNet(18, num_features=16, base_channels=4).load_state_dict(written)
 
 
+@pytest.mark.slow
 def test_the_student_of_a_stage_by_stage_run_is_read(trained, tmp_path):
     folder, flat = trained
     distiller = dict(
@@ -149,6 +151,7 @@ def test_the_tool_exports_the_size_that_its_options_say(tmp_path, monkeypatch, c
     assert session.get_inputs()[0].shape[1:] == [3, 48, 48]
 
 
+@pytest.mark.slow
 def test_export_onnx_writes_the_embedding_of_any_batch(trained, tmp_path):
     pytest.importorskip('onnxscript')
     onnxruntime = pytest.importorskip('onnxruntime')
@@ -156,7 +159,7 @@ def test_export_onnx_writes_the_embedding_of_any_batch(trained, tmp_path):
     backbone, out = tmp_path / 'backbone.pth', tmp_path / 'face.onnx'
     torch.save(flat, backbone)
     options = ['--cfg-options', 'model.head=None']  # weights of InsightFace have no head
-    run = python(ROOT / 'tools/face/export_onnx.py', folder / 'face.py', backbone, out, *options, cwd=ROOT)
+    run = warm_python(ROOT / 'tools/face/export_onnx.py', folder / 'face.py', backbone, out, *options, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert 'largest difference from torch ' in run.stdout and 'RGB, (x - 127.5) / 127.5' in run.stdout
     assert sorted(tmp_path.iterdir()) == [backbone, out]
@@ -205,6 +208,7 @@ def test_two_sizes_in_a_config_are_named():
         image_size(cfg)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_that_fails_its_check_is_not_written(trained, tmp_path, monkeypatch):
     pytest.importorskip('onnxscript')
     pytest.importorskip('onnxruntime')
@@ -226,6 +230,7 @@ def test_a_missing_package_is_named_with_its_extra(missing, monkeypatch, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('fields', 'message'),
     [

@@ -5,17 +5,17 @@ import json
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers import ROOT
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.protocols import file_faults, read_ijba
 from mmsskd.face.evaluation.protocols.ijba_writer import COLUMNS, write_ijba_shaped
 
-TOOL = Path(__file__).parents[2] / 'tools/face/make_ijba_shaped.py'
+TOOL = ROOT / 'tools/face/make_ijba_shaped.py'
 PEOPLE, IMAGES, TESTED = 12, 9, 8
 TASKS = {'11': ('verify_metadata',), '1N': ('search_gallery', 'search_probe')}
 
@@ -235,6 +235,7 @@ def test_the_seed_decides_every_byte(folder, written, tmp_path):
         write_ijba_shaped(folder, tmp_path / 'mine')
 
 
+@pytest.mark.slow
 def test_images_can_be_missing_and_pairs_few(folder, tmp_path):
     (tmp_path / 'set.part').mkdir()
     (tmp_path / 'set.part/left').write_text('over')

@@ -86,6 +86,7 @@ ZOO = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('package', 'path', 'names', 'last_tap', 'first'), ZOO, ids=[row[1].split('/')[0] + row[0][2:4] for row in ZOO]
 )
@@ -247,6 +248,7 @@ CUTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('backbone', 'size', 'names', 'last_tap', 'shapes'), CUTS, ids=lambda value: getattr(value, 'type', None)
 )

@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from record_helpers import insightface, jpeg, raw_record, write_rec
+from record_helpers import insightface, jpeg, put_records, raw_record, write_rec
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.data.recordio import MAGIC, RecordReader, RecordWriter, pack, unpack
@@ -269,11 +269,7 @@ def test_nothing_half_written_stays(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ['a.idx', 'a.rec'] and read_all(RecordReader(path)) == [b'old']
 
 
-def _child(reader, places, queue):
-    queue.put([reader.read(place) for place in places])
-
-
-@pytest.mark.parametrize('method', ['fork', 'spawn'])
+@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
 def test_processes_share_a_reader(tmp_path, method):
     """Two children read while the parent does, each in another order, from a reader that has read before."""
     payloads = [bytes([key % 256]) * (key % 97) for key in range(2000)]
@@ -282,7 +278,9 @@ def test_processes_share_a_reader(tmp_path, method):
     context = multiprocessing.get_context(method)
     orders = [range(2000), range(1999, -1, -1)]
     queues = [context.Queue() for _ in orders]
-    children = [context.Process(target=_child, args=(reader, order, queue)) for order, queue in zip(orders, queues)]
+    children = [
+        context.Process(target=put_records, args=(reader, order, queue)) for order, queue in zip(orders, queues)
+    ]
     for child in children:
         child.start()
     assert read_all(reader) == payloads

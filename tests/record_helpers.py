@@ -43,3 +43,8 @@ def insightface(labels, count=None) -> dict[int, bytes]:
 def raw_record(payload: bytes, kind=0) -> bytes:
     """A record's bytes, spelt out."""
     return struct.pack('<II', MAGIC, kind << 29 | len(payload)) + payload + b'\0' * (-len(payload) % 4)
+
+
+def put_records(reader, places, queue):
+    """What a child process does; here, because a spawned one imports the module again."""
+    queue.put([reader.read(place) for place in places])

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, python, same, weights
+from helpers import ROOT, same, warm_python, weights
 
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import read_plan
@@ -57,7 +57,7 @@ DIE = 'os._exit(9)'
 
 def execute(run: Run, where: str = '', epoch: int = 0, what: str = DIE) -> dict | None:
     """Run it in a process of its own, which does ``what`` where the clock is at ``where`` in ``epoch``; returns the result."""
-    done = python('-c', EXECUTE, repr(asdict(run)), where, epoch, what)
+    done = warm_python('-c', EXECUTE, repr(asdict(run)), where, epoch, what)
     assert done.returncode == (9 if where and what == DIE else 0), done.stderr
     return run.result()
 
@@ -69,6 +69,7 @@ def whole(tmp_path_factory) -> Run:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('where', 'epoch'),
     [
@@ -89,6 +90,7 @@ def test_a_plain_run_ends_as_if_it_was_not_interrupted(whole, tmp_path, where, e
     assert len(list((tmp_path / 'run').glob('epoch_*.pth'))) == 1
 
 
+@pytest.mark.slow
 def test_half_a_checkpoint_is_not_gone_on_from(whole, tmp_path):
     """Killed while it saves: the file before is there, or, if that is damaged too, nothing, and it starts anew."""
     run = plain_run(tmp_path / 'run')
@@ -103,12 +105,14 @@ def test_half_a_checkpoint_is_not_gone_on_from(whole, tmp_path):
     assert execute(run)['score'] == whole.result()['score']
 
 
+@pytest.mark.slow
 def test_a_copied_work_dir_knows_its_own_checkpoints(whole, tmp_path):
     shutil.copytree(whole.work_dir, tmp_path / 'copy')
     assert str(Path(whole.work_dir)) in (tmp_path / 'copy/last_checkpoint').read_text()
     assert newest_checkpoint(tmp_path / 'copy') == str(tmp_path / 'copy/epoch_6.pth')
 
 
+@pytest.mark.slow
 def test_a_teacher_whose_weights_are_gone_is_trained_again(whole, tmp_path):
     shutil.copytree(whole.work_dir, tmp_path / 'copy')
     teacher = replace(whole, work_dir=str(tmp_path / 'copy'))
@@ -119,6 +123,7 @@ def test_a_teacher_whose_weights_are_gone_is_trained_again(whole, tmp_path):
     assert execute(teacher)['score'] == whole.result()['score'] and weights_of(teacher.work_dir)
 
 
+@pytest.mark.slow
 def test_a_mark_that_cannot_be_read_is_of_other_settings(whole, tmp_path):
     run = plain_run(tmp_path / 'run', epochs=1)
     (tmp_path / 'run').mkdir()
@@ -137,6 +142,7 @@ options = {{'train_dataloader.dataset.indices': 200, 'val_dataloader.dataset.ind
 """
 
 
+@pytest.mark.slow
 def test_a_config_that_is_edited_while_it_runs_gives_no_result(tmp_path):
     """The result would be of the old text, and pass for one of the new."""
     config = tmp_path / 'plain.py'
@@ -153,6 +159,7 @@ def be_killed(run: Run) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_it_says_so_of_a_process_that_was_killed(tmp_path, monkeypatch, jobs):
     """Of runs at the same time, or one after the other."""
@@ -232,6 +239,7 @@ def started(tmp_path):
     process.wait()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_at_once(started, tmp_path):
     """Not the run that is at work, with the next to follow."""
     curve = tmp_path / 'out/equal_epochs/plain/seed_0/curve.json'
@@ -244,6 +252,7 @@ def test_ctrl_c_ends_it_at_once(started, tmp_path):
     assert json.loads((tmp_path / 'out/teacher/seed_0/result.json').read_text())['epochs'] == [2]
 
 
+@pytest.mark.slow
 def test_workers_that_have_not_begun_end_with_it(started, tmp_path):
     assert wait(lambda: len(members(started.pid)) > 1, 120)  # the first worker, which imports for seconds
     time.sleep(0.5)

@@ -204,6 +204,7 @@ def test_bin_to_folder_runs_nothing(tmp_path, monkeypatch, capsys):
     assert code == 1 and 'mkdir, which is no data' in error and os.listdir(tmp_path) == ['own.bin']
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_its_table():
     result = python(TOOLS / 'benchmark_data.py', '--records', 20_000, '--images', 200, '--faces', 50, '--rounds', 1)
     assert result.returncode == 0, result.stderr

@@ -2,34 +2,11 @@
 
 import numpy as np
 import pytest
-from metric_helpers import make_faces, make_templates
+from metric_helpers import make_faces, make_templates, slow_pool
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.options import EvaluationOptions
 from mmsskd.face.evaluation.pooling import FaceFeatures, count_media, pool
-
-
-def slow_pool(templates, features, mirrored=None, scores=None, normalize=False, media=True):
-    """Mean of means, with loops over templates and media; None where there is nothing."""
-    pooled = []
-    for number in range(len(templates)):
-        means = {}
-        for owner, face, medium in zip(templates.rows_template, templates.rows_face, templates.rows_media):
-            if owner != number:
-                continue
-            feature = features[face].astype(np.float64)
-            if mirrored is not None:
-                feature = feature + mirrored[face]
-            if not np.isfinite(feature).all() or not feature.any():
-                continue
-            if normalize:
-                feature = feature / np.linalg.norm(feature)
-            if scores is not None:
-                feature = feature * scores[face]
-            means.setdefault(medium if media else 0, []).append(feature)
-        total = np.sum([np.mean(medium, axis=0) for medium in means.values()], axis=0) if means else 0
-        pooled.append(total / np.linalg.norm(total) if np.any(total) else None)
-    return pooled
 
 
 def random_case(rng):

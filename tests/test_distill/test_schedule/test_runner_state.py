@@ -39,6 +39,7 @@ def steps(folder, rank):
     return [torch.load(path, map_location='cpu') for path in paths]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('iters', [None, 3])
 def test_two_processes_equal_one_without_bn(tmp_path, iters, monkeypatch):
     """Widths differ, so adapters are reduced too."""
@@ -65,6 +66,7 @@ def test_two_processes_equal_one_without_bn(tmp_path, iters, monkeypatch):
     assert len({step['trains'] for step in first}) == 4
 
 
+@pytest.mark.slow
 def test_ranks_agree_on_bn_statistics_and_frozen_ones_do_not_move(tmp_path, teacher_path):
     result = two_processes(distributed_cfg(tmp_path / 'run', teacher_path), tmp_path / 'run.py', 29612)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from face import face_run, recognizer, save_recognizer
-from helpers import ROOT, python, same, train, weights
+from helpers import ROOT, same, train, warm_python, weights
 from mmengine.config import Config
 
 from mmsskd.errors import ConfigError
 from mmsskd.visualization.history import read_history
+
+pytestmark = pytest.mark.slow
 
 
 def report_of(folder, name):
@@ -56,7 +58,7 @@ def test_a_frozen_embedding_is_not_changed_by_the_classifier(run):
 
 def test_the_student_is_measured_by_the_tool_from_its_own_files(run, tmp_path):
     folder, _ = run
-    result = python(
+    result = warm_python(
         ROOT / 'tools/test.py', folder / 'student.py', folder / 'student.pth', '--work-dir', tmp_path, cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr

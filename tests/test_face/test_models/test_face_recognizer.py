@@ -18,7 +18,7 @@ from mmsskd.distill.build import load_strictly
 from mmsskd.distill.network.pairing import Pairing
 from mmsskd.distill.network.stages import find_stages
 from mmsskd.errors import ConfigError
-from mmsskd.models import FaceEmbedNeck, FaceGDCNeck, FaceRecognizer, IResNet, MarginClsHead, MobileFaceNet
+from mmsskd.face.models import FaceEmbedNeck, FaceGDCNeck, FaceRecognizer, IResNet, MarginClsHead, MobileFaceNet
 
 WIDTH = 8  # channels of the first stage
 PREPROCESSOR = dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)

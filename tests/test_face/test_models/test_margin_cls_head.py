@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mmsskd.errors import ConfigError
+from mmsskd.face.models import MarginClsHead
 from mmsskd.face.models.margin_softmax import MarginSoftmaxLoss, with_margin
-from mmsskd.models import MarginClsHead
 
 KINDS = {
     'arcface': dict(margin='arcface', m=0.5),

