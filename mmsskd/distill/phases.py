@@ -121,7 +121,7 @@ class Phase:
         return f'trains {", ".join(self.train)}, {" and ".join(goals)}'
 
     def fingerprint(self) -> dict:
-        """What must be the same for a checkpoint taken in or after this phase to be resumed."""
+        """The values that must be the same for a checkpoint taken in or after this phase to be resumed."""
         return dict(
             name=self.name,
             train=list(self.train),

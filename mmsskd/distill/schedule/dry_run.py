@@ -1,6 +1,6 @@
 """Dry run: each phase is tried before the first one begins, so that a mistake in the last recipe does not show after days.
 
-What needs no weights (recipes, the first images) is tried before MMEngine initialises them, the losses as soon as they are those
+What needs no weights (recipes, the first images) is tried before MMEngine initializes them, the losses as soon as they are those
 that training starts from.
 """
 
@@ -18,7 +18,7 @@ from ...errors import ConfigError
 from ...utils.states import random_states_kept
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
-from .runner_state import batches_beside, build_optimisation, can_be_indexed, check_optimizer, message_hub_kept
+from .runner_state import batches_beside, build_optimization, can_be_indexed, check_optimizer, message_hub_kept
 
 IMAGES = 2
 
@@ -46,7 +46,7 @@ def try_recipes(
         runner.train_loop.dataloader = loader
         check_optimizer(phase.optim_wrapper, f'{where}: optim_wrapper')
         try:
-            build_optimisation(runner, phase, count)
+            build_optimization(runner, phase, count)
         except Exception as error:
             raise ConfigError(
                 f'{where}: its optim_wrapper or param_scheduler cannot be built: {_say(error)}'
@@ -141,7 +141,7 @@ def _warn_of_late_ends(runner: Runner, phase: Phase, iterations: int, where: str
 
 @contextmanager
 def _same_image_size(student: nn.Module):
-    """Refuse a student whose loss resizes the preprocessed image: the stages have learnt from images of another size."""
+    """Refuse a student whose loss resizes the preprocessed image: the stages have learned from images of another size."""
     seen = []
     handles = [
         student.register_forward_pre_hook(lambda module, args: seen.extend(args[:1])),
