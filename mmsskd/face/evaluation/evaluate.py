@@ -207,7 +207,7 @@ def _summary(splits: Sequence[dict]) -> dict:
 
 
 def _basis(points: Sequence[tuple[dict, int, float | None]]) -> dict:
-    """What a rate rests on: lowest and highest of k, N, threshold and realised rate over the lists; None where one has none."""
+    """The basis of a rate: lowest and highest of k, N, threshold and realized rate over the lists; None where one has none."""
     columns = dict(
         k=[point['k'] for point, _, _ in points],
         n=[count for _, count, _ in points],

@@ -114,7 +114,7 @@ class FaceRows:
         return names, table.lines, people, faces, media, table.path
 
     def _tags(self, table: Columns, files: Sequence[str], boxes: np.ndarray, filled: bool) -> list:
-        """What tells the faces of one file apart: the SIGHTING_ID, as text, or, unless it must be ``filled``, the box."""
+        """Keys that tell the faces of one file apart: the SIGHTING_ID, as text, or, unless it must be ``filled``, the box."""
         tags = [''] * len(table)
         if 'SIGHTING_ID' in table:
             tags = table.text('SIGHTING_ID') if filled else table.optional_text('SIGHTING_ID')

@@ -11,7 +11,7 @@ ECHO = 80  # characters of a file that a message repeats
 
 
 def file_fault(path: str | os.PathLike) -> str | None:
-    """What is at ``path`` where no file with something in it is: ``'missing file'``, ``'empty file (0 bytes)'``, ``'folder'``."""
+    """Name the fault of ``path`` where no file with content is: ``'missing file'``, ``'empty file (0 bytes)'``, ``'folder'``."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
