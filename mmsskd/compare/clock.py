@@ -1,4 +1,4 @@
-"""What a run notes about itself for the comparison: seconds of training by phase, and the metric as training goes on."""
+"""Notes of a run for the comparison: seconds of training by phase, and the metric as training goes on."""
 
 import json
 import time

@@ -71,8 +71,10 @@ class Run:
         return Path(self.work_dir) / 'result.json'
 
     def result(self) -> dict | None:
-        """What an earlier call of this very run wrote; None where there is none, where anything of it has changed, or where the
-        weights of a teacher are gone."""
+        """Read what an earlier call of this very run wrote.
+
+        None where there is none, where anything of it has changed, or where the weights of a teacher are gone.
+        """
         result = _read(self.work_dir)
         if self.teacher is None and weights_of(self.work_dir) is None:
             return None

@@ -15,7 +15,7 @@ COLUMNS = 'arm', 'score', 'gap closed', 'epochs', 'seconds', 'parameters'
 
 @dataclass(frozen=True)
 class Row:
-    """What the runs of one arm came to.
+    """Results of the runs of one arm.
 
     Attributes:
         name: Of the arm.
