@@ -315,10 +315,12 @@ def check_same_normalization(teacher_cfg: dict, student: nn.Module, teacher: nn.
         values['to_rgb'] = values['to_rgb'] or bool(getattr(preprocessor, '_channel_conversion', False))
         return {key: value.flatten().tolist() if torch.is_tensor(value) else value for key, value in values.items()}
 
-    ours, theirs = settings(student), settings(teacher)
-    if ours != theirs:
+    student_settings, teacher_settings = settings(student), settings(teacher)
+    if student_settings != teacher_settings:
         different = [
-            f'{key}: student {ours[key]}, teacher {theirs[key]}' for key in NORMALIZATION if ours[key] != theirs[key]
+            f'{key}: student {student_settings[key]}, teacher {teacher_settings[key]}'
+            for key in NORMALIZATION
+            if student_settings[key] != teacher_settings[key]
         ]
         values = [f'{key}={value}' for key, value in teacher_cfg['data_preprocessor'].items() if key in NORMALIZATION]
         raise ConfigError(

@@ -284,13 +284,14 @@ class StagewiseDistiller(BaseModel):
         losses, student = self._student_outputs(inputs, data_samples, phase)
         # 3. Each mimicked stage: the student's feature, with the teacher's channels, against the teacher's.
         for name in phase.mimic:
-            ours, theirs = self.comparable(self.adapt(name, student), self.teacher_stages[name].feature(teacher))
-            losses[f'loss_mimic_{name}'] = self.mimic_loss_of(name)(ours, theirs)
-            losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = AgreementMeter.of(ours, theirs)
+            teacher_feature = self.teacher_stages[name].feature(teacher)
+            pair = self.comparable(self.adapt(name, student), teacher_feature)
+            losses[f'loss_mimic_{name}'] = self.mimic_loss_of(name)(*pair)
+            losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = AgreementMeter.of(*pair)
         # 4. The logits.
         if phase.logits:
-            (ours,), (theirs,) = student[self.logits.module], teacher[self.logits.module]
-            losses['loss_logits'] = self.logits_loss(ours, theirs)
+            (student_logits,), (teacher_logits,) = student[self.logits.module], teacher[self.logits.module]
+            losses['loss_logits'] = self.logits_loss(student_logits, teacher_logits)
         return losses
 
     @torch.no_grad()
@@ -317,7 +318,7 @@ class StagewiseDistiller(BaseModel):
 
     @torch.no_grad()
     def compare(self, inputs: Tensor, names: Sequence[str]) -> dict[str, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
-        """For each stage named, the student's feature, adapted, and the teacher's, for a preprocessed batch."""
+        """Compute for each stage named the student's feature, adapted, and the teacher's, for a preprocessed batch."""
         student = features_at(self.student, inputs, taps_of(self.stages[name] for name in names))
         teacher = self._teacher_features(inputs, names)
         return {name: self.comparable(self.adapt(name, student), teacher[name]) for name in names}
@@ -335,8 +336,8 @@ class StagewiseDistiller(BaseModel):
     def comparable(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]):
         """Both features of a stage as they are compared: where sizes may differ, on the same grid."""
         if self.resize:
-            pairs = [match_size(own, theirs) for own, theirs in zip(student, teacher, strict=True)]
-            student, teacher = tuple(own for own, _ in pairs), tuple(theirs for _, theirs in pairs)
+            pairs = [match_size(*pair) for pair in zip(student, teacher, strict=True)]
+            student, teacher = (tuple(side) for side in zip(*pairs))
         return student, teacher
 
     def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:

@@ -155,7 +155,7 @@ def _used(plain: dict, registered: Sequence[tuple[str, object]]) -> list:
 
 
 def _texts(value, key: str = ''):
-    """Each text in a config, and each type as one, with the key under which it stands."""
+    """Yield each text in a config, and each type as one, with the key under which it stands."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _texts(item, name)

@@ -135,11 +135,11 @@ class AgreementMeter:
     def _sums(student: Tensor, teacher: Tensor) -> Tensor:
         """[squared error, cosine, samples, values per channel, then sum and sum of squares of t for each channel]"""
         sums, squares, count = _channel_sums(teacher)
-        own = torch.linalg.vector_norm(student.flatten(1), dim=1).double().square()
+        student_square = torch.linalg.vector_norm(student.flatten(1), dim=1).double().square()
         error = torch.linalg.vector_norm((student - teacher).flatten(1), dim=1).double().square()
-        theirs = squares.sum(1)
-        product = (own + theirs - error) / 2  # of the two vectors: cheaper than multiplying them out
-        cosine = product / (own * theirs).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
+        teacher_square = squares.sum(1)
+        product = (student_square + teacher_square - error) / 2  # of the two vectors: cheaper than multiplying them out
+        cosine = product / (student_square * teacher_square).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
         head = torch.stack([error.sum(), cosine.sum()])
         return torch.cat([head, head.new_tensor([len(teacher), count]), sums.sum(0), squares.sum(0)])
 
@@ -240,9 +240,9 @@ class LogitsKDLoss(nn.Module):
             A scalar; the gradient flows to ``student`` only.
         """
         with torch.autocast(device_type=student.device.type, enabled=False):
-            own = F.log_softmax(student.float() / self.temperature, dim=1)
-            theirs = F.log_softmax(teacher.detach().float() / self.temperature, dim=1)
-            divergence = F.kl_div(own, theirs, reduction='batchmean', log_target=True)
+            student_log = F.log_softmax(student.float() / self.temperature, dim=1)
+            teacher_log = F.log_softmax(teacher.detach().float() / self.temperature, dim=1)
+            divergence = F.kl_div(student_log, teacher_log, reduction='batchmean', log_target=True)
         return self.loss_weight * self.temperature**2 * divergence
 
 

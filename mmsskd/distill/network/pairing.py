@@ -67,31 +67,32 @@ class Pairing:
             ConfigError: Different numbers of stages, or features that cannot be compared.
         """
         inputs = torch.randn(1, *self.input_shape, generator=torch.Generator().manual_seed(0))
-        ours = find_stages(student, self.stages, inputs)
+        student_stages = find_stages(student, self.stages, inputs)
         key = 'teacher_stages' if self.teacher_stages else 'stages'
-        theirs = find_stages(teacher, self.teacher_stages or self.stages, inputs, key, must_own=False)
-        if len(ours) != len(theirs):
+        teacher_stages = find_stages(teacher, self.teacher_stages or self.stages, inputs, key, must_own=False)
+        if len(student_stages) != len(teacher_stages):
             raise ConfigError(
-                f'the student has {len(ours)} stages {[stage.name for stage in ours]}, the teacher {len(theirs)} '
-                f'{[stage.name for stage in theirs]}; name as many in model.stages as in model.teacher_stages'
+                f'the student has {len(student_stages)} stages {[stage.name for stage in student_stages]}, the teacher '
+                f'{len(teacher_stages)} {[stage.name for stage in teacher_stages]}; name as many in model.stages as in '
+                'model.teacher_stages'
             )
-        if len(ours) == 1 and self.stages is None:
+        if len(student_stages) == 1 and self.stages is None:
             _warn(
-                f'{type(student.backbone).__name__} is cut into one stage, {ours[0].name!r}: nothing is learned stage by stage. '
-                'Name several module paths in model.stages, in the order in which they run.'
+                f'{type(student.backbone).__name__} is cut into one stage, {student_stages[0].name!r}: nothing is learned stage '
+                'by stage. Name several module paths in model.stages, in the order in which they run.'
             )
-        own, others, adapters = {}, {}, {}
-        for stage, other in zip(ours, theirs):
+        students, teachers, adapters = {}, {}, {}
+        for stage, other in zip(student_stages, teacher_stages):
             advice = _places_advice(stage, student, 'student') or _places_advice(other, teacher, 'teacher')
-            own[stage.name], others[stage.name] = stage, other = match_levels(stage, other, self.resize, advice)
+            students[stage.name], teachers[stage.name] = stage, other = match_levels(stage, other, self.resize, advice)
             adapter = build_adapter(stage.shapes, other.shapes, stage.name, self.resize, self.adapter_norm, advice)
             if adapter is not None:
                 adapters[stage.name] = adapter
-        return own, others, adapters
+        return students, teachers, adapters
 
 
 class FeatureAdapter(nn.Module):
-    """Maps each tensor of a student feature to the teacher's number of channels.
+    """Map each tensor of a student feature to the teacher's number of channels.
 
     A 1x1 convolution for maps (N, C, H, W), a linear layer for tokens (N, L, C) and vectors (N, C), nothing where the channels
     already agree; with ``norm`` batch normalization after it, in place of the bias. The paper does not say how widths are
@@ -167,12 +168,12 @@ def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> 
                 f'many places as one of the other; {fix}'
             )
         return stage, other
-    ours, theirs = [stage.levels[i] for i, _ in pairs], [other.levels[j] for _, j in pairs]
-    ours, theirs = (
+    student_levels, teacher_levels = [stage.levels[i] for i, _ in pairs], [other.levels[j] for _, j in pairs]
+    student_levels, teacher_levels = (
         [level.flattened() if len(level.shape) > len(beside.shape) else level for level, beside in zip(these, those)]
-        for these, those in ((ours, theirs), (theirs, ours))
+        for these, those in ((student_levels, teacher_levels), (teacher_levels, student_levels))
     )
-    paired = stage.with_levels(ours)
+    paired = stage.with_levels(student_levels)
     out = [
         _show(level.shape for i, level in enumerate(levels) if i not in kept) or 'nothing'
         for levels, kept in ((stage.levels, {i for i, _ in pairs}), (other.levels, {j for _, j in pairs}))
@@ -188,11 +189,12 @@ def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> 
     if out != ['nothing', 'nothing']:
         head = f'; {len(untaught)} parameters of the student after what is dropped train with the head'
         print_log(
-            f'stage {stage.name!r}: paired by size, {_show(paired.shapes)} of the student with {_show(t.shape for t in theirs)} of '
-            f'the teacher; dropped: student {out[0]}, teacher {out[1]}{head if untaught else ""}',
+            f'stage {stage.name!r}: paired by size, {_show(paired.shapes)} of the student with '
+            f'{_show(t.shape for t in teacher_levels)} of the teacher; dropped: student {out[0]}, teacher '
+            f'{out[1]}{head if untaught else ""}',
             logger='current',
         )
-    return paired, other.with_levels(theirs)
+    return paired, other.with_levels(teacher_levels)
 
 
 def _fit(student: tuple[int, ...], teacher: tuple[int, ...]) -> bool:

@@ -420,7 +420,7 @@ def _paths_of_list(dataset, coco: CocoList | None) -> list[str] | None:
 
 
 def _missing(paths: Sequence[str]) -> list[str]:
-    """Those that are not there. Folders are listed once: a look at each file takes minutes on a network disk."""
+    """Find the files that are not there. Folders are listed once: a look at each file takes minutes on a network disk."""
     parts = [path.rpartition('/') for path in paths]
     there = {folder: _listing(folder + slash) for folder, slash in {part[:2] for part in parts}}
     return [
@@ -429,7 +429,7 @@ def _missing(paths: Sequence[str]) -> list[str]:
 
 
 def _empty(paths: Sequence[str]) -> list[str]:
-    """Those without content, as far as time allows, in an order that spreads over the set."""
+    """Find the files without content, as far as time allows, in an order that spreads over the set."""
     found, end = [], time.monotonic() + STAT_SECONDS
     for start in range(64):
         for path in paths[start::64]:

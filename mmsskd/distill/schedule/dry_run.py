@@ -30,7 +30,7 @@ def try_recipes(
     loaders: Sequence[DataLoader],
     iterations: Sequence[int],
 ) -> None:
-    """For each phase build its optimizer and schedulers. The Runner's own stay as they are.
+    """Build the optimizer and the schedulers of each phase. The Runner's own stay as they are.
 
     Raises:
         ConfigError: One cannot be built, or a loader gives no batch; the message names the phase.
@@ -55,7 +55,7 @@ def try_recipes(
 
 
 def first_batches(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> list[dict | None]:
-    """For each phase a batch of its first images; None where a data set cannot be asked for them.
+    """Build a batch of the first images of each phase; None where a data set cannot be asked for them.
 
     Raises:
         ConfigError: They cannot be read; the message names the phase.
@@ -82,7 +82,7 @@ def try_losses(
     batches: Sequence[dict | None],
     begins: Sequence[tuple[int, int]],
 ) -> None:
-    """For each phase compute its losses, without a gradient, as they are when it begins.
+    """Compute the losses of each phase, without a gradient, as they are when it begins.
 
     All that a model holds stays as it is (weights, buffers, flags, what its modules count or remember besides), the random states
     and the message hub too.
@@ -117,7 +117,7 @@ def try_losses(
 
 
 def _places(phases: Sequence[Phase]) -> list[str]:
-    """Each phase, for messages."""
+    """Name each phase for messages."""
     return [f'phase {number} of {len(phases)} ({phase.name})' for number, phase in enumerate(phases, 1)]
 
 

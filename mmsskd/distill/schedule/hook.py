@@ -102,7 +102,7 @@ class Schedule:
 
 @HOOKS.register_module()
 class StageScheduleHook(Hook):
-    """Runs a list of phases inside one ordinary Runner, epoch- or iteration-based.
+    """Run a list of phases inside one ordinary Runner, epoch- or iteration-based.
 
     Which phase it is follows from the Runner's epoch or iteration alone, so a resumed run is where it was. At the start of a
     phase the distiller is told, the model is wrapped anew for DDP (so that only what trains is reduced), and optimizer,
@@ -213,7 +213,7 @@ class StageScheduleHook(Hook):
     # -- entering a phase --------------------------------------------------------------------------------------------
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """On resume: build the phase's own optimiser before the Runner loads its state into it."""
+        """Build the phase's own optimizer on resume, before the Runner loads its state into it."""
         if not is_resuming(runner):
             return
         build_train_loop(runner)
@@ -283,8 +283,8 @@ class StageScheduleHook(Hook):
         runner.train_loop.dataloader = schedule.loaders[index]
         for loader in set(schedule.loaders) - set(schedule.loaders[index:]):
             end_workers(loader)  # which no later phase needs
-        if not keep_optimisation:
-            build_optimisation(runner, self.phase, schedule.iterations[index])
+        if not keep_optimization:
+            build_optimization(runner, self.phase, schedule.iterations[index])
         done = runner.iter - schedule.iterations_before(index)
         runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), schedule.iterations[index])
         # both train loops look at val_begin

@@ -200,7 +200,7 @@ class PhaseBatches:
         return self.iterators[id(loader)]
 
     def skip_iter(self, steps: int) -> None:
-        """Called by the train loop on resume: skip what the first ``steps`` iterations of the run have drawn."""
+        """Skip what the first ``steps`` iterations of the run have drawn; the train loop calls this on resume."""
         drawn: dict[int, int] = {}
         for index, phase in enumerate(self.hook.schedule.phases):
             iterator = self._iterator(index)
