@@ -113,7 +113,7 @@ def _read(work_dir: str) -> dict:
 
 @contextlib.contextmanager
 def logged(run: Run) -> Iterator[None]:
-    """All that is printed goes to the run's own log, the traceback of an error too; and what MMEngine keeps of the run is dropped.
+    """Send all that is printed to the run's own log, the traceback of an error too, and drop what MMEngine keeps of the run.
 
     It keeps loggers, visualizers and the like by name, and hands them, with their files, to the next run that has such a name.
     """

@@ -129,7 +129,7 @@ def _in_markdown(cell: str) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """All tables in one, with a column for the condition and one for each seed's score."""
+    """Write all tables as one, with a column for the condition and one for each seed's score."""
     out = io.StringIO()
     writer = csv.writer(out)
     seeds = max(table.seeds for table in tables)

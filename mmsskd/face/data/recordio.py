@@ -210,7 +210,7 @@ class RecordReader:
 
 
 class RecordWriter:
-    """Writes a ``.rec`` file and its ``.idx``, both beside their names until ``close`` renames them.
+    """Write a ``.rec`` file and its ``.idx``, both beside their names until ``close`` renames them.
 
     As a context manager it closes at the end, and removes what it wrote after an exception.
 

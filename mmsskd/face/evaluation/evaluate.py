@@ -1,4 +1,4 @@
-"""From one feature a face to a report: every number of a protocol, and what it was measured on."""
+"""Make a report from one feature a face: every number of a protocol, and what it was measured on."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -164,7 +164,7 @@ def _verify(
 def _identify(
     identifications: Sequence[Identification], faces: FaceFeatures, options: EvaluationOptions
 ) -> Iterator[tuple[dict, tuple]]:
-    """For each gallery its numbers, and mates' scores, ranks, alarms and the gallery's size for the curves."""
+    """Compute for each gallery its numbers, and mates' scores, ranks, alarms and the gallery's size for the curves."""
     probes = features = None
     for one in identifications:
         if one.probes is not probes:  # several galleries are asked for the same probes

@@ -6,7 +6,7 @@ GRID = np.arange(0, 4, 0.01)  # of squared distances, InsightFace's
 
 
 def fold_accuracy(scores: np.ndarray, genuine: np.ndarray, folds: np.ndarray, rule: str = 'exact') -> dict:
-    """For each fold the threshold that is best on all others, and the accuracy that it gives on the fold itself.
+    """Find for each fold the threshold that is best on all others, and the accuracy that it gives on the fold itself.
 
     ``exact``: accept iff the score is above the threshold; candidates are the midpoints between neighboring distinct scores of
     the other folds, and one below and one at the highest of them; the highest of equally good ones is taken.

@@ -38,7 +38,7 @@ class OperatingPoint:
         return not self.reason
 
     def as_dict(self) -> dict:
-        """For JSON, which has no infinity: a threshold that all but failures pass is None there."""
+        """Convert for JSON, which has no infinity: a threshold that all but failures pass is None there."""
         values = asdict(self) | dict(resolvable=self.resolvable)
         if self.threshold is not None and not np.isfinite(self.threshold):
             values['threshold'] = None

@@ -10,7 +10,7 @@ from ...registry import MODELS
 
 @MODELS.register_module()
 class FaceEmbedNeck(BaseModule):
-    """From a feature map to a face embedding: BN, dropout, one fully connected layer over all places, BN.
+    """Neck from a feature map to a face embedding: BN, dropout, one fully connected layer over all places, BN.
 
     The layers after ``layer4`` of InsightFace's iresnet (recognition/arcface_torch/backbones/iresnet.py), under its names:
     ``bn2``, ``dropout``, ``fc``, ``features``; option E of ArcFace, https://arxiv.org/abs/1801.07698, section 3.2.

@@ -38,7 +38,7 @@ class GlobalDepthwiseConv(Layers):
 
 @MODELS.register_module()
 class FaceGDCNeck(BaseModule):
-    """From a feature map to a face embedding: global depthwise convolution, one linear layer, BN.
+    """Neck from a feature map to a face embedding: global depthwise convolution, one linear layer, BN.
 
     The layers after ``conv_sep`` of InsightFace's MobileFaceNet (recognition/arcface_torch/backbones/mobilefacenet.py), under its
     names: ``features.layers.N``; from MobileFaceNet, https://arxiv.org/abs/1804.07573, section 3.2. It has a forty-fifth of the

@@ -1,4 +1,4 @@
-"""From embeddings of faces, batch by batch and on any number of ranks, to the numbers of each evaluation."""
+"""Metric of faces: from embeddings, batch by batch and on any number of ranks, to the numbers of each evaluation."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from ..tables import format_report
 
 @METRICS.register_module()
 class FaceMetric(BaseMetric):
-    """Everything that the protocols of a :class:`~mmsskd.face.data.FaceEvaluation` ask for, from one embedding a face.
+    """All numbers that the protocols of a :class:`~mmsskd.face.data.FaceEvaluation` ask for, from one embedding a face.
 
     Pairs: ten-fold accuracy, AUC, TAR at FAR. Templates: TAR at FAR of the 1:1 lists, mean and standard deviation over splits;
     rank-k and TPIR at FPIR of the 1:N lists. What they mean, to the last detail: :mod:`mmsskd.face.evaluation`.

@@ -1,4 +1,4 @@
-"""From rows of a protocol's CSV files to its faces and templates; shared by the readers of template protocols."""
+"""Make faces and templates of the rows of a protocol's CSV files; shared by the readers of template protocols."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -188,7 +188,7 @@ def select(templates: Templates, wanted: np.ndarray) -> Templates:
 
 
 def _first(codes: np.ndarray, count: int) -> np.ndarray:
-    """For each of ``count`` codes the first place where it is."""
+    """Find for each of ``count`` codes the first place where it is."""
     first = np.empty(count, np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
     return first

@@ -42,7 +42,7 @@ def clip(text: str, most: int = ECHO) -> str:
 
 
 def near_names(wrong: str, allowed: Iterable[str], most: int = 12) -> str:
-    """As :func:`~mmsskd.errors.candidates`, of names that come from a file."""
+    """Candidates as of :func:`~mmsskd.errors.candidates`, for names that come from a file."""
     return candidates(clip(wrong), map(clip, allowed), most)
 
 
