@@ -103,9 +103,10 @@ class Schemes:
         return lambda: step(self.batch)
 
     def check_equal_work(self, exact: bool) -> None:
-        """One step of each scheme must give the same loss and change the same weights; ``exact``: all losses, to the same weights.
+        """Check that a step of each scheme gives the same loss and changes the same weights.
 
-        To the bit, that is; but not on a GPU, where sums are taken in an order that changes.
+        ``exact``: all losses, to the same weights. To the bit, that is; but not on a GPU, where sums are taken in an order that
+        changes.
         """
         close = dict(rtol=1e-3, atol=1e-5) if torch.cuda.is_available() else dict(rtol=0.0, atol=0.0)
         results = {}

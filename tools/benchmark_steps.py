@@ -83,7 +83,7 @@ def full_step(distiller, phase):
 
 
 def unfrozen_step(distiller, phase):
-    """As :func:`full_step`, and the gradient runs through the whole student: only the optimizer knows what trains.
+    """Make the step of :func:`full_step` where the gradient runs through the whole student: only the optimizer knows what trains.
 
     So runs a framework that has a student and a teacher but no notion of stages, mmrazor for one, when it is given an optimizer
     over the stage's parameters.

@@ -63,7 +63,7 @@ class Result:
 
 
 def run(task: Task, out: Path, options: Sequence[str], report: Path) -> None:
-    """All trainings of a task, the table, and the page ``report``."""
+    """Run all trainings of a task and write the table and the page ``report``."""
     task.prepare()
     results = [train(task, name, config, out, options) for name, config, _ in task.arms]
     rows = table(task, results)

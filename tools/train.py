@@ -36,7 +36,7 @@ def parse_args():
 
 
 class FirstStep(Hook):
-    """Notes that training runs."""
+    """Note that training runs."""
 
     def __init__(self, progress):
         self.progress = progress

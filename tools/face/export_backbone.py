@@ -7,7 +7,7 @@ import argparse
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
-from mmsskd.face.export import normalisation, read_recognizer, save_arcface
+from mmsskd.face.export import normalization, read_recognizer, save_arcface
 
 
 def main():

@@ -11,7 +11,7 @@ import argparse
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
-from mmsskd.face.export import export_onnx, image_size, normalisation, read_recognizer
+from mmsskd.face.export import export_onnx, image_size, normalization, read_recognizer
 
 
 def main():
