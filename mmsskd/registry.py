@@ -17,7 +17,7 @@ DATASETS = Registry('dataset', parent=root.DATASETS, scope='mmsskd', locations=[
 TRANSFORMS = Registry('transform', parent=root.TRANSFORMS, scope='mmsskd', locations=['mmsskd.face.data.transforms'])
 METRICS = Registry('metric', parent=root.METRICS, scope='mmsskd', locations=['mmsskd.face.evaluation.metrics'])
 
-# Nothing of ours is in these. A config that is inherited as `mmsskd::...` looks for its samplers, optimisers and schedulers here
+# Nothing of ours is in these. A config that is inherited as `mmsskd::...` looks for its samplers, optimizers and schedulers here
 # first, and without a registry of our scope MMEngine warns at each.
 DATA_SAMPLERS = Registry('data sampler', parent=root.DATA_SAMPLERS, scope='mmsskd')
 OPTIMIZERS = Registry('optimizer', parent=root.OPTIMIZERS, scope='mmsskd')

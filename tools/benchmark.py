@@ -5,7 +5,7 @@
   bare    a PyTorch loop written by hand that does the same work: what mmsskd costs is the ratio mmsskd / bare;
   full    the whole teacher and the whole student every step, as frameworks do that compare recorded features after a full
           forward: what cutting the forward at the tap saves is the ratio full / mmsskd;
-  unfrozen  as full, and the gradient runs through the whole student, only the optimiser knows what trains: so runs a
+  unfrozen  as full, and the gradient runs through the whole student, only the optimizer knows what trains: so runs a
           framework that has no stages to freeze.
 
 With --head also the head phase, two ways: mmsskd, and
@@ -14,7 +14,7 @@ With --head also the head phase, two ways: mmsskd, and
 
 Weights are random, images are noise. The schemes take turns step by step, so that a machine that slows down slows all; each step
 starts from the same weights, and those that take turns from the same random state, so that all sample the same boxes. Times are
-medians. Memory is what a step allocates beyond weights and optimiser state.
+medians. Memory is what a step allocates beyond weights and optimizer state.
 """
 
 import argparse
@@ -103,9 +103,10 @@ class Schemes:
         return lambda: step(self.batch)
 
     def check_equal_work(self, exact: bool) -> None:
-        """One step of each scheme must give the same loss and change the same weights; ``exact``: all losses, to the same weights.
+        """Check that a step of each scheme gives the same loss and changes the same weights.
 
-        To the bit, that is; but not on a GPU, where sums are taken in an order that changes.
+        ``exact``: all losses, to the same weights. To the bit, that is; but not on a GPU, where sums are taken in an order that
+        changes.
         """
         close = dict(rtol=1e-3, atol=1e-5) if torch.cuda.is_available() else dict(rtol=0.0, atol=0.0)
         results = {}
@@ -170,7 +171,7 @@ def show(rows: list[dict], ratios) -> None:
 
 
 def timed_phases(cfg, distiller, head: bool) -> list:
-    """A phase for each stage, as by default, and the head's with the run's optimiser."""
+    """A phase for each stage, as by default, and the head's with the run's optimizer."""
     stages = list(distiller.stages)
     recipes = [hook.get('head') or {} for hook in cfg.get('default_hooks', {}).values() if is_schedule_hook(hook)]
     wrapper = next(

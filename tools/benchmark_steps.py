@@ -1,4 +1,4 @@
-"""What `tools/benchmark.py` times: a pair of random weights, a batch of noise, and one training step in each scheme."""
+"""The steps that `tools/benchmark.py` times: a pair of random weights, a batch of noise, and one training step in each scheme."""
 
 import copy
 import os
@@ -19,7 +19,7 @@ BOXES = 8  # of ground truth in an image; COCO has 7 on average
 
 def package_step(distiller, phase):
     """A training step of this package."""
-    wrapper = optimiser(distiller, phase)
+    wrapper = optimizer(distiller, phase)
     return lambda batch: distiller.train_step(batch, wrapper), distiller
 
 
@@ -33,14 +33,14 @@ def bare_step(distiller, phase):
         before, trained, teacher = _neck_parts(distiller, stage)
     adapter = distiller.adapter_of(stage)
     adapters = adapter.levels if adapter else nn.ModuleList(nn.Identity() for _ in distiller.stages[stage].levels)
-    normalise = _normalise_by_hand(distiller.data_preprocessor)
+    normalize = _normalize_by_hand(distiller.data_preprocessor)
     settings = {key: value for key, value in phase.optim_wrapper['optimizer'].items() if key != 'type'}
     optimizer = getattr(torch.optim, phase.optim_wrapper['optimizer']['type'])(
         [*trained.parameters(), *adapters.parameters()], **settings
     )
 
     def step(batch):
-        images = normalise(batch['inputs'])
+        images = normalize(batch['inputs'])
         with torch.no_grad():
             targets = _levels(teacher(images))
             inputs = before(images)
@@ -58,7 +58,7 @@ def bare_step(distiller, phase):
 
 
 def full_step(distiller, phase):
-    """Whole forwards of both networks, the features recorded on the way; the same loss, the same gradient, the same optimiser.
+    """Whole forwards of both networks, the features recorded on the way; the same loss, the same gradient, the same optimizer.
 
     Both forwards are ``mode='loss'``, heads and their losses included: so calls mmrazor's ``SingleTeacherDistill`` its teacher
     (under ``no_grad``) and its student, also where it leaves the student's task loss out of the sum. In a two-stage detector
@@ -67,7 +67,7 @@ def full_step(distiller, phase):
     (stage,) = phase.train
     own, theirs = distiller.stages[stage], distiller.teacher_stages[stage]
     adapter = distiller.adapter_of(stage) or nn.Identity()
-    wrapper = optimiser(distiller, phase)
+    wrapper = optimizer(distiller, phase)
 
     def step(batch):
         data = distiller.data_preprocessor(batch, True)
@@ -83,9 +83,9 @@ def full_step(distiller, phase):
 
 
 def unfrozen_step(distiller, phase):
-    """As :func:`full_step`, and the gradient runs through the whole student: only the optimiser knows what trains.
+    """Make the step of :func:`full_step` where the gradient runs through the whole student: only the optimizer knows what trains.
 
-    So runs a framework that has a student and a teacher but no notion of stages, mmrazor for one, when it is given an optimiser
+    So runs a framework that has a student and a teacher but no notion of stages, mmrazor for one, when it is given an optimizer
     over the stage's parameters.
     """
     step, model = full_step(distiller, phase)
@@ -114,8 +114,8 @@ def stock_step(distiller, phase):
     return lambda batch: model.train_step(batch, wrapper), model
 
 
-def optimiser(distiller, phase):
-    """The phase's optimiser wrapper over what the phase trains."""
+def optimizer(distiller, phase):
+    """The phase's optimizer wrapper over what the phase trains."""
     with student_with_adapters(distiller) as student:
         wrapper = build_optim_wrapper(student, ConfigDict(copy.deepcopy(phase.optim_wrapper)))
     for group in wrapper.param_groups:
@@ -153,7 +153,7 @@ def _resnet(backbone: nn.Module, stage: str) -> list[nn.Module]:
 
 
 def _neck_parts(distiller, stage: str) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """What runs before the student's neck, the neck, and the teacher up to the end of its own."""
+    """Split into what runs before the student's neck, the neck, and the teacher up to the end of its own."""
     taps = [side[stage].tap for side in (distiller.stages, distiller.teacher_stages)]
     if taps != ['neck', 'neck']:
         raise ConfigError(f'outside the backbone the loop by hand knows a stage that is the whole neck, found {taps}')
@@ -165,13 +165,13 @@ def _levels(output) -> tuple[torch.Tensor, ...]:
     return (output,) if torch.is_tensor(output) else tuple(output)
 
 
-def _normalise_by_hand(preprocessor):
+def _normalize_by_hand(preprocessor):
     """Images as a data loader gives them -> the batch that the preprocessor makes of them."""
     mean, std, divisor = preprocessor.mean, preprocessor.std, preprocessor.pad_size_divisor or 1
     # mmpretrain and MMEngine have different names for it
     flip = getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, '_channel_conversion', False)
 
-    def normalise(images):
+    def normalize(images):
         images = torch.stack(images).to(mean.device)
         images = ((images.flip(1) if flip else images).float() - mean) / std
         height, width = images.shape[-2:]
@@ -181,7 +181,7 @@ def _normalise_by_hand(preprocessor):
             )
         return images
 
-    return normalise
+    return normalize
 
 
 def random_distiller(cfg, folder: str):

@@ -65,7 +65,7 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
     report.heading('What teacher and student see')
     report.figure(
         feature_maps(*features_of(results)),
-        'Mean over channels of the feature of each stage for six test digits, one colour scale for each pair; the student after '
+        'Mean over channels of the feature of each stage for six test digits, one color scale for each pair; the student after '
         'its adapter, which brings its channels to the number that the teacher has.',
     )
     report.write(path)

@@ -32,7 +32,7 @@ def prepare() -> None:
 
 
 def reports_of(results: list[Result]) -> dict[str, dict]:
-    """For each network the last report that its training wrote."""
+    """Read for each network the last report that its training wrote."""
     found = {}
     for result in results:
         latest = max(result.work_dir.glob('*/orl_iter_*.json'), key=lambda path: path.stat().st_mtime)

@@ -1,4 +1,4 @@
-"""What the tasks of tools/demo.py share: trainings as a user would start them, and the table that compares them."""
+"""Steps that the tasks of tools/demo.py share: trainings as a user would start them, and the table that compares them."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ class Task:
 
 @dataclass
 class Result:
-    """What one training gave; ``score`` in points of 100."""
+    """Result of one training; ``score`` in points of 100."""
 
     name: str
     work_dir: Path
@@ -63,7 +63,7 @@ class Result:
 
 
 def run(task: Task, out: Path, options: Sequence[str], report: Path) -> None:
-    """All trainings of a task, the table, and the page ``report``."""
+    """Run all trainings of a task and write the table and the page ``report``."""
     task.prepare()
     results = [train(task, name, config, out, options) for name, config, _ in task.arms]
     rows = table(task, results)
@@ -111,7 +111,7 @@ def _relative(argument: str) -> str:
 
 
 def _show_progress(line: str, held: str | None, metric: str) -> str | None:
-    """Show each phase that begins, what its stage has learnt at its end, and each score; ``held`` is what may be shown later."""
+    """Show each phase that begins, what its stage has learned at its end, and each score; ``held`` is what may be shown later."""
     _, _, message = line.rstrip().partition(' - INFO - ')
     if ' validation ' in message:
         return message

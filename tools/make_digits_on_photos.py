@@ -22,7 +22,7 @@ if __name__ == '__main__':
     parser.add_argument('--seed', type=int, default=0, help='other seeds give other images; default %(default)s')
     args = parser.parse_args()
     what = (
-        f'{args.train} training, {args.val} validation and {args.unlabelled} unlabelled images of '
+        f'{args.train} training, {args.val} validation and {args.unlabelled} unlabeled images of '
         f'{args.size}x{args.size} pixels, seed {args.seed}'
     )
     with plain_errors():

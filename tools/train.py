@@ -36,7 +36,7 @@ def parse_args():
 
 
 class FirstStep(Hook):
-    """Notes that training runs."""
+    """Note that training runs."""
 
     def __init__(self, progress):
         self.progress = progress
@@ -56,7 +56,7 @@ def main(progress):
     if args.amp:
         cfg.optim_wrapper = dict(cfg.get('optim_wrapper') or {}, type='AmpOptimWrapper', loss_scale='dynamic')
     if 'AmpOptimWrapper' in str((cfg.get('optim_wrapper') or {}).get('type')) and not torch.cuda.is_available():
-        raise ConfigError('mixed precision needs a GPU, none is available here; leave --amp (or AmpOptimWrapper) out')
+        raise ConfigError('mixed precision needs a GPU, none is available here; remove --amp (or AmpOptimWrapper)')
     if args.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise ConfigError(
@@ -67,7 +67,7 @@ def main(progress):
         path = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
         if path is None or ('://' not in path and not osp.isfile(path)):
             where = f'{cfg.work_dir!r} holds no checkpoint' if args.resume == 'auto' else f'there is no file {path!r}'
-            raise ConfigError(f'nothing to resume: {where}; leave --resume out to start anew')
+            raise ConfigError(f'nothing to resume: {where}; remove --resume to start anew')
         read_checkpoint(path, '--resume')
         cfg.resume, cfg.load_from = True, path
     elif cfg.get('load_from'):

@@ -1,4 +1,4 @@
-"""What the command-line tools share: config and options, CPU processes, and errors that say one thing."""
+"""Helpers of the command-line tools: config and options, CPU processes, and errors that say one thing."""
 
 import argparse
 import atexit

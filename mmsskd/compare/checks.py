@@ -1,4 +1,4 @@
-"""What is refused of a plan before anything runs."""
+"""Checks of a plan, before anything runs."""
 
 import difflib
 import inspect
@@ -66,7 +66,7 @@ def check_options(cfg: Mapping, options: Mapping) -> None:
 
 
 def check_config(cfg: Config) -> None:
-    """Refuse fields of our own, schedules and optimisers that could not begin.
+    """Refuse fields of our own, schedules and optimizers that could not begin.
 
     Raises:
         ConfigError: With the key.
@@ -100,5 +100,5 @@ def check_splits(cfg: Config) -> None:
     if sets[0] is not None and sets[0] == sets[1]:
         raise ConfigError(
             'tries are chosen on val_dataloader, which has the images of test_dataloader; name another split in one of '
-            'them (options for all arms: the key options of the file), or leave tries out'
+            'them (options for all arms: the key options of the file), or remove tries'
         )

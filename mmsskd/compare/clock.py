@@ -1,4 +1,4 @@
-"""What a run notes about itself for the comparison: seconds of training by phase, and the metric as training goes on."""
+"""Notes of a run for the comparison: seconds of training by phase, and the metric as training goes on."""
 
 import json
 import time
@@ -15,7 +15,7 @@ SECONDS, DRAWS = 'compare_seconds', 'compare_draws'
 
 
 class ComparisonClock(Hook):
-    """Notes the seconds of each epoch of training, validation apart, and each value of the metric, also over an interruption.
+    """Note the seconds of each epoch of training, validation apart, and each value of the metric, also over an interruption.
 
     Checkpoints keep the seconds, as ``[phase, seconds, jobs, whether it was the first epoch of its process]``, and the states that
     random numbers are drawn from: a plain run, which no schedule seeds anew at each epoch, draws after a resume what it would have

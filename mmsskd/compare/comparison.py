@@ -23,7 +23,7 @@ TEACHER = 'teacher'
 
 
 class Comparison:
-    """Runs what a plan asks for: teachers, search, the runs at equal epochs, those at equal seconds.
+    """Run what a plan asks for: teachers, search, the runs at equal epochs, those at equal seconds.
 
     Every run has a work dir of its own below ``out`` and is skipped where it is there already, with the same settings.
 
@@ -59,7 +59,7 @@ class Comparison:
                         check_splits(cfg)
 
     def run(self) -> list[Table]:
-        """Everything; returns the tables."""
+        """Run everything; returns the tables."""
         with workers(self.jobs) as self._pool:
             return self._run_all()
 
@@ -183,7 +183,7 @@ class Comparison:
         return {name: run.result()['seconds_per_epoch'] for name, run in runs.items()}
 
     def _equal_seconds(self, seconds: dict[str, list[float]]) -> Table:
-        """Each arm for as many epochs as fit into the seconds of ``plan.equal_seconds`` at equal epochs."""
+        """Run each arm for as many epochs as fit into the seconds of ``plan.equal_seconds`` at equal epochs."""
         plan = self.plan
         lengths = {arm.name: self._lengths(arm, plan.epochs) for arm in plan.arms}
         cost = {name: _total(lengths[name], seconds[name]) for name in lengths}

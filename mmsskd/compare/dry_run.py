@@ -1,4 +1,4 @@
-"""Each arm is tried before the teacher trains, so that a slip in the last of them does not show after hours."""
+"""Dry run of each arm before the teacher trains, so that a slip in the last of them does not show after hours."""
 
 import json
 import shutil

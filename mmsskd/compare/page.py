@@ -15,7 +15,7 @@ from .plan import Plan
 from .statistics import LEAST_GAP
 from .tables import COLUMNS, Row, Table
 
-COLOURS = plt.get_cmap('tab20').colors  # type: ignore[attr-defined]  # a ListedColormap
+COLORS = plt.get_cmap('tab20').colors  # type: ignore[attr-defined]  # a ListedColormap
 
 
 def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str) -> Report:
@@ -108,7 +108,7 @@ def _curves(plan: Plan, table: Table) -> Figure:
         values = [np.mean([curve[epoch] for curve in points]) for epoch in epochs]
         total, seconds = sum(row.epochs), row.seconds or 0
         for axes, x in zip(both, (epochs, [seconds * epoch / total for epoch in epochs])):
-            axes.plot(x, values, marker='.', color=COLOURS[number % 20], label=_plain(row.name))
+            axes.plot(x, values, marker='.', color=COLORS[number % 20], label=_plain(row.name))
     both[0].set(xlabel='epochs', ylabel=plan.metric)
     both[1].set(xlabel='seconds of training (an arm’s epochs at their mean length)')
     both[1].legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
@@ -123,7 +123,7 @@ def _gaps(rows: Sequence[Row]) -> Figure:
     for place, row in enumerate(rows):
         gap = row.gap
         low, high = (gap.share, gap.share) if gap.low is None else (gap.low, gap.high)
-        axes.barh(place, 100 * gap.share, color=COLOURS[place % 20])
+        axes.barh(place, 100 * gap.share, color=COLORS[place % 20])
         axes.plot([100 * low, 100 * high], [place, place], color='black', linewidth=1.5)
     axes.set_yticks(range(len(rows)), [_plain(row.name) for row in rows])
     axes.invert_yaxis()
@@ -137,7 +137,7 @@ def _by_stage(rows: Sequence[Row], key: str) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 3.2), layout='constrained')
     for number, row in enumerate(rows):
         values = [stage.get(key, np.nan) for stage in row.stages.values()]
-        axes.plot(list(row.stages), values, marker='.', color=COLOURS[number % 20], label=_plain(row.name))
+        axes.plot(list(row.stages), values, marker='.', color=COLORS[number % 20], label=_plain(row.name))
     axes.set(ylabel=key.replace('_', ' '), ylim=(0, None))
     axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
     axes.grid(alpha=0.3)

@@ -36,7 +36,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is compared.
+    """The arms, the teacher and the seeds that are compared.
 
     Attributes:
         title: Heading of the page.
@@ -54,6 +54,12 @@ class Plan:
         search_seed: Of the runs that choose among ``tries``.
         val_interval: Epochs between two points of the accuracy curves.
         options: Changes of every config.
+
+    Example:
+        >>> arm = Arm(name='stage by stage', config='sskd.py', plain='plain.py')
+        >>> plan = Plan(title='Mine', metric='accuracy/top1', teacher='teacher.py', arms=(arm,), epochs=10)
+        >>> plan.tries, plan.seeds
+        (1, (0, 1, 2))
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""What an interrupted run goes on from. Nothing that a kill can leave behind may stop it, or pass for something else."""
+"""Resume of an interrupted comparison: nothing that a killed run left on disk may stop it, or pass for something else."""
 
 import zipfile
 from pathlib import Path

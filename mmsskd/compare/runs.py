@@ -71,8 +71,10 @@ class Run:
         return Path(self.work_dir) / 'result.json'
 
     def result(self) -> dict | None:
-        """What an earlier call of this very run wrote; None where there is none, where anything of it has changed, or where the
-        weights of a teacher are gone."""
+        """Read what an earlier call of this very run wrote.
+
+        None where there is none, where anything of it has changed, or where the weights of a teacher are gone.
+        """
         result = _read(self.work_dir)
         if self.teacher is None and weights_of(self.work_dir) is None:
             return None
@@ -111,7 +113,7 @@ def _read(work_dir: str) -> dict:
 
 @contextlib.contextmanager
 def logged(run: Run) -> Iterator[None]:
-    """All that is printed goes to the run's own log, the traceback of an error too; and what MMEngine keeps of the run is dropped.
+    """Send all that is printed to the run's own log, the traceback of an error too, and drop what MMEngine keeps of the run.
 
     It keeps loggers, visualizers and the like by name, and hands them, with their files, to the next run that has such a name.
     """

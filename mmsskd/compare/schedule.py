@@ -1,4 +1,4 @@
-"""How long a run is, and the same run longer or shorter."""
+"""Length of a run, and the same run longer or shorter."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How near a student's features are to the teacher's, whatever the student was trained for."""
+"""Similarity of a student's features to the teacher's, whatever the student was trained for."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,7 +15,7 @@ GRID = 4
 
 
 class Gram:
-    """Gram matrix of the features of some images, centred: what linear CKA needs, at any number of channels."""
+    """Gram matrix of the features of some images, centered: what linear CKA needs, at any number of channels."""
 
     def __init__(self):
         self.parts: list[Tensor] = []
@@ -24,14 +24,14 @@ class Gram:
         """Keep a batch; maps (N, C, H, W) are averaged onto a grid of at most 4x4 places, levels stand side by side."""
         self.parts.append(torch.cat([_flat(tensor.float()) for tensor in feature], dim=1))
 
-    def centred(self) -> Tensor:
+    def centered(self) -> Tensor:
         x = torch.cat(self.parts).double()
         x = x - x.mean(0)
         return x @ x.T
 
 
 def linear_cka(a: Tensor, b: Tensor) -> float:
-    """Linear centred kernel alignment of two centred Gram matrices (N, N): 1 for features equal up to rotation and scale.
+    """Linear centered kernel alignment of two centered Gram matrices (N, N): 1 for features equal up to rotation and scale.
 
     Kornblith et al., https://arxiv.org/abs/1905.00414, section 3.
     """
@@ -89,7 +89,7 @@ def compare_features(
             break
     result = {}
     for name, (a, b) in grams.items():
-        result[name] = dict(cka=linear_cka(a.centred(), b.centred()))
+        result[name] = dict(cka=linear_cka(a.centered(), b.centered()))
         if name in meters:
             error, cosine = meters[name].compute()
             result[name] |= dict(relative_error=error.item(), cosine=cosine.item())

@@ -1,4 +1,4 @@
-"""What may be said of a few seeds: mean, spread, and the share of the gap that an arm closes."""
+"""Statistics of a few seeds: mean, spread, and the share of the gap that an arm closes."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def mean_std(values: Sequence[float] | np.ndarray) -> tuple[float, float | None]
 
 
 def why_no_gap(plain: Sequence[float], teacher: Sequence[float]) -> str:
-    """Why a share of the gap between ``plain`` and ``teacher`` means nothing; empty where it means something.
+    """Say why a share of the gap between ``plain`` and ``teacher`` means nothing; empty where it means something.
 
     Args:
         plain, teacher: Points of 100, one for each seed.

@@ -15,7 +15,7 @@ COLUMNS = 'arm', 'score', 'gap closed', 'epochs', 'seconds', 'parameters'
 
 @dataclass(frozen=True)
 class Row:
-    """What the runs of one arm came to.
+    """Results of the runs of one arm.
 
     Attributes:
         name: Of the arm.
@@ -129,7 +129,7 @@ def _in_markdown(cell: str) -> str:
 
 
 def to_csv(tables: Sequence[Table]) -> str:
-    """All tables in one, with a column for the condition and one for each seed's score."""
+    """Write all tables as one, with a column for the condition and one for each seed's score."""
     out = io.StringIO()
     writer = csv.writer(out)
     seeds = max(table.seeds for table in tables)

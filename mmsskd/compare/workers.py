@@ -39,14 +39,14 @@ def _end_with(parent: int) -> None:
 
 
 def take_share(jobs: int) -> None:
-    """In a worker, before a run that ``jobs`` - 1 others train beside: its share of the cores, and no memory of the run before."""
+    """Give a worker its share of the cores, beside ``jobs`` - 1 other runs, and free the memory of the run before."""
     torch.set_num_threads(max((os.cpu_count() or 1) // jobs, 1))
     gc.collect()  # a runner and its hooks hold each other, and the weights
     torch.cuda.empty_cache()
 
 
 def _start_worker(parent: int, counter) -> None:
-    """In each worker: its GPU and the registries. It ends with ``parent``, which may be gone already.
+    """Give a worker its GPU and the registries. It ends with ``parent``, which may be gone already.
 
     An interruption is left to the parent: here it would be the failure of one run, and the next would start.
     """

@@ -33,6 +33,16 @@ class CIFARFiles(BaseDataset):
 
     Raises:
         ConfigError: A file is missing, unreadable, or its arrays do not agree.
+
+    Example:
+        >>> import pickle, tempfile
+        >>> content = dict(data=np.zeros((2, 3 * 8 * 8), np.uint8), labels=[0, 1])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, 'train').write_bytes(pickle.dumps(content)) > 0
+        ...     images = CIFARFiles(folder, 'train')
+        True
+        >>> images[1]['img'].shape, images[1]['gt_label']
+        ((8, 8, 3), 1)
     """
 
     def __init__(

@@ -23,6 +23,11 @@ class Digits(BaseDataset):
 
     Raises:
         ConfigError: Another split.
+
+    Example:
+        >>> digits = Digits(split='test')
+        >>> len(digits), digits[0]['img'].shape
+        (597, (8, 8))
     """
 
     METAINFO = dict(classes=tuple('0123456789'))

@@ -4,7 +4,7 @@ Sources, both carried by scikit-learn: the 1,797 digits of ``load_digits`` (E. A
 Handwritten Digits, UCI Machine Learning Repository) and the two photos of ``load_sample_images`` (CREDITS below).
 
 Training images use the first 1,200 digits and the left two thirds of each photo; validation images use the other digits and the
-right third: no digit and no pixel of a photo is on both sides. The unlabelled images come from the training side.
+right third: no digit and no pixel of a photo is on both sides. The unlabeled images come from the training side.
 """
 
 import json
@@ -29,10 +29,10 @@ DIGITS = 5  # most digits in an image
 ANGLE = 15.0  # most rotation, degrees
 INK_FROM, INK_TO = 0.3, 0.7  # value of a digit (0 paper, 1 ink) where the ink begins, and where it covers wholly
 ALPHA = (0.8, 1.0)  # opacity of the ink
-CONTRAST = 40.0  # of 255: how far in grey value the ink is from three quarters of the pixels around it
+CONTRAST = 40.0  # of 255: how far in gray value the ink is from three quarters of the pixels around it
 VISIBLE = 0.6  # least share of a digit's pixels that the digits above it leave visible
 TRIES = 20  # places tried for one digit
-GREY = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in a grey value
+GRAY = np.array([0.299, 0.587, 0.114])  # weights of red, green and blue in a gray value
 
 
 def write_digits_on_photos(
@@ -91,7 +91,7 @@ def write_digits_on_photos(
 
 
 def load_sources(side: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """What the images of one side of the split, ``'train'`` or ``'val'``, are made of.
+    """Load the photos and digits of one side of the split, ``'train'`` or ``'val'``.
 
     Returns:
         Two photos, uint8 (427, 426, 3) for 'train' and (427, 214, 3) for 'val', red first; digits, uint8 (N, 8, 8), 0 paper to
@@ -109,7 +109,7 @@ def load_sources(side: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
 def draw_scene(
     rng: np.random.Generator, photos: list[np.ndarray], digits: np.ndarray, labels: np.ndarray, size: int
 ) -> tuple[np.ndarray, list[int], list[np.ndarray]]:
-    """One image with 1 to 5 digits, from sources as ``load_sources`` returns them.
+    """Draw an image with 1 to 5 digits, from sources as ``load_sources`` returns them.
 
     Returns:
         The image, uint8 (size, size, 3), red first; the label of each digit, 0 to 9, the lowest digit first; for each digit its
@@ -160,19 +160,19 @@ def _glyph(digit: np.ndarray, side: float, angle: float) -> np.ndarray:
 
 
 def _paint(rng: np.random.Generator, patch: np.ndarray, coverage: np.ndarray) -> np.ndarray:
-    """``patch`` (H, W, 3) with ink where ``coverage`` (H, W) says, in a random colour that stands out from the patch."""
+    """``patch`` (H, W, 3) with ink where ``coverage`` (H, W) says, in a random color that stands out from the patch."""
     alpha = rng.uniform(*ALPHA)
     inks = rng.uniform(0, 255, (64, 3))
-    values = (inks @ GREY)[:, None]
-    inks = values + rng.uniform(0, 1, (64, 1)) * (inks - values)  # paler: a vivid colour would give a digit away
-    away = alpha * np.abs((patch @ GREY).ravel() - values)
-    contrast = np.quantile(away, 0.25, axis=1)  # by the mean, grey ink half on black and half on white would pass
+    values = (inks @ GRAY)[:, None]
+    inks = values + rng.uniform(0, 1, (64, 1)) * (inks - values)  # paler: a vivid color would give a digit away
+    away = alpha * np.abs((patch @ GRAY).ravel() - values)
+    contrast = np.quantile(away, 0.25, axis=1)  # by the mean, gray ink half on black and half on white would pass
     ink = inks[np.argmax(contrast >= CONTRAST) if (contrast >= CONTRAST).any() else contrast.argmax()]
     return patch + alpha * coverage[..., None] * (ink - patch)
 
 
 def _annotation(label: int, mask: np.ndarray) -> dict:
-    """What COCO says of a digit, from its label, 0 to 9, and its visible pixels, bool (H, W)."""
+    """Make the COCO annotation of a digit from its label, 0 to 9, and its visible pixels, bool (H, W)."""
     from pycocotools import mask as coding
 
     rle = coding.encode(np.asfortranarray(mask, dtype=np.uint8))

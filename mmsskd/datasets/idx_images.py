@@ -29,6 +29,16 @@ class IdxImages(BaseDataset):
 
     Raises:
         ConfigError: A file is missing, is no idx file of the kind, is cut off, or the two do not belong together.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     images = Path(folder, 'images').write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 5, 6, 7, 8]))
+        ...     labels = Path(folder, 'labels').write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 1, 9]))
+        ...     item = IdxImages('images', 'labels', data_root=folder)[0]
+        >>> item['img'].tolist(), item['gt_label']
+        ([[5, 6], [7, 8]], 9)
     """
 
     def __init__(self, images: str, labels: str, data_root: str = '', serialize_data: bool = False, **kwargs):

@@ -18,7 +18,7 @@ class UnlabelledImages(BaseDataset):
     """All images in a folder and the folders below it, in the order of their paths. Links are followed, each real folder once.
 
     An item has ``img_path``, ``img_id``, ``width``, ``height`` (pixels, as the file's header says) and no instances, so the
-    pipeline of a labelled detection set, ``LoadAnnotations`` included, and its ``AspectRatioBatchSampler`` take it as it is. A
+    pipeline of a labeled detection set, ``LoadAnnotations`` included, and its ``AspectRatioBatchSampler`` take it as it is. A
     transform that drops images without boxes must be told not to: ``RandomCrop(allow_negative_crop=True)``.
 
     Each file is decoded once to the end before its first use: OpenCV gives half an image for a truncated JPEG, and says nothing
@@ -33,6 +33,15 @@ class UnlabelledImages(BaseDataset):
     Raises:
         ConfigError: The folder is missing or holds no image, or another value of ``corrupt``; with ``corrupt='stop'`` also when
             a corrupt file is met.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new('RGB', (6, 4)).save(f'{folder}/photo.png')
+        ...     item = UnlabelledImages(folder)[0]
+        >>> item['width'], item['height'], item['instances']
+        (6, 4, [])
     """
 
     METAINFO: dict = {}
@@ -93,7 +102,7 @@ class UnlabelledImages(BaseDataset):
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             message = f'the image {path!r} is corrupt ({error})'
             if self.corrupt == 'stop':
-                raise ConfigError(f"{message}; mend or remove it, or set corrupt='skip' in its dataset") from error
+                raise ConfigError(f"{message}; fix or remove it, or set corrupt='skip' in its dataset") from error
             print_log(f'{message}; skipped, another image takes its place', logger='current', level=logging.WARNING)
             return False
         return True

@@ -117,7 +117,7 @@ def check_config_path(spec: str | dict, key: str) -> None:
         package, relative = path.split('::', 1)
         if package not in MODULE2PACKAGE:
             raise ConfigError(f'{where}: unknown package in {path!r}; {candidates(package, MODULE2PACKAGE)}')
-        if not is_installed(MODULE2PACKAGE[package]):  # mmengine would pip-install it behind the user's back
+        if not is_installed(MODULE2PACKAGE[package]):  # mmengine would pip-install it without asking
             raise ConfigError(f'{where}: {path!r} needs {package}, which is not installed (see README, Installation)')
         folder = Path(get_installed_path(MODULE2PACKAGE[package])) / '.mim' / 'configs'
         if not (folder / relative).is_file():
@@ -195,7 +195,7 @@ def read_checkpoint(path: str, key: str) -> dict:
 
 
 def misfits(state: dict, own: dict) -> list[str]:
-    """Where the names, shapes and values of ``state`` are not such as the state dict ``own`` can take; a line for each kind."""
+    """List the names, shapes and values of ``state`` that the state dict ``own`` cannot take; a line for each kind."""
     missing = [name for name in own if name not in state and not name.endswith('num_batches_tracked')]
     unexpected = [name for name in state if name not in own and not _is_second_name(name, state, own)]
     common = [name for name in own if name in state and torch.is_tensor(state[name])]
@@ -255,7 +255,7 @@ def load_strictly(model: nn.Module, path: str, key: str) -> None:
 
 
 def predicts_nothing(model: nn.Module) -> str | None:
-    """Why ``model`` has features but no predictions; None where it has."""
+    """Say why ``model`` has features but no predictions; None where it has."""
     if hasattr(model, 'target_generator') and not hasattr(model, 'predict'):  # mmpretrain's BaseSelfSupervisor
         return f'{type(model).__name__} is self-supervised, it has features but no predictions'
     if getattr(model, 'head', model) is None and not getattr(model, 'predicts_without_head', False):
@@ -263,7 +263,7 @@ def predicts_nothing(model: nn.Module) -> str | None:
     return None
 
 
-NORMALISATION = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
+NORMALIZATION = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
 
 
 def build_teacher(spec: str | dict, checkpoint: str | None) -> tuple[nn.Module, ConfigDict]:
@@ -298,8 +298,8 @@ def without_init(cfg):
     return cfg
 
 
-def check_same_normalisation(teacher_cfg: dict, student: nn.Module, teacher: nn.Module) -> None:
-    """Both networks see one batch, normalised once by the student's preprocessor: the teacher must expect the same.
+def check_same_normalization(teacher_cfg: dict, student: nn.Module, teacher: nn.Module) -> None:
+    """Both networks see one batch, normalized once by the student's preprocessor: the teacher must expect the same.
 
     A teacher config without a ``data_preprocessor`` of its own expects what the student gets.
 
@@ -311,16 +311,18 @@ def check_same_normalisation(teacher_cfg: dict, student: nn.Module, teacher: nn.
 
     def settings(model):
         preprocessor = model.data_preprocessor
-        values = {key: getattr(preprocessor, key, None) for key in NORMALISATION}
+        values = {key: getattr(preprocessor, key, None) for key in NORMALIZATION}
         values['to_rgb'] = values['to_rgb'] or bool(getattr(preprocessor, '_channel_conversion', False))
         return {key: value.flatten().tolist() if torch.is_tensor(value) else value for key, value in values.items()}
 
-    ours, theirs = settings(student), settings(teacher)
-    if ours != theirs:
+    student_settings, teacher_settings = settings(student), settings(teacher)
+    if student_settings != teacher_settings:
         different = [
-            f'{key}: student {ours[key]}, teacher {theirs[key]}' for key in NORMALISATION if ours[key] != theirs[key]
+            f'{key}: student {student_settings[key]}, teacher {teacher_settings[key]}'
+            for key in NORMALIZATION
+            if student_settings[key] != teacher_settings[key]
         ]
-        values = [f'{key}={value}' for key, value in teacher_cfg['data_preprocessor'].items() if key in NORMALISATION]
+        values = [f'{key}={value}' for key, value in teacher_cfg['data_preprocessor'].items() if key in NORMALIZATION]
         raise ConfigError(
             'teacher and student expect differently normalized images, but both see the same batch. '
             + '; '.join(different)

@@ -13,7 +13,7 @@ from ..registry import MODELS
 from .build import (
     build_model,
     build_teacher,
-    check_same_normalisation,
+    check_same_normalization,
     load_strictly,
     predicts_nothing,
     resolve_model_cfg,
@@ -43,7 +43,7 @@ class StagewiseDistiller(BaseModel):
     batch through the data preprocessor once, both networks up to the last mimicked tap and no further, and the mimic loss. In a
     phase with task loss the student computes its own loss; without mimicked stages the teacher does not run.
 
-    The teacher is held outside the parameter tree: it is in no state dict, optimiser, DDP bucket or EMA copy, stays in eval mode
+    The teacher is held outside the parameter tree: it is in no state dict, optimizer, DDP bucket or EMA copy, stays in eval mode
     without gradients whatever ``train()`` is called with, and moves with ``to()``, ``cuda()`` and ``half()``.
 
     A checkpoint of the distiller holds the student under the student's own names, and ``adapters.*``.
@@ -72,6 +72,28 @@ class StagewiseDistiller(BaseModel):
 
     Raises:
         ConfigError: Anything that does not fit, before training.
+
+    Example:
+        >>> import tempfile
+        >>> def classifier(width):
+        ...     return dict(
+        ...         type='mmpretrain.ImageClassifier',
+        ...         backbone=dict(type='mmsskd.CIFARResNet', depth=8, width=width),
+        ...         neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        ...         head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=int(64 * width)),
+        ...     )
+        >>> teacher = classifier(0.25)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(build_model(resolve_model_cfg(teacher, 'teacher')).state_dict(), f'{folder}/teacher.pth')
+        ...     distiller = StagewiseDistiller(
+        ...         teacher, classifier(0.125), teacher_checkpoint=f'{folder}/teacher.pth', input_shape=(3, 16, 16)
+        ...     )
+        >>> list(distiller.stages)
+        ['layer1', 'layer2', 'layer3']
+        >>> phase = Phase(name='first', train=('layer1',), mimic=('layer1',), task_loss=False, begin=0, length=1)
+        >>> distiller.set_phase(phase)
+        >>> sorted(distiller(torch.randn(2, 3, 16, 16), mode='loss'))
+        ['cosine_layer1', 'loss_mimic_layer1', 'relative_error_layer1']
     """
 
     def __init__(
@@ -96,7 +118,7 @@ class StagewiseDistiller(BaseModel):
         student_model = build_model(resolve_model_cfg(student, 'student', data_preprocessor), 'model.student')
         super().__init__(data_preprocessor=student_model.data_preprocessor, init_cfg=init_cfg)
         teacher_model, teacher_cfg = build_teacher(teacher, teacher_checkpoint)
-        check_same_normalisation(teacher_cfg, student_model, teacher_model)
+        check_same_normalization(teacher_cfg, student_model, teacher_model)
         self._check_teacher_predicts(teacher_model, init_from_teacher, logits)
         self._frozen_modules: list[nn.Module] = []
         self._frozen_parameters: list[nn.Parameter] = []
@@ -144,7 +166,7 @@ class StagewiseDistiller(BaseModel):
             )
 
     def _build_logits(self, cfg: str | Mapping | None, input_shape: Sequence[int]):
-        """Where the logits are, and the loss by which they follow the teacher's; (None, None) where nobody says."""
+        """Find the logits and build the loss by which they follow the teacher's; (None, None) where nobody names them."""
         if cfg is None:
             return None, None
         cfg = dict(module=cfg) if isinstance(cfg, str) else cfg
@@ -192,7 +214,7 @@ class StagewiseDistiller(BaseModel):
         self._training_modules = [path for path, active in trains.items() if active]
 
     def train(self, mode: bool = True) -> 'StagewiseDistiller':
-        """As usual, except that what the phase does not train stays in eval mode and without gradients."""
+        """Set the mode; what the phase does not train stays in eval mode and without gradients."""
         super().train(mode)
         for module in self._frozen_modules:
             module.training = False
@@ -230,7 +252,7 @@ class StagewiseDistiller(BaseModel):
         return {name: value for name, value in state.items() if name.rpartition('.')[0] in modules}
 
     def adapter_of(self, stage: str) -> nn.Module | None:
-        """What brings the student's feature of ``stage`` to the teacher's channels; None where they are equal."""
+        """The adapter from the student's feature of ``stage`` to the teacher's channels; None where they are equal."""
         return self.adapters[_key(stage)] if _key(stage) in self.adapters else None  # noqa: SIM401  ModuleDict has no get
 
     def mimic_loss_of(self, stage: str) -> nn.Module:
@@ -262,18 +284,19 @@ class StagewiseDistiller(BaseModel):
         losses, student = self._student_outputs(inputs, data_samples, phase)
         # 3. Each mimicked stage: the student's feature, with the teacher's channels, against the teacher's.
         for name in phase.mimic:
-            ours, theirs = self.comparable(self.adapt(name, student), self.teacher_stages[name].feature(teacher))
-            losses[f'loss_mimic_{name}'] = self.mimic_loss_of(name)(ours, theirs)
-            losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = AgreementMeter.of(ours, theirs)
+            teacher_feature = self.teacher_stages[name].feature(teacher)
+            pair = self.comparable(self.adapt(name, student), teacher_feature)
+            losses[f'loss_mimic_{name}'] = self.mimic_loss_of(name)(*pair)
+            losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = AgreementMeter.of(*pair)
         # 4. The logits.
         if phase.logits:
-            (ours,), (theirs,) = student[self.logits.module], teacher[self.logits.module]
-            losses['loss_logits'] = self.logits_loss(ours, theirs)
+            (student_logits,), (teacher_logits,) = student[self.logits.module], teacher[self.logits.module]
+            losses['loss_logits'] = self.logits_loss(student_logits, teacher_logits)
         return losses
 
     @torch.no_grad()
     def _teacher_outputs(self, inputs: Tensor, phase: Phase) -> dict[str, tuple[Tensor, ...]]:
-        """What the teacher's taps give that the phase follows; nothing runs where it follows none."""
+        """Run the teacher up to the last tap that the phase follows; nothing runs where it follows none."""
         if not phase.mimic and not phase.logits:
             return {}
         taps = taps_of(self.teacher_stages[name] for name in phase.mimic)
@@ -295,7 +318,7 @@ class StagewiseDistiller(BaseModel):
 
     @torch.no_grad()
     def compare(self, inputs: Tensor, names: Sequence[str]) -> dict[str, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
-        """For each stage named, the student's feature, adapted, and the teacher's, for a preprocessed batch."""
+        """Compute for each stage named the student's feature, adapted, and the teacher's, for a preprocessed batch."""
         student = features_at(self.student, inputs, taps_of(self.stages[name] for name in names))
         teacher = self._teacher_features(inputs, names)
         return {name: self.comparable(self.adapt(name, student), teacher[name]) for name in names}
@@ -313,12 +336,12 @@ class StagewiseDistiller(BaseModel):
     def comparable(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]):
         """Both features of a stage as they are compared: where sizes may differ, on the same grid."""
         if self.resize:
-            pairs = [match_size(own, theirs) for own, theirs in zip(student, teacher, strict=True)]
-            student, teacher = tuple(own for own, _ in pairs), tuple(theirs for _, theirs in pairs)
+            pairs = [match_size(*pair) for pair in zip(student, teacher, strict=True)]
+            student, teacher = (tuple(side) for side in zip(*pairs))
         return student, teacher
 
     def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
-        """As usual; a NaN or infinite loss is reported before it reaches a weight."""
+        """Sum the losses; a NaN or infinite one is reported before it reaches a weight."""
         loss, log_vars = super().parse_losses(losses)
         if self.on_non_finite is not None and not torch.isfinite(loss.detach()):
             values = ', '.join(f'{name}={value.item():.4g}' for name, value in log_vars.items() if 'loss' in name)
@@ -357,7 +380,7 @@ class StagewiseDistiller(BaseModel):
                 parent._modules[name] = child
 
     def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
-        """As usual, under the names that the student was built with."""
+        """The state dict, under the names that the student was built with."""
         with self.own_names():
             return super().state_dict(*args, **kwargs)
 
@@ -379,7 +402,7 @@ class StagewiseDistiller(BaseModel):
     # -- weights -----------------------------------------------------------------------------------------------------
 
     def init_weights(self) -> None:
-        """Initialise the student, never the teacher; then give it the weights that it is to start from."""
+        """Initialize the student, never the teacher; then give it the weights that it is to start from."""
         super().init_weights()
         if self.student_checkpoint:
             load_strictly(self.student, self.student_checkpoint, 'model.student_checkpoint')
@@ -391,7 +414,7 @@ class StagewiseDistiller(BaseModel):
         return self
 
     def __deepcopy__(self, memo: dict) -> 'StagewiseDistiller':
-        """A copy, such as EMA makes, shares the teacher and leaves the run's callback behind."""
+        """A copy, such as EMA makes, shares the teacher and drops the run's callback."""
         memo[id(self.teacher)] = self.teacher
         memo[id(self.on_non_finite)] = None
         clone = self.__class__.__new__(self.__class__)

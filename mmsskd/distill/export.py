@@ -42,7 +42,7 @@ def is_stagewise(cfg: Config) -> bool:
 def plain_config(cfg: Config, which: str = 'student') -> Config:
     """The config of the student alone, or of the teacher, from the config of a stage-by-stage run.
 
-    All that is not distillation stays: data, evaluators, environment, optimiser. Stock tools of the model's package test,
+    All that is not distillation stays: data, evaluators, environment, optimizer. Stock tools of the model's package test,
     fine-tune and deploy with it. ``custom_imports``, of the run and of the student's own config file, stay where they serve a type
     that is still named, and import mmsskd where one is its.
 
@@ -132,7 +132,7 @@ def _registered() -> list[tuple[str, object]]:
 
 
 def _used(plain: dict, registered: Sequence[tuple[str, object]]) -> list:
-    """What a config names, under whichever key, of what is ``registered``.
+    """List those of the ``registered`` values that a config names, under whichever key.
 
     A name without a scope is not that of a package of OpenMMLab to which the config does not belong: `ResNet` of mmpretrain is not
     used by a detector of mmdet, `mmpretrain.ResNet` is.
@@ -155,7 +155,7 @@ def _used(plain: dict, registered: Sequence[tuple[str, object]]) -> list:
 
 
 def _texts(value, key: str = ''):
-    """Each text in a config, and each type as one, with the key under which it stands."""
+    """Yield each text in a config, and each type as one, with the key under which it stands."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _texts(item, name)

@@ -31,16 +31,16 @@ def weights_from_teacher(
     """
     if which not in CHOICES:
         raise ConfigError(f"model.init_from_teacher must be None, 'head' or 'all', found {which!r}")
-    theirs, ours = teacher.state_dict(), student.state_dict()
+    teacher_state, student_state = teacher.state_dict(), student.state_dict()
     if which is None:
         return []
     if which == 'head':
         problems = [
             f'{name} (not in the teacher)'
-            if name not in theirs
-            else f'{name} {tuple(value.shape)} (teacher: {tuple(theirs[name].shape)})'
+            if name not in teacher_state
+            else f'{name} {tuple(value.shape)} (teacher: {tuple(teacher_state[name].shape)})'
             for name, value in head.items()
-            if name not in theirs or theirs[name].shape != value.shape
+            if name not in teacher_state or teacher_state[name].shape != value.shape
         ]
         if problems:
             raise ConfigError(
@@ -53,11 +53,15 @@ def weights_from_teacher(
             "model.init_from_teacher='all' and model.student_checkpoint both say where the student starts; remove one"
         )
     names = [name for name, _ in student.named_parameters()]
-    shared = [name for name, value in theirs.items() if name in ours and ours[name].shape == value.shape]
+    shared = [
+        name
+        for name, value in teacher_state.items()
+        if name in student_state and student_state[name].shape == value.shape
+    ]
     if not set(names) & set(shared):
         raise ConfigError(
             "model.init_from_teacher='all': the teacher has no parameter with the name and shape of one of the student, such as "
-            f'{names[0]} {tuple(ours[names[0]].shape)}; it needs networks of the same kind and widths'
+            f'{names[0]} {tuple(student_state[names[0]].shape)}; it needs networks of the same kind and widths'
         )
     return shared
 
@@ -67,9 +71,9 @@ def copy_weights(student: nn.Module, teacher: nn.Module, names: Sequence[str], w
     """Copy the teacher's weights of these ``names`` into the student, and log how many."""
     if which is None:
         return
-    theirs, ours = teacher.state_dict(), student.state_dict()
+    teacher_state, student_state = teacher.state_dict(), student.state_dict()
     for name in names:
-        ours[name].copy_(theirs[name])
+        student_state[name].copy_(teacher_state[name])
     if which == 'all':
         parameters = dict(student.named_parameters())
         count, total = sum(name in parameters for name in names), len(parameters)

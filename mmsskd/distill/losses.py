@@ -30,6 +30,14 @@ class FeatureMimicLoss(nn.Module):
     Args:
         normalize: ``'variance'`` or ``'none'``.
         loss_weight: Factor on the loss. Only matters beside other losses; stage by stage has none to balance.
+
+    Example:
+        >>> teacher = torch.randn(4, 8, 5, 5)
+        >>> loss = FeatureMimicLoss()
+        >>> round(loss((teacher,), (teacher,)).item(), 4)
+        0.0
+        >>> round(loss((teacher.mean((0, 2, 3), keepdim=True).expand_as(teacher),), (teacher,)).item(), 4)
+        1.0
     """
 
     def __init__(self, normalize: str = 'variance', loss_weight: float = 1.0):
@@ -102,7 +110,7 @@ def _channel_sums(feature: Tensor) -> tuple[Tensor, Tensor, int]:
 
 
 class AgreementMeter:
-    """How well a feature is learnt, over any number of batches exactly as if they had been one.
+    """Agreement of student and teacher features, over any number of batches exactly as if they had been one.
 
     The relative error is the unexplained share of the teacher feature's variance (see :class:`FeatureMimicLoss`), the cosine is
     that of whole samples. For a feature of several tensors both are means over the tensors.
@@ -127,11 +135,11 @@ class AgreementMeter:
     def _sums(student: Tensor, teacher: Tensor) -> Tensor:
         """[squared error, cosine, samples, values per channel, then sum and sum of squares of t for each channel]"""
         sums, squares, count = _channel_sums(teacher)
-        own = torch.linalg.vector_norm(student.flatten(1), dim=1).double().square()
+        student_square = torch.linalg.vector_norm(student.flatten(1), dim=1).double().square()
         error = torch.linalg.vector_norm((student - teacher).flatten(1), dim=1).double().square()
-        theirs = squares.sum(1)
-        product = (own + theirs - error) / 2  # of the two vectors: cheaper than multiplying them out
-        cosine = product / (own * theirs).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
+        teacher_square = squares.sum(1)
+        product = (student_square + teacher_square - error) / 2  # of the two vectors: cheaper than multiplying them out
+        cosine = product / (student_square * teacher_square).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
         head = torch.stack([error.sum(), cosine.sum()])
         return torch.cat([head, head.new_tensor([len(teacher), count]), sums.sum(0), squares.sum(0)])
 
@@ -158,7 +166,7 @@ class CosineMimicLoss(nn.Module):
     r"""One minus the cosine between a student's and a teacher's feature vector, for embeddings that are compared by their angle.
 
     :math:`\mathrm{mean}_n (1 - \cos(s_n, t_n))`, 0 for equal directions, 2 for opposite ones. It is half the squared L2 distance
-    of the normalised vectors, :math:`|s / |s| - t / |t||^2 = 2 - 2 \cos(s, t)`, so an optimiser that does not look at the scale of
+    of the normalized vectors, :math:`|s / |s| - t / |t||^2 = 2 - 2 \cos(s, t)`, so an optimizer that does not look at the scale of
     a loss, such as Adam, learns the same from both. What it leaves open is the length of the vectors:
     :class:`FeatureMimicLoss` on the same stage also learns that.
 
@@ -167,6 +175,11 @@ class CosineMimicLoss(nn.Module):
 
     Args:
         loss_weight: Factor on the loss. Only matters beside other losses.
+
+    Example:
+        >>> student, teacher = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]])
+        >>> CosineMimicLoss()((student,), (teacher,)).item()
+        1.0
     """
 
     def __init__(self, loss_weight: float = 1.0):
@@ -203,6 +216,11 @@ class LogitsKDLoss(nn.Module):
     Args:
         temperature: T.
         loss_weight: Factor on the loss; the task loss beside it has the phase's ``task_weight``.
+
+    Example:
+        >>> logits = torch.randn(4, 10)
+        >>> LogitsKDLoss()(logits, logits).item()
+        0.0
     """
 
     def __init__(self, temperature: float = 4.0, loss_weight: float = 0.9):
@@ -222,9 +240,9 @@ class LogitsKDLoss(nn.Module):
             A scalar; the gradient flows to ``student`` only.
         """
         with torch.autocast(device_type=student.device.type, enabled=False):
-            own = F.log_softmax(student.float() / self.temperature, dim=1)
-            theirs = F.log_softmax(teacher.detach().float() / self.temperature, dim=1)
-            divergence = F.kl_div(own, theirs, reduction='batchmean', log_target=True)
+            student_log = F.log_softmax(student.float() / self.temperature, dim=1)
+            teacher_log = F.log_softmax(teacher.detach().float() / self.temperature, dim=1)
+            divergence = F.kl_div(student_log, teacher_log, reduction='batchmean', log_target=True)
         return self.loss_weight * self.temperature**2 * divergence
 
 

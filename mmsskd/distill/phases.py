@@ -121,7 +121,7 @@ class Phase:
         return f'trains {", ".join(self.train)}, {" and ".join(goals)}'
 
     def fingerprint(self) -> dict:
-        """What must be the same for a checkpoint taken in or after this phase to be resumed."""
+        """The values that must be the same for a checkpoint taken in or after this phase to be resumed."""
         return dict(
             name=self.name,
             train=list(self.train),
@@ -218,7 +218,7 @@ def phases_of(cfg: Mapping, stages: Sequence[str], hook: Mapping | None = None) 
 
 
 def _resolve(cfg, recipes: dict, stages: Sequence[str], unit: str, begin: int, own: tuple, where: str) -> Phase:
-    """One phase with all defaults filled in; ``own`` are the optimizer wrapper and the schedulers of the run."""
+    """Resolve one phase, with all defaults filled in; ``own`` are the optimizer wrapper and the schedulers of the run."""
     check_keys(cfg, _keys_of(), where, GONE)
     _check_rules(cfg, where)
     train = _parts(cfg.get('train'), [*stages, HEAD], f'{where}: train')
@@ -284,7 +284,7 @@ def loop_unit(train_cfg: Mapping | None) -> str:
 
 
 def _check_rules(cfg: Mapping, where: str) -> None:
-    """Each value against the rule beside its field."""
+    """Check each value against the rule beside its field."""
     for each in fields(Phase):
         rule = each.metadata['rule']
         if rule is not None and cfg.get(each.name) is not None and not rule(cfg[each.name]):
@@ -351,7 +351,7 @@ def default_optim_wrapper() -> dict:
 
 
 def default_param_scheduler(iterations: int) -> list[dict]:
-    """For phases without task loss: a linear warm-up over the first tenth, then a cosine to zero."""
+    """Schedulers of phases without task loss: a linear warm-up over the first tenth, then a cosine to zero."""
     warm_up = max(iterations // 10, 1)
     return [
         dict(type='LinearLR', start_factor=0.04, by_epoch=False, begin=0, end=warm_up),

@@ -22,14 +22,14 @@ def stage_table(student: nn.Module, teacher: nn.Module, pairing: Pairing) -> lis
     MACs are those of one image, counted while it runs: forward of student and teacher from the image to the tap, and backward
     through the stage that trains.
     """
-    own, theirs, adapters = pairing.pair(student, teacher)
-    student_trains(student, own.values())  # refuses what training would refuse
+    stages, teacher_stages, adapters = pairing.pair(student, teacher)
+    student_trains(student, stages.values())  # refuses what training would refuse
     image = torch.zeros(1, *pairing.input_shape)
     sizes = {name: parameter.numel() for name, parameter in student.named_parameters()}
     student.eval()
     teacher.eval()
     rows = []
-    for name, stage in own.items():
+    for name, stage in stages.items():
         for parameter_name, parameter in student.named_parameters():
             parameter.requires_grad_(parameter_name in stage.parameters)
         with _counter() as forward:
@@ -37,19 +37,19 @@ def stage_table(student: nn.Module, teacher: nn.Module, pairing: Pairing) -> lis
         with _counter() as backward:
             sum(tensor.sum() for tensor in feature).backward()
         with _counter() as teaching, torch.no_grad():
-            features_at(teacher, image, [theirs[name].tap])
+            features_at(teacher, image, [teacher_stages[name].tap])
         adapter = adapters.get(name)
         values = (
             name + (f' ({stage.tap})' if stage.tap.removeprefix('backbone.') != name else ''),
-            ' '.join(_outermost(stage.modules, own.values())),
+            ' '.join(_outermost(stage.modules, stages.values())),
             short(sum(sizes[parameter] for parameter in stage.parameters)),
             _shapes(stage.shapes),
-            _shapes(theirs[name].shapes),
+            _shapes(teacher_stages[name].shapes),
             short(sum(p.numel() for p in adapter.parameters())) if adapter is not None else '-',
             *(short(counter.get_total_flops() / 2) for counter in (forward, teaching, backward)),
         )
         rows.append(dict(zip(COLUMNS, values)))
-    taken = {parameter for stage in own.values() for parameter in stage.parameters}
+    taken = {parameter for stage in stages.values() for parameter in stage.parameters}
     head = sum(size for name, size in sizes.items() if name not in taken)
     parts = sorted({name.split('.')[0] for name in sizes if name not in taken})
     rows.append(dict(zip(COLUMNS, (HEAD, ' '.join(parts), short(head), *['-'] * 6))))

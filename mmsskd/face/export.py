@@ -46,7 +46,7 @@ def arcface_state_dict(model: FaceRecognizer) -> dict[str, Tensor]:
     """Backbone and embedding as a plain state dict with the names of InsightFace's arcface_torch, on the CPU.
 
     Its ``get_model('r50', fp16=False)`` (or ``r18``, ``r34``, ``r100``, ``mbf`` for a MobileFaceNet of scale 2) loads it strictly.
-    The reverse of :meth:`FaceRecognizer.adopt_state_dict`; the head stays behind.
+    The reverse of :meth:`FaceRecognizer.adopt_state_dict`; the head is dropped.
 
     Raises:
         ConfigError: The model is of another architecture than InsightFace's.
@@ -119,8 +119,8 @@ def export_onnx(
 ) -> float:
     """Write the embedding of a face model as ONNX, after a check with onnxruntime.
 
-    Input ``input``: (N, 3, height, width) float32, normalised by the model's ``data_preprocessor`` already; output ``embedding``:
-    (N, D) float32, not normalised. N is free.
+    Input ``input``: (N, 3, height, width) float32, normalized by the model's ``data_preprocessor`` already; output ``embedding``:
+    (N, D) float32, not normalized. N is free.
 
     Args:
         model: In eval mode, on the CPU.
@@ -189,8 +189,8 @@ class _Embedding(nn.Module):
         return self.model.embed(images)
 
 
-def normalisation(model: FaceRecognizer) -> str:
-    """What a user of the exported weights must do to an image, in words."""
+def normalization(model: FaceRecognizer) -> str:
+    """Say in words what a user of the exported weights must do to an image."""
     preprocessor = model.data_preprocessor
     order = 'RGB' if getattr(preprocessor, 'to_rgb', False) else 'BGR (the order of the data set)'
     if getattr(preprocessor, 'mean', None) is None:

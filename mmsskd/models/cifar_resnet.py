@@ -17,6 +17,11 @@ class CIFARResNet(ResNet_CIFAR):
         width: Factor on the channels of all stages; below 1 is rounded to whole channels.
         stem_channels: Output channels of the stem.
         **kwargs: As in mmpretrain's ``ResNet``: ``in_channels``, ``norm_cfg``, ``frozen_stages``, ``norm_eval``, ...
+
+    Example:
+        >>> import torch
+        >>> [tuple(out.shape) for out in CIFARResNet(depth=8, width=0.5)(torch.zeros(1, 3, 32, 32))]
+        [(1, 32, 8, 8)]
     """
 
     arch_settings = {6 * n + 2: (BasicBlock, (n, n, n)) for n in range(1, 34)}

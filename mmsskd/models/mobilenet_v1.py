@@ -22,7 +22,7 @@ class MobileNetV1(BaseBackbone):
     ResNet-50 end.
 
     Parameters have the names of the field's checkpoints (``model.0.0.weight``, ..., next to ``fc.weight`` and ``fc.bias``, also
-    behind ``module.``), so that a classifier loads one with the same ``init_cfg`` in the backbone and in mmpretrain's
+    after ``module.``), so that a classifier loads one with the same ``init_cfg`` in the backbone and in mmpretrain's
     ``LinearClsHead``::
 
         init_cfg = dict(type='Pretrained', checkpoint='mobilenet.pth')
@@ -80,7 +80,7 @@ class MobileNetV1(BaseBackbone):
         return tuple(outs)
 
     def train(self, mode: bool = True) -> 'MobileNetV1':
-        """As usual, except that frozen stages stay in eval mode and without gradients, and with ``norm_eval`` all of BN in eval."""
+        """Set the mode; frozen stages stay in eval mode and without gradients, and with ``norm_eval`` all of BN in eval."""
         super().train(mode)
         frozen = (0, *(end + 1 for end in (1, *STAGE_ENDS)))[self.frozen_stages + 1]
         self.model[:frozen].eval().requires_grad_(False)

@@ -21,8 +21,12 @@ def replacing(path: str | Path, suffix: str = '') -> Iterator[Path]:
         suffix: Of the yielded path, for writers that look at it, such as ``'.py'``.
 
     Example:
-        >>> with replacing('numbers.txt') as part:
-        ...     _ = part.write_text('1 2 3')
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(f'{folder}/numbers.txt') as part:
+        ...         written = part.write_text('1 2 3')
+        ...     Path(folder, 'numbers.txt').read_text()
+        '1 2 3'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

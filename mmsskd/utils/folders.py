@@ -43,7 +43,7 @@ def walk_files(tops: Sequence[str | Path]) -> tuple[list[list[str]], list[str]]:
 
 
 def describe_left_out(left_out: Sequence[str]) -> str:
-    """What to tell of the folders that ``walk_files`` left out."""
+    """Describe the folders that ``walk_files`` left out."""
     some = ', '.join(map(repr, left_out[:3])) + (', ...' if len(left_out) > 3 else '')
     return (
         f'left out {len(left_out)} folder{"s" * (len(left_out) > 1)}: {some}; links lead to what is here already, or it cannot be '

@@ -66,19 +66,19 @@ class _DataOnly(pickle.Unpickler):
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes in protocols 0 to 2: as the text with these code points."""
+    """Decode bytes as Python 3 writes them in protocols 0 to 2: as the text with these code points."""
     if encoding not in ('latin1', b'latin1'):
         raise pickle.UnpicklingError(f'it encodes text in {shown(encoding)}, where bytes are written in latin1')
     return text.encode('latin1')
 
 
 def _no_bytes() -> bytes:
-    """How those protocols write empty bytes."""
+    """Decode empty bytes as those protocols write them."""
     return b''
 
 
 def _bytearray(*data) -> bytearray:
-    """How protocols 0 to 4 write a bytearray: of bytes, or of text in latin1; never of a number, which asks for memory."""
+    """Decode a bytearray as protocols 0 to 4 write it: of bytes, or of text in latin1; never of a number, which asks for memory."""
     content = _encode(*data) if len(data) == 2 else data[0] if data else b''
     if not isinstance(content, bytes):
         raise pickle.UnpicklingError('it names builtins.bytearray, which is no data but for bytes')

@@ -1,4 +1,4 @@
-"""What MMEngine's hub calls by name before it builds a model of this package."""
+"""The function that MMEngine's hub calls by name before it builds a model of this package."""
 
 import importlib
 

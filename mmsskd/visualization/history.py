@@ -1,4 +1,4 @@
-"""What a finished run wrote down: its scalars and its phases."""
+"""History of a finished run: its scalars and its phases."""
 
 import json
 from dataclasses import dataclass

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from .history import History
 
-COLOURS = plt.get_cmap('tab10').colors  # type: ignore[attr-defined]  # a ListedColormap
+COLORS = plt.get_cmap('tab10').colors  # type: ignore[attr-defined]  # a ListedColormap
 
 
 def mimic_curves(history: History) -> Figure:
     """Relative error of each stage on the validation set over the epochs of the run."""
     names = sorted({name for record in history.records for name in record if name.startswith('val/relative_error_')})
     figure, axes = plt.subplots(figsize=(7, 3.2), layout='constrained')
-    for colour, name in zip(COLOURS, names):
+    for color, name in zip(COLORS, names):
         steps, values = history.series(name)
         stage = name.removeprefix('val/relative_error_')
-        axes.plot(steps, values, marker='.', color=colour, label=f'{stage}: {values[-1]:.2f}')
+        axes.plot(steps, values, marker='.', color=color, label=f'{stage}: {values[-1]:.2f}')
     axes.set(xlabel='epoch', ylabel='unexplained share of the\nteacher feature’s variance', ylim=(0, None))
     axes.legend(title='stage: last value')
     axes.grid(alpha=0.3)
@@ -32,7 +32,7 @@ def mimic_curves(history: History) -> Figure:
 
 
 def timeline(phases: Sequence[dict]) -> Figure:
-    """What trains in which phase: one row for each part, one bar for each phase; hatched where the task loss counts."""
+    """Draw what trains in which phase: one row for each part, one bar for each phase; hatched where the task loss counts."""
     parts = list(dict.fromkeys(part for phase in phases for part in phase['train']))
     figure, axes = plt.subplots(figsize=(7, 0.5 + 0.4 * len(parts)), layout='constrained')
     begin = 0
@@ -42,7 +42,7 @@ def timeline(phases: Sequence[dict]) -> Figure:
                 parts.index(part),
                 phase['length'],
                 left=begin,
-                color=COLOURS[number % 10],
+                color=COLORS[number % 10],
                 hatch='//' if phase['task_loss'] else None,
                 edgecolor='white',
             )
@@ -59,7 +59,7 @@ def feature_maps(images: Tensor, rows: dict[str, Sequence[Tensor]], stages: Sequ
 
     Args:
         images: (N, C, H, W), shown as they are.
-        rows: For each network its features, one tensor (N, C, H, W) for each stage. Networks are shown in one scale of grey for
+        rows: For each network its features, one tensor (N, C, H, W) for each stage. Networks are shown in one scale of gray for
             each stage and image: mean over channels.
         stages: Their names.
     """
@@ -90,7 +90,7 @@ def detections(images: Sequence[np.ndarray], rows: dict[str, Sequence[tuple]], c
     Args:
         images: RGB, uint8 (H, W, 3).
         rows: For each network, and for each image, boxes (n, 4) as x1, y1, x2, y2 in pixels, labels (n,) and scores (n,).
-        classes: Names by label. A colour stands for a class.
+        classes: Names by label. A color stands for a class.
     """
     figure, axes = plt.subplots(
         len(images), len(rows), figsize=(2.1 * len(rows), 2.1 * len(images)), squeeze=False, layout='constrained'
@@ -101,8 +101,8 @@ def detections(images: Sequence[np.ndarray], rows: dict[str, Sequence[tuple]], c
             axis.imshow(image)
             axis.set(xticks=[], yticks=[], title=name if row == 0 else '')
             for (x1, y1, x2, y2), label, score in zip(boxes, labels, scores):
-                colour = COLOURS[label % len(COLOURS)]
-                axis.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.2))
+                color = COLORS[label % len(COLORS)]
+                axis.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.2))
                 text = classes[label] if score >= 1 else f'{classes[label]} {100 * score:.0f}'
                 axis.text(
                     x1,
@@ -111,7 +111,7 @@ def detections(images: Sequence[np.ndarray], rows: dict[str, Sequence[tuple]], c
                     fontsize=6,
                     color='white',
                     va='bottom',
-                    bbox=dict(facecolor=colour, pad=0.5, linewidth=0),
+                    bbox=dict(facecolor=color, pad=0.5, linewidth=0),
                 )
     return figure
 

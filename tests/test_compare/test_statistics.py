@@ -67,7 +67,7 @@ def gram(*batches) -> torch.Tensor:
     result = Gram()
     for batch in batches:
         result.add((batch,))
-    return result.centred()
+    return result.centered()
 
 
 def test_cka_against_its_other_formula():

@@ -171,7 +171,7 @@ def test_the_tool_writes_once_and_touches_nothing_that_is_there(tmp_path, folder
         runpy.run_path(str(ROOT / 'tools' / 'make_digits_on_photos.py'), run_name='__main__')
         return capsys.readouterr().out
 
-    assert f'{out}: wrote 12 training, 6 validation and 3 unlabelled images' in call()
+    assert f'{out}: wrote 12 training, 6 validation and 3 unlabeled images' in call()
     assert content(out) == content(folder)
     times = {path: path.stat().st_mtime_ns for path in out.rglob('*')}
     assert 'already there, nothing to do' in call()

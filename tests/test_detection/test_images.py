@@ -132,7 +132,7 @@ class TrainingModeFasterRCNN(FasterRCNN):
 
 @pytest.mark.slow
 def test_the_rehearsal_is_in_training_mode_and_leaves_no_trace(photos, detection_teacher, tmp_path):
-    """All phases are rehearsed, but only layer1 trains: weights and statistics of the rest stay as they began, to the bit."""
+    """All phases get a dry run, but only layer1 trains: weights and statistics of the rest stay as they began, to the bit."""
     MODELS.register_module(module=TrainingModeFasterRCNN, force=True)
     student = dict(detector(width=4), type='TrainingModeFasterRCNN', _scope_='mmdet')
     start = save_detector(detector(width=4), tmp_path / 'start.pth', seed=5)

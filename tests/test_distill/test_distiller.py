@@ -211,7 +211,7 @@ def test_half_frozen_stage_is_a_warning(teacher_path, warnings):
 def test_norm_eval_of_the_host_is_a_warning(teacher_path, warnings):
     build(teacher_path, student=classifier(depth=8, norm_eval=True))
     assert [message[:14] for message in warnings] == ["stage 'layer1'", "stage 'layer2'", "stage 'layer3'"]
-    assert '3 normalisation layers keep their statistics' in warnings[1]
+    assert '3 normalization layers keep their statistics' in warnings[1]
     build(teacher_path)
     assert len(warnings) == 3
 

@@ -10,7 +10,7 @@ from helpers import ROOT, warm_python
 from mmengine.config import Config
 
 from mmsskd.errors import ConfigError
-from mmsskd.face.export import TOLERANCE, arcface_state_dict, export_onnx, image_size, normalisation, read_recognizer
+from mmsskd.face.export import TOLERANCE, arcface_state_dict, export_onnx, image_size, normalization, read_recognizer
 from mmsskd.face.models import FaceRecognizer, IResNet
 
 IRESNET = dict(
@@ -96,7 +96,7 @@ def test_the_student_of_a_stage_by_stage_run_is_read(trained, tmp_path):
     torch.save(dict(state_dict=dict(state, **{'adapters.layer1.weight': torch.zeros(1)})), tmp_path / 'run.pth')
     model = read_recognizer(Config(dict(default_scope='mmpretrain', model=distiller)), str(tmp_path / 'run.pth'))
     assert not model.training and torch.equal(model.neck.fc.weight, flat['fc.weight'])
-    assert normalisation(model) == 'RGB, (x - 127.5) / 127.5'
+    assert normalization(model) == 'RGB, (x - 127.5) / 127.5'
 
 
 def test_a_model_that_embeds_no_faces_is_refused(tmp_path):
@@ -107,7 +107,7 @@ def test_a_model_that_embeds_no_faces_is_refused(tmp_path):
 
 def test_the_normalisation_is_said_as_it_is():
     def said(**preprocessor):
-        return normalisation(FaceRecognizer(**IRESNET, data_preprocessor=preprocessor))
+        return normalization(FaceRecognizer(**IRESNET, data_preprocessor=preprocessor))
 
     assert (
         said(mean=[1.0, 2.0, 3.0], std=[128.0] * 3) == 'BGR (the order of the data set), (x - [1.0, 2.0, 3.0]) / 128.0'

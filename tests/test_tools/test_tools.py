@@ -240,7 +240,7 @@ def mistakes(tmp_path, teacher_path):
     yield 'empty schedule', {f'{schedule}.phases': []}, (), 'must be a non-empty list'
     yield 'phase without stage', {f'{schedule}.phases': [dict(train=[])]}, (), 'train must name at least one of'
     yield 'length 0', {f'{schedule}.transfer.epochs': 0}, (), 'epochs must be a whole number of at least 1, found 0'
-    yield 'nothing to resume', {}, ('--resume',), 'holds no checkpoint; leave --resume out'
+    yield 'nothing to resume', {}, ('--resume',), 'holds no checkpoint; remove --resume'
     yield 'resume from nowhere', {}, ('--resume', 'x.pth'), "there is no file 'x.pth'"
     yield 'mixed precision on CPU', {}, ('--amp',), 'mixed precision needs a GPU'
     yield 'scaling without base', {}, ('--auto-scale-lr',), 'needs auto_scale_lr=dict(base_batch_size=...)'

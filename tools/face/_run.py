@@ -1,4 +1,4 @@
-"""What the tools that need no torch share: the package on the path, and errors that say one thing."""
+"""Helpers of the tools that need no torch: the package on the path, and errors that say one thing."""
 
 import os
 import sys

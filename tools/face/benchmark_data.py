@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How fast faces are read and aligned, as a markdown table; everything is made up on the spot in a temporary folder.
+"""Time how fast faces are read and aligned, as a markdown table; everything is made up on the spot in a temporary folder.
 
   open    the index of a large .rec, in a process of its own: seconds, and by how much the process grows at its peak. The .rec is
           a file with holes, of which only the last record is there;

@@ -81,7 +81,7 @@ def make_templates(rng, rows: int, subjects, faces: int, media: int):
 
 
 def evaluating(protocol, features, **options) -> Callable[[], tuple]:
-    """What is timed of a case: from features to numbers."""
+    """Make the function that is timed for a case: from features to numbers."""
     from mmsskd.face.evaluation.evaluate import evaluate_templates, flat_metrics
     from mmsskd.face.evaluation.options import EvaluationOptions
 

@@ -15,7 +15,7 @@ def measure(name: str, batch: int, people: int, channels: int, queue) -> None:
     from mmpretrain.models.heads import ArcFaceClsHead
     from mmpretrain.structures import DataSample
 
-    from mmsskd.models import MarginClsHead
+    from mmsskd.face.models import MarginClsHead
 
     kind = MarginClsHead if name == 'MarginClsHead' else ArcFaceClsHead
 

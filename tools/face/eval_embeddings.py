@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
         help='insightface: to replicate; default %(default)s',
     )
     pooling = parser.add_argument_group('pooling')
-    pooling.add_argument('--no-flip', action='store_true', help='leave features_flip out')
+    pooling.add_argument('--no-flip', action='store_true', help='ignore features_flip')
     pooling.add_argument('--normalize', action='store_true', help='scale features to length 1 before they are pooled')
     pooling.add_argument('--detector-weights', action='store_true', help='multiply features by detector scores')
     pooling.add_argument(
@@ -138,7 +138,7 @@ def main() -> None:
     files, options = named_files(args.embeddings), options_of(args)
     protocol = protocol_from_args(args)
     if args.matches and isinstance(protocol, PairProtocol):
-        raise ConfigError('--matches: NIST has no such files for pairs of faces; leave it out')
+        raise ConfigError('--matches: NIST has no such files for pairs of faces; remove it')
     reports = {}
     for name, path in files.items():
         reports[name] = evaluate(name, path, protocol, options, args)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
 """Write backbone and embedding of a face model as a plain torch state dict with the names of InsightFace's arcface_torch.
 
-The classifier stays behind. arcface_torch's get_model loads the file strictly, and so does a FaceRecognizer with head=None."""
+The classifier is dropped. arcface_torch's get_model loads the file strictly, and so does a FaceRecognizer with head=None."""
 
 import argparse
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
-from mmsskd.face.export import normalisation, read_recognizer, save_arcface
+from mmsskd.face.export import normalization, read_recognizer, save_arcface
 
 
 def main():
@@ -21,7 +21,7 @@ def main():
     args = parser.parse_args()
     model = read_recognizer(read_config(args), args.checkpoint)
     save_arcface(model, args.out)
-    print(f'wrote {args.out}: {type(model.backbone).__name__}, images {normalisation(model)}')
+    print(f'wrote {args.out}: {type(model.backbone).__name__}, images {normalization(model)}')
 
 
 if __name__ == '__main__':

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Write the embedding of a face model as ONNX, checked against torch with onnxruntime before the file is written.
 
-Input `input`: (N, 3, height, width) float32, N free: aligned crops of the size that the config says, normalised as the model's
+Input `input`: (N, 3, height, width) float32, N free: aligned crops of the size that the config says, normalized as the model's
 data_preprocessor says (both are printed). With 112x112, RGB and (x - 127.5) / 127.5 that is what InsightFace's own ONNX models and
-its ArcFaceONNX expect. Output `embedding`: (N, D) float32, not normalised: two faces are compared by the cosine between theirs.
+its ArcFaceONNX expect. Output `embedding`: (N, D) float32, not normalized: two faces are compared by the cosine between theirs.
 
 Weights released by InsightFace have no classifier: add --cfg-options model.head=None."""
 
@@ -11,7 +11,7 @@ import argparse
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
-from mmsskd.face.export import export_onnx, image_size, normalisation, read_recognizer
+from mmsskd.face.export import export_onnx, image_size, normalization, read_recognizer
 
 
 def main():
@@ -36,7 +36,7 @@ def main():
     difference = export_onnx(model, args.out, size[0] if len(size) == 1 else size, args.opset)
     print(
         f'wrote {args.out}: largest difference from torch {difference:.1e} (relative), images of {size[0]}x{size[-1]}, '
-        f'{normalisation(model)}'
+        f'{normalization(model)}'
     )
 
 

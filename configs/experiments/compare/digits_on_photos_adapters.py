@@ -31,9 +31,9 @@ arms = {
     'SSKD, literal': _arm(*(dict(train=name, epochs=1) for name in _stages), dict(train='head', epochs=1)),
     'earlier stages kept, their losses dropped': _arm(*_kept, dict(train='head', epochs=1), **_head),
     'earlier stages and their losses kept': _arm(*_kept_losses, **_head),
-    'the same, BN behind the adapters': _arm(*_kept_losses, **_head, **_norm),
+    'the same, BN after the adapters': _arm(*_kept_losses, **_head, **_norm),
     'recommended, no boxes': _arm(_own, dict(_fpn, epochs=5), **_head),
-    'recommended, no boxes, BN behind the adapters': _arm(_own, dict(_fpn, epochs=5), **_head, **_norm),
+    'recommended, no boxes, BN after the adapters': _arm(_own, dict(_fpn, epochs=5), **_head, **_norm),
     'recommended, then boxes': _arm(
         _own,
         dict(_fpn, epochs=2),

@@ -38,14 +38,14 @@ arms = {
     'Hinton KD': dict(config='../baselines/fashion_mnist_10k_kd.py', options=_narrow, tries=_task),
     'FitNets': dict(config='../baselines/fashion_mnist_10k_fitnets.py', options=_narrow, tries=_task),
     'all stages jointly': dict(config='../baselines/fashion_mnist_10k_joint.py', options=_narrow, tries=_task),
-    'all stages jointly, BN behind the adapters': dict(
+    'all stages jointly, BN after the adapters': dict(
         config='../baselines/fashion_mnist_10k_joint.py', options={**_narrow, 'model.adapter_norm': True}, tries=_task
     ),
     'SSKD, literal': dict(config='../baselines/fashion_mnist_10k_sskd_literal.py', options=_narrow, tries=_transfer),
     'earlier stages and their losses kept, then the head': _by_stage(
         _first, _second, dict(train='stages', epochs=2), dict(train='head', epochs=1)
     ),
-    'the same, BN behind the adapters': _by_stage(
+    'the same, BN after the adapters': _by_stage(
         _first,
         _second,
         dict(train='stages', epochs=2),

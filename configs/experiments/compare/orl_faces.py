@@ -43,7 +43,7 @@ arms = {
     ),
     'embedding only, no labels': _arm(dict(_embedding, epochs=15)),
     'recommended, no labels': _arm(_own, dict(_embedding, epochs=12)),
-    'recommended, no labels, BN behind the adapters': _arm(
+    'recommended, no labels, BN after the adapters': _arm(
         _own, dict(_embedding, epochs=12), **{'model.adapter_norm': True}
     ),
     'recommended, then labels': _arm(

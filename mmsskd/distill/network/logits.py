@@ -36,13 +36,14 @@ def find_logits(student: nn.Module, teacher: nn.Module, path: str, input_shape) 
     """
     inputs = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
     with as_found(student, teacher):
-        ours, theirs = _output(student, path, inputs, 'student'), _output(teacher, path, inputs, 'teacher')
-        behind = parameters_behind((ours,))
+        student_logits = _output(student, path, inputs, 'student')
+        teacher_logits = _output(teacher, path, inputs, 'teacher')
+        behind = parameters_behind((student_logits,))
         reached = frozenset(name for name, parameter in student.named_parameters() if id(parameter) in behind)
-    if ours.shape != theirs.shape:
+    if student_logits.shape != teacher_logits.shape:
         raise ConfigError(
-            f'model.logits: {path!r} of the student has {ours.shape[1]} classes, that of the teacher {theirs.shape[1]}; give both '
-            'heads the same num_classes'
+            f'model.logits: {path!r} of the student has {student_logits.shape[1]} classes, that of the teacher '
+            f'{teacher_logits.shape[1]}; give both heads the same num_classes'
         )
     return Logits(module=path, reached=reached)
 

@@ -18,7 +18,7 @@ from .stages import DEFAULT_SHAPE, Stage, find_stages
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """How two networks are cut and paired: the options of the model that say so, under the same names.
+    """Options of the model that say how two networks are cut and paired, under the same names.
 
     Attributes:
         stages: Names of the student's stages; None: its resolution stages, see
@@ -49,7 +49,7 @@ class Pairing:
 
     @classmethod
     def of_config(cls, model: Mapping) -> 'Pairing':
-        """What the config of a :class:`~mmsskd.StagewiseDistiller` says."""
+        """Read the options from the config of a :class:`~mmsskd.StagewiseDistiller`."""
         return cls(**{each.name: model[each.name] for each in fields(cls) if each.name in model})
 
     def pair(
@@ -67,34 +67,35 @@ class Pairing:
             ConfigError: Different numbers of stages, or features that cannot be compared.
         """
         inputs = torch.randn(1, *self.input_shape, generator=torch.Generator().manual_seed(0))
-        ours = find_stages(student, self.stages, inputs)
+        student_stages = find_stages(student, self.stages, inputs)
         key = 'teacher_stages' if self.teacher_stages else 'stages'
-        theirs = find_stages(teacher, self.teacher_stages or self.stages, inputs, key, must_own=False)
-        if len(ours) != len(theirs):
+        teacher_stages = find_stages(teacher, self.teacher_stages or self.stages, inputs, key, must_own=False)
+        if len(student_stages) != len(teacher_stages):
             raise ConfigError(
-                f'the student has {len(ours)} stages {[stage.name for stage in ours]}, the teacher {len(theirs)} '
-                f'{[stage.name for stage in theirs]}; name as many in model.stages as in model.teacher_stages'
+                f'the student has {len(student_stages)} stages {[stage.name for stage in student_stages]}, the teacher '
+                f'{len(teacher_stages)} {[stage.name for stage in teacher_stages]}; name as many in model.stages as in '
+                'model.teacher_stages'
             )
-        if len(ours) == 1 and self.stages is None:
+        if len(student_stages) == 1 and self.stages is None:
             _warn(
-                f'{type(student.backbone).__name__} is cut into one stage, {ours[0].name!r}: nothing is learned stage by stage. '
-                'Name several module paths in model.stages, in the order in which they run.'
+                f'{type(student.backbone).__name__} is cut into one stage, {student_stages[0].name!r}: nothing is learned stage '
+                'by stage. Name several module paths in model.stages, in the order in which they run.'
             )
-        own, others, adapters = {}, {}, {}
-        for stage, other in zip(ours, theirs):
+        students, teachers, adapters = {}, {}, {}
+        for stage, other in zip(student_stages, teacher_stages):
             advice = _places_advice(stage, student, 'student') or _places_advice(other, teacher, 'teacher')
-            own[stage.name], others[stage.name] = stage, other = match_levels(stage, other, self.resize, advice)
+            students[stage.name], teachers[stage.name] = stage, other = match_levels(stage, other, self.resize, advice)
             adapter = build_adapter(stage.shapes, other.shapes, stage.name, self.resize, self.adapter_norm, advice)
             if adapter is not None:
                 adapters[stage.name] = adapter
-        return own, others, adapters
+        return students, teachers, adapters
 
 
 class FeatureAdapter(nn.Module):
-    """Maps each tensor of a student feature to the teacher's number of channels.
+    """Map each tensor of a student feature to the teacher's number of channels.
 
     A 1x1 convolution for maps (N, C, H, W), a linear layer for tokens (N, L, C) and vectors (N, C), nothing where the channels
-    already agree; with ``norm`` batch normalisation behind it, in place of the bias. The paper does not say how widths are
+    already agree; with ``norm`` batch normalization after it, in place of the bias. The paper does not say how widths are
     matched; a 1x1 convolution on the student's side follows FitNets (https://arxiv.org/abs/1412.6550, section 2.2). Trained
     with its stage, dropped when the student is exported.
     """
@@ -113,18 +114,18 @@ class FeatureAdapter(nn.Module):
                 continue
             if len(student) == 3:
                 level = nn.Conv2d(channels(student), channels(teacher), kernel_size=1, bias=not norm)
-                behind = nn.BatchNorm2d(channels(teacher)) if norm else None
+                bn = nn.BatchNorm2d(channels(teacher)) if norm else None
             else:
                 level = nn.Linear(channels(student), channels(teacher), bias=not norm)
-                behind = _LastNorm(channels(teacher)) if norm else None
-            self.levels.append(nn.Sequential(level, behind) if norm else level)
+                bn = _LastNorm(channels(teacher)) if norm else None
+            self.levels.append(nn.Sequential(level, bn) if norm else level)
 
     def forward(self, feature: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(level(tensor) for level, tensor in zip(self.levels, feature, strict=True))
 
 
 class _LastNorm(nn.Module):
-    """Batch normalisation of vectors (N, C) and tokens (N, L, C); around the layer, which a conversion to SyncBN replaces."""
+    """Batch normalization of vectors (N, C) and tokens (N, L, C); around the layer, which a conversion to SyncBN replaces."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -142,7 +143,7 @@ def channels(shape: tuple[int, ...]) -> int:
 def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> tuple[Stage, Stage]:
     """Pair the tensors of two features by size: each of the student's with the next of the teacher's that has as many places.
 
-    Levels without a partner (P7 of a RetinaNet beside a Faster R-CNN that has P2 to P6, a class token) are left out, which is
+    Levels without a partner (P7 of a RetinaNet beside a Faster R-CNN that has P2 to P6, a class token) are dropped, which is
     logged; what of the student's neck only they need is then trained with the head. A map beside tokens is compared place by
     place. Features of as many tensors of which none has a partner stay as they are, for ``resize`` or for the message.
 
@@ -167,12 +168,12 @@ def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> 
                 f'many places as one of the other; {fix}'
             )
         return stage, other
-    ours, theirs = [stage.levels[i] for i, _ in pairs], [other.levels[j] for _, j in pairs]
-    ours, theirs = (
+    student_levels, teacher_levels = [stage.levels[i] for i, _ in pairs], [other.levels[j] for _, j in pairs]
+    student_levels, teacher_levels = (
         [level.flattened() if len(level.shape) > len(beside.shape) else level for level, beside in zip(these, those)]
-        for these, those in ((ours, theirs), (theirs, ours))
+        for these, those in ((student_levels, teacher_levels), (teacher_levels, student_levels))
     )
-    paired = stage.with_levels(ours)
+    paired = stage.with_levels(student_levels)
     out = [
         _show(level.shape for i, level in enumerate(levels) if i not in kept) or 'nothing'
         for levels, kept in ((stage.levels, {i for i, _ in pairs}), (other.levels, {j for _, j in pairs}))
@@ -186,13 +187,14 @@ def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> 
             'features of these strides, or a student whose backbone returns only those that the teacher has.'
         )
     if out != ['nothing', 'nothing']:
-        head = f'; {len(untaught)} parameters of the student after what is left out train with the head'
+        head = f'; {len(untaught)} parameters of the student after what is dropped train with the head'
         print_log(
-            f'stage {stage.name!r}: paired by size, {_show(paired.shapes)} of the student with {_show(t.shape for t in theirs)} of '
-            f'the teacher; left out: student {out[0]}, teacher {out[1]}{head if untaught else ""}',
+            f'stage {stage.name!r}: paired by size, {_show(paired.shapes)} of the student with '
+            f'{_show(t.shape for t in teacher_levels)} of the teacher; dropped: student {out[0]}, teacher '
+            f'{out[1]}{head if untaught else ""}',
             logger='current',
         )
-    return paired, other.with_levels(theirs)
+    return paired, other.with_levels(teacher_levels)
 
 
 def _fit(student: tuple[int, ...], teacher: tuple[int, ...]) -> bool:
@@ -203,7 +205,7 @@ def _fit(student: tuple[int, ...], teacher: tuple[int, ...]) -> bool:
 
 
 def _places_advice(stage: Stage, model: nn.Module, who: str) -> str:
-    """How the backbone of ``model`` is made to return a map, where its own output is the feature and is not one."""
+    """Advise how the backbone of ``model`` returns a map, where its own output is the feature and is not one."""
     backbone = model.backbone
     if stage.tap.count('.') or not hasattr(backbone, 'out_indices') or any(len(shape) == 3 for shape in stage.shapes):
         return ''
@@ -228,7 +230,7 @@ def build_adapter(
         student_shapes, teacher_shapes: One shape for each tensor of the feature, without the batch dimension.
         stage: Name of the stage, for messages.
         resize: Allow maps of different height and width, see :func:`match_size`.
-        norm: Batch normalisation behind the linear map.
+        norm: Put batch normalization after the linear map.
         advice: What makes features of the same kind, where that is known.
 
     Raises:
@@ -273,7 +275,7 @@ def _show(shapes) -> str:
 
 
 def student_trains(student: nn.Module, stages: Iterable[Stage]) -> dict[str, bool]:
-    """Which parameters the student's own config trains, by name. Warns about stages that it freezes in part.
+    """Tell by name which parameters the student's own config trains. Warns about stages that it freezes in part.
 
     Raises:
         ConfigError: It freezes the whole of a stage, which would then have nothing to learn.
@@ -301,14 +303,14 @@ def student_trains(student: nn.Module, stages: Iterable[Stage]) -> dict[str, boo
             )
         if still:
             _warn(
-                f'stage {stage.name!r}: {still} normalisation layers keep their statistics while the stage trains. If that is not '
+                f'stage {stage.name!r}: {still} normalization layers keep their statistics while the stage trains. If that is not '
                 'meant, set norm_eval=False in model.student.backbone.'
             )
     return trains
 
 
 def _thaw(student: nn.Module, frozen: Sequence[str]) -> str:
-    """What to set so that the parameters ``frozen`` train: only what is not set yet."""
+    """Advise what to set so that the parameters ``frozen`` train: only what is not set yet."""
     value, thawed = getattr(student.backbone, 'frozen_stages', None), _default(type(student.backbone), 'frozen_stages')
     fixes = []
     if value is not None and value != thawed and any(name.startswith('backbone.') for name in frozen):

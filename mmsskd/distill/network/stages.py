@@ -350,7 +350,7 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
     for k, (name, tap) in enumerate(zip(names, taps)):
         parameters = tuple(parameter for parameter, stage in owner.items() if stage == k)
         if not parameters:
-            raise ConfigError(f'stage {name!r} has no parameters, nothing would train; leave it out of model.stages')
+            raise ConfigError(f'stage {name!r} has no parameters, nothing would train; remove it from model.stages')
         stages.append(
             Stage(
                 name=name,
@@ -364,7 +364,7 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
 
 
 def _how_to_own(names: Sequence[str], left: Iterable[str], trace: Trace, key: str) -> str:
-    """What to do about parameters of no stage: end the last one in the module that has them all, where one runs."""
+    """Advise what to do about parameters of no stage: end the last one in the module that has them all, where one runs."""
     holders = {name.rpartition('.')[0] for name in left}
     ran = [
         path
@@ -390,7 +390,7 @@ def _end_of_backbone(tap: str, after: Sequence[str], trace: Trace) -> str:
 
 
 def _extra_tokens(backbone: nn.Module, reached: set[int]) -> int:
-    """How many class tokens are in front of the patch tokens of a tensor that depends on the parameters ``reached``."""
+    """Count the class tokens in front of the patch tokens of a tensor that depends on the parameters ``reached``."""
     token = getattr(backbone, 'cls_token', None)
     return getattr(backbone, 'num_extra_tokens', 1) if id(token) in reached else 0
 

@@ -1,4 +1,4 @@
-"""What one forward of a network shows: in which order modules run, what they return, and what that depends on."""
+"""Trace of one forward of a network: the order in which modules run, what they return, and what that depends on."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ RESIZING = (
 
 @dataclass
 class Trace:
-    """What one untruncated forward showed. Order is counted in module entries and exits.
+    """Record of one untruncated forward. Order is counted in module entries and exits.
 
     ``versions`` holds how often each tensor of an output had been changed in place when its module was left.
     """

@@ -83,13 +83,13 @@ def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller
             unit = hook.enabled_by_epoch == by_epoch
             if learns is None or not unit or getattr(hook, key) < learns + 1:
                 key = 'begin_epoch' if by_epoch else 'begin_iter'
-                mend = (
+                fix = (
                     f'set {key}={learns + 1} in it'
                     if learns is not None
                     else 'this schedule has no head phase, so remove it'
                 )
                 raise ConfigError(
-                    f'EMAHook would average weights across stages: {mend}, the first of the phases that learn the task'
+                    f'EMAHook would average weights across stages: {fix}, the first of the phases that learn the task'
                 )
         if isinstance(hook, SyncBuffersHook) and runner.distributed:
             raise ConfigError(

@@ -89,7 +89,7 @@ class CocoList:
             if not all(isinstance(value, (int, float)) and value > 0 for value in size):
                 raise ConfigError(
                     f'{where}: image id {image["id"]!r} ({_file(image)}) is listed with width {size[0]!r} and height '
-                    f'{size[1]!r}, so all its boxes would be left out; write the size that it has when decoded.'
+                    f'{size[1]!r}, so all its boxes would be dropped; write the size that it has when decoded.'
                 )
         twice = _twice(image['id'] for image in images)
         if twice:
@@ -117,7 +117,7 @@ class CocoList:
             defined = list(self.names)
             raise ConfigError(
                 f'{where}: annotations have category ids that its `categories` do not define: {undefined[:8]} (annotation id '
-                f'{first["id"]!r}; defined: {defined[:8]}{", ..." if len(defined) > 8 else ""}). Mend the annotations, or add the '
+                f'{first["id"]!r}; defined: {defined[:8]}{", ..." if len(defined) > 8 else ""}). Fix the annotations, or add the '
                 'categories.'
             )
         image = _places(list(self.images), image_ids)
@@ -137,7 +137,7 @@ class CocoList:
                 first = annotations[without[0]]
                 raise ConfigError(
                     f'{where}: {len(without)} annotations have no segmentation, which masks need; the first: annotation '
-                    f'id {first["id"]!r} of image id {first["image_id"]!r}. Add them, leave these annotations out, or mark them '
+                    f'id {first["id"]!r} of image id {first["image_id"]!r}. Add them, remove these annotations, or mark them '
                     'ignore=1.'
                 )
         self._say_what_is_left(where, say, annotations, wanted, listed, inside, small, left)
@@ -170,7 +170,7 @@ class CocoList:
                     if _no_id(item.get(name)):
                         raise ConfigError(
                             f'{where}: annotation id {item.get("id")!r} of image id {item.get("image_id")!r} has {name} '
-                            f'{item.get(name)!r}: {_short(item)}. Give it one, or leave the annotation out.'
+                            f'{item.get(name)!r}: {_short(item)}. Give it one, or remove the annotation.'
                         ) from None
             raise
         twice = _twice(ids[0])
@@ -195,7 +195,7 @@ class CocoList:
                 continue
             raise ConfigError(
                 f'{where}: annotation id {item["id"]!r} of image id {item["image_id"]!r} has bbox {bbox!r} and area {area!r}; '
-                'mmdet needs four finite numbers (x, y, width, height) and a number. Add them, or leave the annotation out.'
+                'mmdet needs four finite numbers (x, y, width, height) and a number. Add them, or remove the annotation.'
             )
         raise AssertionError('unreachable: some annotation has no box')
 
@@ -211,7 +211,7 @@ class CocoList:
                 continue
             first = annotations[int(np.argmax(lost))]
             message = (
-                f'{where}: {lost.sum()} of {wanted.sum()} boxes are {reason} and are left out, the first: annotation id '
+                f'{where}: {lost.sum()} of {wanted.sum()} boxes are {reason} and are dropped, the first: annotation id '
                 f'{first["id"]!r}, {first["bbox"]} in {self._described(first["image_id"])}'
             )
             if not left.any() and reason != reasons[2][1]:

@@ -225,7 +225,7 @@ def _check_categories(dataset, coco: CocoList, key: str, logger: MMLogger) -> No
 
 
 def _label_names(dataset, coco: CocoList | None) -> tuple:
-    """What each label means; empty where nothing says it, or classes are words for a text encoder."""
+    """The meaning of each label; empty where nothing says it, or classes are words for a text encoder."""
     if getattr(dataset, 'return_classes', False):
         return ()
     if coco is not None and all(id_ in coco.names for id_ in dataset.cat_ids):
@@ -283,7 +283,7 @@ def _compare_names(reference: tuple[str, Sequence], other: tuple[str, Sequence],
 
 
 def _how_numbered(dataset, coco: CocoList | None) -> str:
-    """Where the order of the labels of a data set comes from, and so the fix."""
+    """Say where the order of the labels of a data set comes from, and so the fix."""
     if coco is not None:
         return (
             'mmdet numbers classes by the order of `categories` in the file, whatever metainfo says: put those of '
@@ -394,7 +394,7 @@ def _check_files(dataset, coco: CocoList | None, key: str) -> None:
         )
     if empty:
         raise ConfigError(
-            f'{key}: {len(empty)} of {len(paths)} images have 0 bytes: {_first(empty)}. Fetch them again, or leave them out.'
+            f'{key}: {len(empty)} of {len(paths)} images have 0 bytes: {_first(empty)}. Fetch them again, or remove them.'
         )
 
 
@@ -420,7 +420,7 @@ def _paths_of_list(dataset, coco: CocoList | None) -> list[str] | None:
 
 
 def _missing(paths: Sequence[str]) -> list[str]:
-    """Those that are not there. Folders are listed once: a look at each file takes minutes on a network disk."""
+    """Find the files that are not there. Folders are listed once: a look at each file takes minutes on a network disk."""
     parts = [path.rpartition('/') for path in paths]
     there = {folder: _listing(folder + slash) for folder, slash in {part[:2] for part in parts}}
     return [
@@ -429,7 +429,7 @@ def _missing(paths: Sequence[str]) -> list[str]:
 
 
 def _empty(paths: Sequence[str]) -> list[str]:
-    """Those without content, as far as time allows, in an order that spreads over the set."""
+    """Find the files without content, as far as time allows, in an order that spreads over the set."""
     found, end = [], time.monotonic() + STAT_SECONDS
     for start in range(64):
         for path in paths[start::64]:
@@ -501,7 +501,7 @@ def _check_sizes(dataset, coco: CocoList | None, key: str, logger: MMLogger) -> 
     exif += " LoadImageFromFile(color_type='color_ignore_orientation')" if exif else ''
     message = (
         f'{key}: {len(wrong)} of {looked} images that were looked at have another size than listed: {"; ".join(wrong[:2])}. mmdet '
-        f'leaves out boxes beyond the listed size, and learns them on the decoded image; mend the list{exif}.'
+        f'leaves out boxes beyond the listed size, and learns them on the decoded image; fix the list{exif}.'
     )
     if coco is None or len(wrong) <= FEW * looked:
         logger.warning(message)
@@ -523,7 +523,7 @@ def _decoded(dataset, path: str, key: str) -> tuple[int, int] | None:
     try:
         results = dataset.pipeline.transforms[0].transform(dict(img_path=path))
     except Exception as error:
-        raise ConfigError(f'{key}: {path!r} cannot be decoded: {error}. Fetch it again, or leave it out.') from error
+        raise ConfigError(f'{key}: {path!r} cannot be decoded: {error}. Fetch it again, or remove it.') from error
     return None if results is None else tuple(results['img'].shape[1::-1])
 
 
@@ -531,7 +531,7 @@ def _decoded(dataset, path: str, key: str) -> tuple[int, int] | None:
 
 
 def other_classes(model: nn.Module, dataset: Dataset) -> str | None:
-    """Why ``model`` cannot be measured on ``dataset``: a head is made for another number of classes. None where it can."""
+    """Say why ``model`` cannot be measured on ``dataset``: a head is made for another number of classes. None where it can."""
     wrong = next((f'{path} for {count}' for path, count, refused in _unequal(model, dataset) if refused), None)
     return None if wrong is None else f'{wrong} classes, the data set has {_count_classes(dataset)}'
 
@@ -617,7 +617,7 @@ def find_data_error(cfg: Config, caught: Exception) -> str | None:
 
 
 def _why_not_built(dataset: Mapping, where: str, error: Exception, outside_files: bool) -> str:
-    """What is wrong with a data set that cannot be built: in its list where that can be read, else what was raised."""
+    """Find what is wrong with a data set that cannot be built: in its list where that can be read, else what was raised."""
     classes = dataset.get('classes') or (dataset.get('metainfo') or {}).get('classes')
     if isinstance(classes, str) and not os.path.isfile(classes):
         return f'{where}: classes={classes!r} is a string, but no file of that name is there; a tuple of one is ({classes!r},).'

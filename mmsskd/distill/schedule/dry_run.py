@@ -1,6 +1,6 @@
 """Dry run: each phase is tried before the first one begins, so that a mistake in the last recipe does not show after days.
 
-What needs no weights (recipes, the first images) is tried before MMEngine initialises them, the losses as soon as they are those
+What needs no weights (recipes, the first images) is tried before MMEngine initializes them, the losses as soon as they are those
 that training starts from.
 """
 
@@ -18,7 +18,7 @@ from ...errors import ConfigError
 from ...utils.states import random_states_kept
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
-from .runner_state import batches_beside, build_optimisation, can_be_indexed, check_optimizer, message_hub_kept
+from .runner_state import batches_beside, build_optimization, can_be_indexed, check_optimizer, message_hub_kept
 
 IMAGES = 2
 
@@ -30,7 +30,7 @@ def try_recipes(
     loaders: Sequence[DataLoader],
     iterations: Sequence[int],
 ) -> None:
-    """For each phase build its optimizer and schedulers. The Runner's own stay as they are.
+    """Build the optimizer and the schedulers of each phase. The Runner's own stay as they are.
 
     Raises:
         ConfigError: One cannot be built, or a loader gives no batch; the message names the phase.
@@ -46,7 +46,7 @@ def try_recipes(
         runner.train_loop.dataloader = loader
         check_optimizer(phase.optim_wrapper, f'{where}: optim_wrapper')
         try:
-            build_optimisation(runner, phase, count)
+            build_optimization(runner, phase, count)
         except Exception as error:
             raise ConfigError(
                 f'{where}: its optim_wrapper or param_scheduler cannot be built: {_say(error)}'
@@ -55,7 +55,7 @@ def try_recipes(
 
 
 def first_batches(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> list[dict | None]:
-    """For each phase a batch of its first images; None where a data set cannot be asked for them.
+    """Build a batch of the first images of each phase; None where a data set cannot be asked for them.
 
     Raises:
         ConfigError: They cannot be read; the message names the phase.
@@ -82,7 +82,7 @@ def try_losses(
     batches: Sequence[dict | None],
     begins: Sequence[tuple[int, int]],
 ) -> None:
-    """For each phase compute its losses, without a gradient, as they are when it begins.
+    """Compute the losses of each phase, without a gradient, as they are when it begins.
 
     All that a model holds stays as it is (weights, buffers, flags, what its modules count or remember besides), the random states
     and the message hub too.
@@ -117,7 +117,7 @@ def try_losses(
 
 
 def _places(phases: Sequence[Phase]) -> list[str]:
-    """Each phase, for messages."""
+    """Name each phase for messages."""
     return [f'phase {number} of {len(phases)} ({phase.name})' for number, phase in enumerate(phases, 1)]
 
 
@@ -141,7 +141,7 @@ def _warn_of_late_ends(runner: Runner, phase: Phase, iterations: int, where: str
 
 @contextmanager
 def _same_image_size(student: nn.Module):
-    """Refuse a student whose loss resizes the preprocessed image: the stages have learnt from images of another size."""
+    """Refuse a student whose loss resizes the preprocessed image: the stages have learned from images of another size."""
     seen = []
     handles = [
         student.register_forward_pre_hook(lambda module, args: seen.extend(args[:1])),

@@ -27,7 +27,7 @@ from .resume import begin_epoch_anew, check_resumable, check_same_schedule, rest
 from .runner_state import (
     PhaseBatches,
     build_loaders,
-    build_optimisation,
+    build_optimization,
     forget_last_phase,
     reseed_samplers,
     seed_everything,
@@ -102,10 +102,10 @@ class Schedule:
 
 @HOOKS.register_module()
 class StageScheduleHook(Hook):
-    """Runs a list of phases inside one ordinary Runner, epoch- or iteration-based.
+    """Run a list of phases inside one ordinary Runner, epoch- or iteration-based.
 
     Which phase it is follows from the Runner's epoch or iteration alone, so a resumed run is where it was. At the start of a
-    phase the distiller is told, the model is wrapped anew for DDP (so that only what trains is reduced), and optimiser,
+    phase the distiller is told, the model is wrapped anew for DDP (so that only what trains is reduced), and optimizer,
     schedulers, gradient accumulation and best-checkpoint bookkeeping start afresh. ``max_epochs`` or ``max_iters`` of the train
     loop become the sum of the phases.
 
@@ -130,6 +130,11 @@ class StageScheduleHook(Hook):
     Raises:
         ConfigError: Before training, for anything in the schedule that cannot work.
         NonFiniteLossError: During training, after a checkpoint was saved.
+
+    Example:
+        >>> hook = StageScheduleHook(phases='sskd_literal', transfer=dict(epochs=10), head=dict(epochs=20))
+        >>> hook.cfg['phases']
+        'sskd_literal'
     """
 
     priority = 'HIGH'  # before the sampler's seed and the timer, after the runtime info
@@ -202,13 +207,13 @@ class StageScheduleHook(Hook):
 
     @property
     def position(self) -> str:
-        """Which phase it is, for the log."""
+        """Number and name of the current phase, for the log."""
         return f'phase {self.index + 1}/{len(self.schedule.phases)} {self.phase.name}'
 
     # -- entering a phase --------------------------------------------------------------------------------------------
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """On resume: build the phase's own optimiser before the Runner loads its state into it."""
+        """Build the phase's own optimizer on resume, before the Runner loads its state into it."""
         if not is_resuming(runner):
             return
         build_train_loop(runner)
@@ -224,7 +229,7 @@ class StageScheduleHook(Hook):
             reseed_samplers(schedule.loaders, checkpoint['meta']['seed'])
         self._enter(runner, index)
         self.resumed_inside = saved['phase'] == index
-        if not self.resumed_inside:  # the checkpoint closed the phase before: its optimiser is of no use in this one
+        if not self.resumed_inside:  # the checkpoint closed the phase before: its optimizer is of no use in this one
             checkpoint.pop('optimizer', None)
             checkpoint.pop('param_schedulers', None)
         self.pending = saved['gradients'] if self.resumed_inside else {}
@@ -232,11 +237,11 @@ class StageScheduleHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Try the losses of all phases, enter the one in which the run starts or goes on, and measure the teacher.
 
-        The first event after MMEngine has initialised the weights, and loaded those of ``load_from`` or of a resume.
+        The first event after MMEngine has initialized the weights, and loaded those of ``load_from`` or of a resume.
         """
         self._try_losses(runner)
         self.distiller.on_non_finite = lambda values: stop(runner, self.distiller, self.phase, self.position, values)
-        self._enter(runner, self.schedule.at(self._now(runner)), keep_optimisation=self.index is not None)
+        self._enter(runner, self.schedule.at(self._now(runner)), keep_optimization=self.index is not None)
         restore_gradients(self.distiller, self.pending)
         if self.evaluate_teacher and runner.val_loop is not None:
             measure_teacher(runner, self.distiller)
@@ -266,8 +271,8 @@ class StageScheduleHook(Hook):
             self._enter(runner, index)
             self._begin(runner)
 
-    def _enter(self, runner: Runner, index: int, keep_optimisation: bool = False) -> None:
-        """Make the Runner ready for a phase; ``keep_optimisation`` leaves optimiser and schedulers as a resume loaded them."""
+    def _enter(self, runner: Runner, index: int, keep_optimization: bool = False) -> None:
+        """Make the Runner ready for a phase; ``keep_optimization`` leaves optimizer and schedulers as a resume loaded them."""
         schedule, self.index = self.schedule, index
         for parameter in self.distiller.parameters():
             parameter.grad = None
@@ -278,8 +283,8 @@ class StageScheduleHook(Hook):
         runner.train_loop.dataloader = schedule.loaders[index]
         for loader in set(schedule.loaders) - set(schedule.loaders[index:]):
             end_workers(loader)  # which no later phase needs
-        if not keep_optimisation:
-            build_optimisation(runner, self.phase, schedule.iterations[index])
+        if not keep_optimization:
+            build_optimization(runner, self.phase, schedule.iterations[index])
         done = runner.iter - schedule.iterations_before(index)
         runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), schedule.iterations[index])
         # both train loops look at val_begin
@@ -288,7 +293,7 @@ class StageScheduleHook(Hook):
         runner.train_loop.val_begin = begin if predicts else self.phase.end + 1
 
     def _begin(self, runner: Runner) -> None:
-        """What happens once, when a phase really begins rather than goes on."""
+        """Do once what belongs to a phase that really begins rather than goes on."""
         forget_last_phase(runner)
         runner.logger.info(f'{self.position} begins: {self.phase.purpose}')
 

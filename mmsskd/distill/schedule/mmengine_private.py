@@ -41,7 +41,7 @@ def set_loop_length(runner: Runner, epochs: int | None, iterations: int) -> None
 
 
 def built_loops(runner, splits) -> dict:
-    """Those of the loops that are built, by split. The public properties would build them, data sets included."""
+    """The loops that are built, by split. The public properties would build them, data sets included."""
     return {split: getattr(runner, f'_{split}_loop', None) for split in splits}
 
 

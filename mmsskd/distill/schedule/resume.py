@@ -11,7 +11,7 @@ from ..phases import LATER, Phase
 
 
 def schedule_state(distiller: StagewiseDistiller, phases: Sequence[Phase], index: int, by_epoch: bool) -> dict:
-    """What a checkpoint keeps of the schedule: where it is, what it was, and the gradients of an unfinished accumulation."""
+    """The state of the schedule in a checkpoint: where it is, what it was, and the gradients of an unfinished accumulation."""
     with distiller.own_names():
         gradients = {name: p.grad.cpu() for name, p in distiller.named_parameters() if p.grad is not None}
     return dict(
@@ -30,7 +30,7 @@ def restore_gradients(distiller: StagewiseDistiller, gradients: dict[str, Tensor
 
 
 def check_resumable(checkpoint: dict, distiller: StagewiseDistiller, by_epoch: bool) -> dict:
-    """What the run put into its checkpoint, if it was a stage-by-stage run with this student and this kind of loop.
+    """Return what the run put into its checkpoint, if it was a stage-by-stage run with this student and this kind of loop.
 
     Raises:
         ConfigError: It is not.
@@ -39,7 +39,7 @@ def check_resumable(checkpoint: dict, distiller: StagewiseDistiller, by_epoch: b
     if saved is None:
         raise ConfigError(
             'the checkpoint to resume was not written by a stage-by-stage run. To start from its weights set '
-            'model.student_checkpoint and leave --resume out.'
+            'model.student_checkpoint and remove --resume.'
         )
     if saved['by_epoch'] != by_epoch:
         was, now = ('iterations', 'epochs') if by_epoch else ('epochs', 'iterations')
@@ -78,7 +78,7 @@ def check_same_schedule(saved: dict, phases: Sequence[Phase], step: int, index: 
 
 
 def begin_epoch_anew(checkpoint: dict, begun: int, logger) -> None:
-    """Where the checkpoint was taken within an epoch, set it back to that epoch's first iteration, ``begun``, and warn."""
+    """Set a checkpoint that was taken within an epoch back to that epoch's first iteration, ``begun``, and warn."""
     meta = checkpoint['meta']
     if meta['iter'] != begun:
         logger.warning(

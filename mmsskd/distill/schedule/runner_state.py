@@ -25,8 +25,8 @@ from ..phases import Phase, default_param_scheduler
 from .mmengine_private import InfiniteIterator, forget, parts_of, save_on_this_rank, scaled_by
 
 
-def build_optimisation(runner: Runner, phase: Phase, iterations: int) -> None:
-    """Give ``runner`` the optimiser wrapper and the schedulers of ``phase``.
+def build_optimization(runner: Runner, phase: Phase, iterations: int) -> None:
+    """Give ``runner`` the optimizer wrapper and the schedulers of ``phase``.
 
     Args:
         runner: Its model is already in the phase and its train loop already has the phase's loader.
@@ -52,7 +52,7 @@ def build_optimisation(runner: Runner, phase: Phase, iterations: int) -> None:
 
 
 def check_optimizer(wrapper: dict, where: str, scope: str | None = None) -> None:
-    """Refuse an optimiser that is not registered; what MMEngine says of it names neither the key nor the type."""
+    """Refuse an optimizer that is not registered; what MMEngine says of it names neither the key nor the type."""
     kind = (wrapper.get('optimizer') or {}).get('type')
     with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
         if isinstance(kind, str) and registry.get(kind) is None:
@@ -62,7 +62,7 @@ def check_optimizer(wrapper: dict, where: str, scope: str | None = None) -> None
 
 @contextmanager
 def student_with_adapters(distiller: nn.Module):
-    """The student, with the adapters in it for a while: optimiser constructors that go by names or depth know the student's."""
+    """The student, with the adapters in it for a while: optimizer constructors that go by names or depth know the student's."""
     student = distiller.student
     if distiller.adapters:
         student.add_module('adapters', distiller.adapters)
@@ -200,7 +200,7 @@ class PhaseBatches:
         return self.iterators[id(loader)]
 
     def skip_iter(self, steps: int) -> None:
-        """Called by the train loop on resume: skip what the first ``steps`` iterations of the run have drawn."""
+        """Skip what the first ``steps`` iterations of the run have drawn; the train loop calls this on resume."""
         drawn: dict[int, int] = {}
         for index, phase in enumerate(self.hook.schedule.phases):
             iterator = self._iterator(index)
@@ -231,5 +231,5 @@ def stop(runner: Runner, distiller: StagewiseDistiller, phase: Phase, position: 
     raise NonFiniteLossError(
         f'{position}, iteration {iteration} of the run, rank {get_rank()}: {values}. The {weights} '
         f'are in {path}. Lower the learning rate of this phase ({phase.optim_wrapper.get("optimizer")}), set clip_grad in '
-        'its optim_wrapper, or look for images that are not finite after normalisation.'
+        'its optim_wrapper, or look for images that are not finite after normalization.'
     )

@@ -1,6 +1,6 @@
 """Faces cut from photos: by five landmarks with the similarity transform of least squares, or by a box.
 
-Coordinates are (x, y) in pixels, 0 being the centre of the first one, except that boxes are measured from its outer edge. Sizes are
+Coordinates are (x, y) in pixels, 0 being the center of the first one, except that boxes are measured from its outer edge. Sizes are
 (height, width). numpy and OpenCV only.
 """
 
@@ -27,7 +27,7 @@ class FaceFailure(ValueError):
 
 
 def template_points(size: tuple[int, int]) -> np.ndarray:
-    """Where the five landmarks lie in a crop of ``size``: (5, 2) of float64.
+    """Places of the five landmarks in a crop of ``size``: (5, 2) of float64.
 
     112x112 is InsightFace's template; other squares scale it, but in multiples of 128 the face has the scale of 1/128 and lies
     8/128 further right, as InsightFace's own do. Other crops, such as SphereFace's 112x96, are the middle of the square.
@@ -40,7 +40,7 @@ def template_points(size: tuple[int, int]) -> np.ndarray:
 def similarity(src: np.ndarray, dst: np.ndarray) -> np.ndarray:
     """The rotations, scales and shifts that bring points closest to others, by least squares; never a reflection.
 
-    In closed form: with both sets centred and points as complex numbers, rotation and scale are ``sum(conj(s) d) / sum(|s|^2)``.
+    In closed form: with both sets centered and points as complex numbers, rotation and scale are ``sum(conj(s) d) / sum(|s|^2)``.
     Equal to Umeyama's solution (IEEE TPAMI 13(4), 1991) in two dimensions.
 
     Args:
@@ -54,8 +54,8 @@ def similarity(src: np.ndarray, dst: np.ndarray) -> np.ndarray:
     src, dst = _complex(src), _complex(dst)
     with np.errstate(invalid='ignore', divide='ignore'):
         src_mean, dst_mean = src.mean(-1, keepdims=True), dst.mean(-1, keepdims=True)
-        centred = src - src_mean
-        turn = (centred.conj() * (dst - dst_mean)).sum(-1) / (centred.real**2 + centred.imag**2).sum(-1)
+        centered = src - src_mean
+        turn = (centered.conj() * (dst - dst_mean)).sum(-1) / (centered.real**2 + centered.imag**2).sum(-1)
         shift = dst_mean[..., 0] - turn * src_mean[..., 0]
     matrices = np.empty((*turn.shape, 2, 3))
     matrices[..., 0, 0] = matrices[..., 1, 1] = turn.real
@@ -70,7 +70,7 @@ def _complex(points: np.ndarray) -> np.ndarray:
 
 
 def find_flaws(landmarks: np.ndarray, matrices: np.ndarray, template: np.ndarray) -> np.ndarray:
-    """Why faces cannot be aligned by their landmarks.
+    """Find the reasons for which faces cannot be aligned by their landmarks.
 
     Args:
         landmarks: (N, 5, 2).
@@ -161,7 +161,7 @@ def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], antialia
     shrink = 1 / np.hypot(matrix[0, 0], matrix[1, 0])
     samples = min(int(np.ceil(shrink - 1e-6)), MOST_SAMPLES) if antialias and shrink > 1 else 1
     matrix = matrix * samples
-    matrix[:, 2] += (samples - 1) / 2  # the centre of the first pixel is amid its samples
+    matrix[:, 2] += (samples - 1) / 2  # the center of the first pixel is amid its samples
     warped = cv2.warpAffine(image, matrix, (width * samples, height * samples), flags=cv2.INTER_LINEAR, borderValue=0)
     return warped if samples == 1 else cv2.resize(warped, (width, height), interpolation=cv2.INTER_AREA)
 

@@ -56,7 +56,7 @@ def _header_size(data: bytes | np.ndarray) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
-    """From the first frame header, by going from segment to segment."""
+    """Read the size from the first frame header, by going from segment to segment."""
     place = 2
     while place + 9 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]

@@ -86,7 +86,7 @@ def _kind(content) -> str:
 
 
 def pair_protocol_of_bin(name: str, same: np.ndarray) -> PairProtocol:
-    """The pairs of a ``.bin`` file as a protocol: ten folds of neighbours, as InsightFace and scikit-learn's KFold cut them.
+    """The pairs of a ``.bin`` file as a protocol: ten folds of neighbors, as InsightFace and scikit-learn's KFold cut them.
 
     Where P is no multiple of ten, the first P % 10 folds have one pair more. A fold with pairs of one kind only, as in a file that
     is sorted by its flags, makes the ten-fold accuracy meaningless; it is warned of.

@@ -61,6 +61,21 @@ class FaceEvaluation(Dataset):
     Raises:
         ConfigError: No such reader, what that reader raises, missing files under ``strict``, or a pipeline that gives crops of
             another size.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in 'ab':
+        ...         Image.new('RGB', (112, 112)).save(f'{folder}/{name}.png')
+        ...     rows = 'TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID', 't1,ann,a.png,1', 't2,bob,b.png,2'
+        ...     written = Path(folder, 'faces.csv').write_text('\\n'.join(rows)), Path(folder, 'pairs.csv').write_text('t1,t2')
+        ...     mine = dict(reader='templates', metadata=f'{folder}/faces.csv', pairs=f'{folder}/pairs.csv')
+        ...     pipeline = [dict(type='mmsskd.AlignFace'), dict(type='mmpretrain.PackInputs')]
+        ...     faces = FaceEvaluation(dict(mine=mine), pipeline)
+        ...     len(faces), faces[1]['inputs'].shape
+        (2, torch.Size([3, 112, 112]))
     """
 
     def __init__(
@@ -160,7 +175,7 @@ class FaceEvaluation(Dataset):
             fault = 'unreadable image' if data else fault
             if self.strict:
                 found = 'cannot be decoded' if data else f'cannot be read: {fault}'
-                raise ConfigError(f'{str(where)!r} {found}; mend it, or set strict=False in FaceEvaluation')
+                raise ConfigError(f'{str(where)!r} {found}; fix it, or set strict=False in FaceEvaluation')
             raise FaceFailure(fault)
         return image
 

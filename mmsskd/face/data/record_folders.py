@@ -109,7 +109,7 @@ def _encode(file: str, size: int, quality: int) -> bytes:
     content = Path(file).read_bytes()
     image = decode(content, repr(file))
     if image is None:
-        raise ConfigError(f'{file!r} cannot be decoded; mend or remove it')
+        raise ConfigError(f'{file!r} cannot be decoded; fix or remove it')
     if image.shape[:2] == (size, size) and content.startswith(tuple(ENCODED)):
         return content
     image = crop_box(image, (0, 0, image.shape[1], image.shape[0]), 1, (size, size), antialias=True)

@@ -1,4 +1,4 @@
-"""Where the records of a RecordIO file are: its ``.idx`` read and written, or made from the file itself.
+"""Index of a RecordIO file: its ``.idx`` read and written, or made from the file itself.
 
 ``.idx`` is text, a line ``key<TAB>offset`` a record; the offset, in bytes, is that of the record's magic number. The keys are whole
 numbers from 0, which need not be ascending or without gaps.
@@ -52,7 +52,7 @@ def read_idx(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _parse(text: bytes, path: str | Path, done: int, keys: np.ndarray, offsets: np.ndarray) -> int:
-    """Write the lines of ``text`` behind the first ``done`` of both arrays; returns how many they are."""
+    """Write the lines of ``text`` after the first ``done`` of both arrays; returns how many they are."""
     lines = text.count(b'\n')
     try:
         with warnings.catch_warnings():

@@ -17,7 +17,7 @@ EXACT = 1 << 24  # labels are float32: from here on not every whole number is on
 BLOCK = 1 << 16  # records looked at at once
 WORDS = (
     HEAD.size // 4 + IMAGE_HEADER.size // 4 + 1
-)  # magic, word, flag, label, id (2), id2 (2), first of the labels behind
+)  # magic, word, flag, label, id (2), id2 (2), first of the labels that follow
 
 
 def load_labels(reader: RecordReader) -> tuple[np.ndarray, str]:
@@ -73,14 +73,14 @@ def scan_labels(reader: RecordReader) -> tuple[np.ndarray, np.ndarray]:
         head = words[np.minimum(places, len(words) - 1)]
         kind, length = head[:, 1] >> 29, (head[:, 1] & MOST).astype(np.int64)
         flag = head[:, 2].astype(np.int64)
-        behind = length - IMAGE_HEADER.size - 4 * flag  # bytes of the image
+        image_bytes = length - IMAGE_HEADER.size - 4 * flag
         block = slice(start, start + len(offsets))
         labels[block] = np.where(flag > 0, head[:, 8], head[:, 3]).view(np.float32)
-        has_image[block] = behind > 0
+        has_image[block] = image_bytes > 0
         ends[block] = offsets + HEAD.size + length + -length % 4
         whole = (head[:, 0] == MAGIC) & (kind == 0) & (offsets % 4 == 0) & (offsets + HEAD.size + length <= reader.size)
         for place in (
-            np.flatnonzero(~whole | (behind < 0)) + start
+            np.flatnonzero(~whole | (image_bytes < 0)) + start
         ):  # of several parts, or damaged, which reading it says
             has_image[place] = len(reader.read_image(place)) > 0
             labels[place] = unpack(reader.read(place))[0][0]
@@ -90,7 +90,10 @@ def scan_labels(reader: RecordReader) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_cover(reader: RecordReader, ends: np.ndarray) -> None:
-    """Each record must begin where another ends; that the first begins at 0 and the last ends the file, the reader has seen."""
+    """Check that each record begins where another ends.
+
+    The reader has seen that the first begins at 0 and the last ends the file.
+    """
     order = np.argsort(reader.offsets, kind='stable')  # fast where they ascend, as they usually do
     gaps = reader.offsets[order[1:]] - ends[order[:-1]]
     wrong = np.flatnonzero(gaps)

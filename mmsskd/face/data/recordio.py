@@ -78,7 +78,7 @@ class RecordReader:
         return {**self.__dict__, '_file': None, '_handle': None}
 
     def where(self, place: int) -> str:
-        """How a message names the record at ``place``: file, key and offset."""
+        """Name the record at ``place`` for a message: file, key and offset."""
         return f'{self.path!r}, record of key {self.keys[place]} at byte {self.offsets[place]}'
 
     def read(self, place: int) -> bytes:
@@ -90,7 +90,7 @@ class RecordReader:
         return self._join(self._begin(place), int(self.offsets[place]), place)[0]
 
     def end(self, place: int) -> int:
-        """Where the record at ``place`` ends in the file, its last part's zeros included: where the next must begin.
+        """Offset at which the record at ``place`` ends in the file, its last part's zeros included: where the next must begin.
 
         Raises:
             ConfigError: There is no whole record.
@@ -189,7 +189,7 @@ class RecordReader:
             before, after = int(self.offsets[first]), max(self.size - end, 0)
             raise ConfigError(
                 f'{self.idx_path!r} names {len(self)} records, but {before + after} of the {self.size} bytes of {self.path!r} are '
-                f'in none of them: {before} before the first ({self.where(first)}), {after} behind the last ({self.where(last)}). '
+                f'in none of them: {before} before the first ({self.where(first)}), {after} after the last ({self.where(last)}). '
                 f'{self._advice()}'
             )
         if not (self.offsets[1:] > self.offsets[:-1]).all():
@@ -210,9 +210,9 @@ class RecordReader:
 
 
 class RecordWriter:
-    """Writes a ``.rec`` file and its ``.idx``, both beside their names until ``close`` renames them.
+    """Write a ``.rec`` file and its ``.idx``, both beside their names until ``close`` renames them.
 
-    As a context manager it closes at the end, and leaves nothing behind after an exception.
+    As a context manager it closes at the end, and removes what it wrote after an exception.
 
     Args:
         path: The ``.rec`` file; its folder is made where it is missing. Files of that name are replaced.
@@ -281,7 +281,7 @@ def unpack(payload: bytes | memoryview) -> tuple[np.ndarray, bytes]:
 
 
 def image_start(payload: bytes | memoryview) -> int:
-    """Where in a payload the image begins, behind the header and its labels.
+    """Offset in a payload at which the image begins, after the header and its labels.
 
     Raises:
         ConfigError: The payload is too short for them.

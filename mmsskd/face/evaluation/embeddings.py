@@ -101,7 +101,7 @@ def read_embeddings(path: str | os.PathLike, faces: Faces, strict: bool = True) 
 
 
 def _look_up(keys: np.ndarray, wanted: np.ndarray, path) -> tuple[np.ndarray, np.ndarray]:
-    """For each wanted key its place among ``keys``, and whether it is there."""
+    """Look up for each wanted key its place among ``keys``, and whether it is there."""
     order = np.argsort(keys, kind='stable')
     in_order = keys[order]
     twice = np.flatnonzero(in_order[1:] == in_order[:-1])

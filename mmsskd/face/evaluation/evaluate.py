@@ -1,4 +1,4 @@
-"""From one feature a face to a report: every number of a protocol, and what it was measured on."""
+"""Make a report from one feature a face: every number of a protocol, and what it was measured on."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -164,7 +164,7 @@ def _verify(
 def _identify(
     identifications: Sequence[Identification], faces: FaceFeatures, options: EvaluationOptions
 ) -> Iterator[tuple[dict, tuple]]:
-    """For each gallery its numbers, and mates' scores, ranks, alarms and the gallery's size for the curves."""
+    """Compute for each gallery its numbers, and mates' scores, ranks, alarms and the gallery's size for the curves."""
     probes = features = None
     for one in identifications:
         if one.probes is not probes:  # several galleries are asked for the same probes
@@ -207,7 +207,7 @@ def _summary(splits: Sequence[dict]) -> dict:
 
 
 def _basis(points: Sequence[tuple[dict, int, float | None]]) -> dict:
-    """What a rate rests on: lowest and highest of k, N, threshold and realised rate over the lists; None where one has none."""
+    """The basis of a rate: lowest and highest of k, N, threshold and realized rate over the lists; None where one has none."""
     columns = dict(
         k=[point['k'] for point, _, _ in points],
         n=[count for _, count, _ in points],

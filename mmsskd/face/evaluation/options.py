@@ -1,4 +1,4 @@
-"""What an evaluation of faces may do in more than one way. Published numbers differ in all of these."""
+"""Options of an evaluation of faces, one for each choice that there is. Published numbers differ in all of these."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +12,7 @@ MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How features become templates, and which numbers are asked for.
+    """Options that say how features become templates, and which numbers are asked for.
 
     Args:
         flip: Add the feature of the mirrored crop to that of the crop, where both were given ("F1" of InsightFace).

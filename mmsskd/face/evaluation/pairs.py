@@ -6,9 +6,9 @@ GRID = np.arange(0, 4, 0.01)  # of squared distances, InsightFace's
 
 
 def fold_accuracy(scores: np.ndarray, genuine: np.ndarray, folds: np.ndarray, rule: str = 'exact') -> dict:
-    """For each fold the threshold that is best on all others, and the accuracy that it gives on the fold itself.
+    """Find for each fold the threshold that is best on all others, and the accuracy that it gives on the fold itself.
 
-    ``exact``: accept iff the score is above the threshold; candidates are the midpoints between neighbouring distinct scores of
+    ``exact``: accept iff the score is above the threshold; candidates are the midpoints between neighboring distinct scores of
     the other folds, and one below and one at the highest of them; the highest of equally good ones is taken.
     ``insightface``: accept iff the squared distance of the features of length 1, 2 - 2 * score, is below the threshold, one of
     400 from 0 to 3.99; the smallest of equally good ones (``eval/verification.py`` of arcface_torch,

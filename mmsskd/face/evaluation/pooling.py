@@ -1,4 +1,4 @@
-"""From features of faces to one feature a template."""
+"""Pooling of the features of faces into one feature a template."""
 
 from dataclasses import dataclass
 
@@ -92,7 +92,7 @@ class FaceFeatures:
 def pool(
     templates: Templates, faces: FaceFeatures, options: EvaluationOptions = DEFAULTS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One feature of length 1 for each template.
+    """Pool features into one of length 1 for each template.
 
     The mean over a medium's faces, then the mean over media (IJB's protocol, and every evaluator of face.md 2), then scaled to
     length 1. Both means are one weighted sum, a face's weight being 1 / (usable faces of its medium); it is made in float64 and

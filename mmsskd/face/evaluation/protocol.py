@@ -1,4 +1,4 @@
-"""What an evaluation of faces compares, as values: faces, templates, pairs, galleries and probes. numpy only, no torch, no files.
+"""Values that an evaluation of faces compares: faces, templates, pairs, galleries and probes. numpy only, no torch, no files.
 
 Readers (``mmsskd.face.evaluation.protocols``) make these from what a protocol's authors publish; ``evaluate_templates`` and
 ``evaluate_pairs`` turn them and one embedding a face into numbers. Faces are embedded once, whatever number of splits and

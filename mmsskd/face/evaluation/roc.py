@@ -12,7 +12,7 @@ EPSILON = 1e-9  # 0.001 * 9000 is 8.999..., and 9 false accepts are allowed
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What share of the genuine scores is accepted where so many of the impostors are.
+    """A point of a ROC: the share of genuine scores that is accepted where so many of the impostors are.
 
     Attributes:
         far: The false accept rate asked for, 0 to 1.
@@ -38,7 +38,7 @@ class OperatingPoint:
         return not self.reason
 
     def as_dict(self) -> dict:
-        """For JSON, which has no infinity: a threshold that all but failures pass is None there."""
+        """Convert for JSON, which has no infinity: a threshold that all but failures pass is None there."""
         values = asdict(self) | dict(resolvable=self.resolvable)
         if self.threshold is not None and not np.isfinite(self.threshold):
             values['threshold'] = None
@@ -54,7 +54,7 @@ def tar_at_far(genuine: np.ndarray, impostor: np.ndarray, far: float, rule: str 
 
     ``insightface``: as ``ijb_11.py`` and ``eval_ijbc.py`` of https://github.com/deepinsight/insightface: the ROC of scikit-learn
     with points dropped where neither count's step changes, reversed, the first point whose rate is nearest to ``far``. Its
-    realised rate may be above ``far``, and it gives a number however few the impostors.
+    realized rate may be above ``far``, and it gives a number however few the impostors.
 
     Args:
         genuine, impostor: (G,) and (N,) scores, larger for more alike; -inf is a failure to enrol, never accepted, in every

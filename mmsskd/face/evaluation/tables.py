@@ -1,10 +1,10 @@
-"""Reports as tables for people, in Markdown: no number without k, N, threshold, realised rate, pooling and failures."""
+"""Reports as tables for people, in Markdown: no number without k, N, threshold, realized rate, pooling and failures."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .evaluate import far_label
 
-BASIS = ('k', 'N', 'threshold', 'realised rate')
+BASIS = ('k', 'N', 'threshold', 'realized rate')
 FEW = 10  # false accepts below which a rate is marked as resting on few
 
 
@@ -84,7 +84,7 @@ def _options(report: dict) -> str:
         words.append(
             f'pooling: {"media, then templates" if options["media_pooling"] else "all faces of a template alike"}'
         )
-        words.append(f'features normalised before pooling: {_yes(options["normalize_before_pooling"])}')
+        words.append(f'features normalized before pooling: {_yes(options["normalize_before_pooling"])}')
         words.append(f'weighted by detector scores: {_yes(options["detector_weights"])}')
     return '; '.join(words)
 
@@ -158,7 +158,7 @@ def _points_table(title: str, kind: str, lists: Sequence[tuple[str, dict]]) -> s
             threshold, realised = _score(point['threshold']), f'{point[f"realised_{kind.lower()}"]:.3g}'
             rows.append([name, label, _percent(point[true.lower()]), *counts, threshold, realised])
     names = dict(FAR=('N impostor', 'genuine'), FPIR=('N non-mated', 'mated'))[kind]
-    head = ['list', kind, f'{true} %', 'k', *names, 'threshold', f'realised {kind}']
+    head = ['list', kind, f'{true} %', 'k', *names, 'threshold', f'realized {kind}']
     text = f'**{title}**\n\n{_table(*_without_empty(head, rows))}'
     if few:
         text += f'\n\n\\* fewer than {FEW} false {"accepts" if kind == "FAR" else "alarms"}: the number rests on them.'

@@ -101,7 +101,7 @@ def verification_numbers(
 
 
 def _occurring(indices: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of ``count`` rows occur, and for each row its place among those."""
+    """Find which of ``count`` rows occur, and for each row its place among those."""
     occurs = np.zeros(count, bool)
     occurs[indices] = True
     return np.flatnonzero(occurs), (np.cumsum(occurs) - 1).astype(np.int32)

@@ -10,9 +10,9 @@ from ...registry import MODELS
 
 @MODELS.register_module()
 class FaceEmbedNeck(BaseModule):
-    """From a feature map to a face embedding: BN, dropout, one fully connected layer over all places, BN.
+    """Neck from a feature map to a face embedding: BN, dropout, one fully connected layer over all places, BN.
 
-    The layers behind ``layer4`` of InsightFace's iresnet (recognition/arcface_torch/backbones/iresnet.py), under its names:
+    The layers after ``layer4`` of InsightFace's iresnet (recognition/arcface_torch/backbones/iresnet.py), under its names:
     ``bn2``, ``dropout``, ``fc``, ``features``; option E of ArcFace, https://arxiv.org/abs/1801.07698, section 3.2.
     ``features`` has no scale of its own: ``features.weight`` stays 1 and does not train.
 
@@ -21,10 +21,14 @@ class FaceEmbedNeck(BaseModule):
 
     Args:
         in_channels: Channels of the map.
-        feature_size: Height and width of the map; 7 for 112x112 images behind 16 pixels a place.
+        feature_size: Height and width of the map; 7 for 112x112 images at 16 pixels a place.
         num_features: Length of the embedding.
         dropout: Probability with which a place of a channel is dropped in training.
         init_cfg: As in MMEngine.
+
+    Example:
+        >>> FaceEmbedNeck(in_channels=8, feature_size=4, num_features=16)(torch.zeros(2, 8, 4, 4)).shape
+        torch.Size([2, 16])
     """
 
     constant_parameters = ('features.weight',)  # frozen by design, not by somebody's config
@@ -76,7 +80,7 @@ def in_full_precision(feat: Tensor, *layers: nn.Module) -> Tensor:
 
 
 def of_last(feats: Tensor | Sequence[Tensor], layer) -> Tensor | tuple[Tensor]:
-    """What ``layer`` makes of a tensor, or of the last of several, then in a tuple as heads expect it of necks."""
+    """Apply ``layer`` to a tensor, or to the last of several, then in a tuple as heads expect it of necks."""
     return layer(feats) if isinstance(feats, Tensor) else (layer(feats[-1]),)
 
 

@@ -38,17 +38,22 @@ class GlobalDepthwiseConv(Layers):
 
 @MODELS.register_module()
 class FaceGDCNeck(BaseModule):
-    """From a feature map to a face embedding: global depthwise convolution, one linear layer, BN.
+    """Neck from a feature map to a face embedding: global depthwise convolution, one linear layer, BN.
 
-    The layers behind ``conv_sep`` of InsightFace's MobileFaceNet (recognition/arcface_torch/backbones/mobilefacenet.py), under its
+    The layers after ``conv_sep`` of InsightFace's MobileFaceNet (recognition/arcface_torch/backbones/mobilefacenet.py), under its
     names: ``features.layers.N``; from MobileFaceNet, https://arxiv.org/abs/1804.07573, section 3.2. It has a forty-fifth of the
-    parameters of :class:`~mmsskd.models.FaceEmbedNeck`.
+    parameters of :class:`~mmsskd.face.models.FaceEmbedNeck`.
 
     Args:
         in_channels: Channels of the map.
-        feature_size: Height and width of the map; 7 for 112x112 images behind 16 pixels a place.
+        feature_size: Height and width of the map; 7 for 112x112 images at 16 pixels a place.
         num_features: Length of the embedding.
         init_cfg: As in MMEngine. Default: Kaiming, as InsightFace.
+
+    Example:
+        >>> import torch
+        >>> FaceGDCNeck(in_channels=8, feature_size=4, num_features=16)(torch.zeros(2, 8, 4, 4)).shape
+        torch.Size([2, 16])
     """
 
     def __init__(
@@ -63,5 +68,5 @@ class FaceGDCNeck(BaseModule):
         self.features = GlobalDepthwiseConv(in_channels, feature_size, num_features)
 
     def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor]:
-        """As :meth:`FaceEmbedNeck.forward <mmsskd.models.FaceEmbedNeck.forward>`."""
+        """As :meth:`FaceEmbedNeck.forward <mmsskd.face.models.FaceEmbedNeck.forward>`."""
         return of_last(feats, self.features)

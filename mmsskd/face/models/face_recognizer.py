@@ -19,7 +19,7 @@ class FaceRecognizer(ImageClassifier):
     **Where the embedding belongs** matters when the model learns stage by stage (``StagewiseDistiller``). With
     ``embedding_in='backbone'`` the neck is one more stage, the last, that mimics the teacher's embedding, and the classifier that
     follows trains on a frozen embedding: it cannot change a face metric. What the transfer phases reached is the result, and the
-    classifier phase only adds the class centres. With ``embedding_in='head'`` the neck trains with the classifier, from labels, on
+    classifier phase only adds the class centers. With ``embedding_in='head'`` the neck trains with the classifier, from labels, on
     top of a backbone that stays as the transfer left it; then it is the last phase that decides. Plain training is the same in
     both. The SSKD paper (https://arxiv.org/abs/1812.01819) does not say which was meant for faces.
 
@@ -37,6 +37,14 @@ class FaceRecognizer(ImageClassifier):
 
     Raises:
         ConfigError: No neck, or an unknown ``embedding_in`` or key of ``test_cfg``.
+
+    Example:
+        >>> model = FaceRecognizer(
+        ...     backbone=dict(type='mmsskd.IResNet', depth=18, base_channels=4),
+        ...     neck=dict(type='mmsskd.FaceEmbedNeck', in_channels=32, feature_size=2, num_features=16),
+        ... )
+        >>> model.eval()(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 16])
     """
 
     def __init__(
@@ -66,7 +74,7 @@ class FaceRecognizer(ImageClassifier):
 
     @property
     def extra_stages(self) -> tuple[str, ...]:
-        """What follows the backbone's stages when they are not named: the neck, where the embedding belongs to the backbone."""
+        """The stages after the backbone's when none are named: the neck, where the embedding belongs to the backbone."""
         return ('neck',) if self.embedding_in == 'backbone' else ()
 
     @property
@@ -85,7 +93,7 @@ class FaceRecognizer(ImageClassifier):
         return self.embed(inputs) if mode == 'tensor' else super().forward(inputs, data_samples, mode)
 
     def embed(self, inputs: Tensor) -> Tensor:
-        """The embeddings (N, D) of a preprocessed batch (N, C, H, W), not normalised."""
+        """The embeddings (N, D) of a preprocessed batch (N, C, H, W), not normalized."""
         feats = self.extract_feat(inputs)
         return feats if isinstance(feats, Tensor) else feats[-1]
 
@@ -111,7 +119,7 @@ class FaceRecognizer(ImageClassifier):
 
         Returns:
             The samples with ``embedding`` (D,), and with ``test_cfg=dict(flip=True)`` also ``embedding_flip`` (D,), that of the
-            crop mirrored left to right. Both float32, not normalised, always computed in eval mode.
+            crop mirrored left to right. Both float32, not normalized, always computed in eval mode.
         """
         with in_eval_mode(self):
             embeddings = dict(embedding=self.embed(inputs))
@@ -127,8 +135,8 @@ class FaceRecognizer(ImageClassifier):
         """The same weights under this model's names, where ``state`` has the flat names of InsightFace's arcface_torch.
 
         There one network holds backbone and embedding: ``conv1.weight``, ``layer1.0.bn1.weight``, ..., ``bn2.weight``,
-        ``fc.weight``, ``features.weight``, also behind ``module.``. Here the embedding is the neck's. Such a file holds no class
-        centres: where the model has a head its weight is then missing, which a strict loader refuses; ``head=None`` is the mend for
+        ``fc.weight``, ``features.weight``, also after ``module.``. Here the embedding is the neck's. Such a file holds no class
+        centers: where the model has a head its weight is then missing, which a strict loader refuses; ``head=None`` is the fix for
         a teacher from InsightFace.
 
         Args:

@@ -9,7 +9,7 @@ from .face_embed_neck import add_embedding, embed
 
 
 class IBasicBlock(nn.Module):
-    """BN, 3x3 convolution, BN, PReLU, 3x3 convolution with the stride, BN, and a shortcut without activation behind the sum.
+    """BN, 3x3 convolution, BN, PReLU, 3x3 convolution with the stride, BN, and a shortcut without activation after the sum.
 
     The improved residual unit of ArcFace, https://arxiv.org/abs/1801.07698, section 3.2.
     """
@@ -44,7 +44,7 @@ class IResNet(BaseModule):
     recognition/arcface_torch/backbones/iresnet.py, so that its released backbones load strictly.
 
     With ``num_features`` it is the whole network and returns the embedding, as there. Without, it is the backbone of a
-    :class:`~mmsskd.models.FaceRecognizer`, whose neck holds the embedding.
+    :class:`~mmsskd.face.models.FaceRecognizer`, whose neck holds the embedding.
 
     Args:
         depth: 18, 34, 50 or 100.
@@ -52,12 +52,18 @@ class IResNet(BaseModule):
         input_size: Height and width of the images in pixels. Only the embedding depends on it.
         base_channels: Channels of the stem and of the first stage.
         in_channels: Channels of the images.
-        dropout: Of the embedding, see :class:`~mmsskd.models.FaceEmbedNeck`.
+        dropout: Of the embedding, see :class:`~mmsskd.face.models.FaceEmbedNeck`.
         out_indices: Which of the four stages to return where there is no embedding.
         init_cfg: As in MMEngine. Default: convolutions from N(0, 0.1), as InsightFace.
 
     Raises:
         ConfigError: Another depth.
+
+    Example:
+        >>> import torch
+        >>> backbone = IResNet(depth=18, base_channels=4, out_indices=(2, 3))
+        >>> [tuple(out.shape) for out in backbone(torch.zeros(1, 3, 32, 32))]
+        [(1, 16, 4, 4), (1, 32, 2, 2)]
     """
 
     arch_settings = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}

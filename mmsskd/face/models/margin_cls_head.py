@@ -17,7 +17,7 @@ DEFAULT_MARGINS = dict(arcface=0.5, cosface=0.4)
 class MarginClsHead(ClsHead):
     r"""A classifier of people whose logits are cosines, with a margin on the logit of the true class.
 
-    With :math:`\theta_j` the angle between an embedding and the centre of class j, the loss is the cross-entropy of
+    With :math:`\theta_j` the angle between an embedding and the center of class j, the loss is the cross-entropy of
     :math:`s \cos\theta_j` for the other classes and :math:`s (\cos(m_1 \theta_y + m_2) - m_3)` for the true one: ArcFace,
     https://arxiv.org/abs/1801.07698, equation 4 (united margin) and 3 (:math:`m_2` alone); CosFace,
     https://arxiv.org/abs/1801.09414, equation 4 (:math:`m_3` alone).
@@ -30,7 +30,7 @@ class MarginClsHead(ClsHead):
     see :class:`~mmsskd.face.models.margin_softmax.MarginSoftmaxLoss`. Gradients are finite at cosines of 1 and -1.
 
     Attributes:
-        weight: The class centres (num_classes, in_channels), of any length; only their directions count. A student may start with
+        weight: The class centers (num_classes, in_channels), of any length; only their directions count. A student may start with
             those of its teacher (``model.init_from_teacher``).
 
     Args:
@@ -40,10 +40,15 @@ class MarginClsHead(ClsHead):
         s: Scale of the logits.
         m: The margin: :math:`m_2` in radians for ArcFace (default 0.5), :math:`m_3` for CosFace (default 0.4, as InsightFace; 0.35
             in the paper), (:math:`m_1, m_2, m_3`) for combined.
-        init_cfg: As in MMEngine. Default: centres from N(0, 0.01).
+        init_cfg: As in MMEngine. Default: centers from N(0, 0.01).
 
     Raises:
         ConfigError: ``num_classes`` is missing, or a margin of another kind or range.
+
+    Example:
+        >>> head = MarginClsHead(num_classes=10, in_channels=16, margin='cosface')
+        >>> head((torch.randn(4, 16),)).shape
+        torch.Size([4, 10])
     """
 
     def __init__(
@@ -84,7 +89,7 @@ class MarginClsHead(ClsHead):
         return feats.to(torch.promote_types(feats.dtype, torch.float32))
 
     def forward(self, feats: Tensor | Sequence[Tensor]) -> Tensor:
-        """Logits (N, num_classes) without margin: s times the cosine between each embedding and each class centre."""
+        """Logits (N, num_classes) without margin: s times the cosine between each embedding and each class center."""
         with torch.autocast(self.weight.device.type, enabled=False):
             feats = self.pre_logits(feats)
             return self.s * F.linear(F.normalize(feats), F.normalize(self.weight.to(feats.dtype)))

@@ -36,7 +36,7 @@ class MobileFaceNet(BaseModule):
     :class:`DepthWise` units do not grow with ``scale``.
 
     With ``num_features`` it is the whole network and returns the embedding, as there. Without, it is the backbone of a
-    :class:`~mmsskd.models.FaceRecognizer`, whose neck (:class:`~mmsskd.models.FaceGDCNeck`) holds the embedding.
+    :class:`~mmsskd.face.models.FaceRecognizer`, whose neck (:class:`~mmsskd.face.models.FaceGDCNeck`) holds the embedding.
 
     Args:
         scale: Factor on the 64 and 128 channels of the stages. InsightFace's ``mbf`` is 2, its ``mbf_large`` 4 with
@@ -50,6 +50,11 @@ class MobileFaceNet(BaseModule):
 
     Raises:
         ConfigError: ``blocks`` are not four numbers of at least 1.
+
+    Example:
+        >>> import torch
+        >>> MobileFaceNet(scale=1, num_features=16, input_size=32).eval()(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 16])
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from torch import nn
 
-from mmsskd.distill.build import build_model, check_same_normalisation, resolve_model_cfg
+from mmsskd.distill.build import build_model, check_same_normalization, resolve_model_cfg
 from mmsskd.distill.network import pairing
 from mmsskd.distill.network.pairing import Pairing, student_trains
 from mmsskd.errors import ConfigError
@@ -103,14 +103,14 @@ def test_levels_of_a_neck_are_paired_by_size(log, resize):
     left = [name for name in own['neck'].parameters if 'extra' in name]
     assert not left and 'neck.extra.0.0' not in own['neck'].modules and 'neck.convs.1' in own['neck'].modules
     (line,) = log
-    assert "stage 'neck': paired by size" in line and 'left out: student 4x4x4, teacher 4x32x32' in line
-    assert '4 parameters of the student after what is left out train with the head' in line
+    assert "stage 'neck': paired by size" in line and 'dropped: student 4x4x4, teacher 4x32x32' in line
+    assert '4 parameters of the student after what is dropped train with the head' in line
 
 
 def test_levels_of_other_numbers(log):
     own, theirs, _ = pair(Detector([1, 2, 3]), Detector([2, 3, 4], extra=2), **NECK)
     assert own['neck'].shapes == theirs['neck'].shapes == ((4, 16, 16), (4, 8, 8))
-    assert 'left out: student 4x32x32, teacher 4x4x4 + 4x2x2 + 4x1x1' in log[0]
+    assert 'dropped: student 4x32x32, teacher 4x4x4 + 4x2x2 + 4x1x1' in log[0]
 
 
 @pytest.mark.parametrize(('student', 'teacher'), [([1, 2], [3, 4]), ([1], [3, 4])])
@@ -145,7 +145,7 @@ def test_class_tokens_without_a_partner_are_left_out(log):
     own, theirs, _ = pair(vit(), vit('DistilledVisionTransformer'))
     assert len(own) == 4
     assert all(stage.shapes == ((16, 8), (1, 8)) for stage in [*own.values(), *theirs.values()])
-    assert len(log) == 4 and 'left out: student nothing, teacher 1x8' in log[0]
+    assert len(log) == 4 and 'dropped: student nothing, teacher 1x8' in log[0]
     own, theirs, _ = pair(vit(), vit(with_cls_token=False, out_type='raw'))
     assert all(stage.shapes == ((16, 8),) for stage in [*own.values(), *theirs.values()])
 
@@ -272,6 +272,6 @@ def test_other_normalization_names_a_way_that_works():
     )
     teacher = build_model(theirs)
     with pytest.raises(ConfigError, match=message):
-        check_same_normalisation(theirs, build_model(ours), teacher)
+        check_same_normalization(theirs, build_model(ours), teacher)
     ours.data_preprocessor.update(mean=[0, 0, 0], std=[255.0, 255.0, 255.0], to_rgb=True)
-    check_same_normalisation(theirs, build_model(ours), teacher)
+    check_same_normalization(theirs, build_model(ours), teacher)

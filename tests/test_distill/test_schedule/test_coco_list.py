@@ -306,7 +306,7 @@ def test_boxes_that_are_left_out_are_counted(pets):
     annotations[6]['image_id'] = 77
     pets.check()
     text = '\n'.join(pets.said)
-    assert '1 of 8 boxes are outside their image and are left out, the first: annotation id 0, [41, 2, 8, 8]' in text
+    assert '1 of 8 boxes are outside their image and are dropped, the first: annotation id 0, [41, 2, 8, 8]' in text
     assert '1 of 8 boxes are smaller than one pixel' in text and 'in image id 3 (train3.jpg, listed as 40 x 30)' in text
     assert '1 of 8 boxes are of images that are not listed' in text and 'image id 77' in text
     assert '1 of 8 boxes reach beyond their image, the farthest: annotation id 2' in text

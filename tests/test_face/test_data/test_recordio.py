@@ -106,13 +106,13 @@ def test_a_wrong_index_is_named(tmp_path, text, message):
     [
         (
             lambda lines: lines[:-1],
-            '9 records, but 40 of the .* 0 before the first .* 40 behind the last .*key 8 at byte',
+            '9 records, but 40 of the .* 0 before the first .* 40 after the last .*key 8 at byte',
         ),
         (lambda lines: lines[:3], r'3 records, but \d+ of the'),
-        (lambda lines: lines[1:], r'9 records, but \d+ of the .* 0 behind the last'),
+        (lambda lines: lines[1:], r'9 records, but \d+ of the .* 0 after the last'),
         (
             lambda lines: [line.split('\t')[0] + '\t0' for line in lines],
-            r'10 records, but \d+ of the .* behind the last',
+            r'10 records, but \d+ of the .* after the last',
         ),
         (
             lambda lines: [*lines, '77\t' + lines[4].split('\t')[1]],

@@ -33,6 +33,12 @@ class AlignFace(BaseTransform):
     Raises:
         ConfigError: An argument is none of those above.
         FaceFailure: On use: the landmarks or the box are unusable, or missing with ``fallback=None``. The message is the reason.
+
+    Example:
+        >>> photo = dict(img=np.zeros((300, 200, 3), np.uint8), box=np.array([50, 60, 100, 120]))
+        >>> face = AlignFace(size=112)(photo)
+        >>> face['img'].shape, face['aligned_by']
+        ((112, 112, 3), 'box')
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What plugs the evaluation of faces into MMEngine."""
+"""Metrics that plug the evaluation of faces into MMEngine."""
 
 from .face_metric import FaceMetric
 

@@ -1,4 +1,4 @@
-"""From embeddings of faces, batch by batch and on any number of ranks, to the numbers of each evaluation."""
+"""Metric of faces: from embeddings, batch by batch and on any number of ranks, to the numbers of each evaluation."""
 
 import json
 import os
@@ -22,12 +22,12 @@ from ..tables import format_report
 
 @METRICS.register_module()
 class FaceMetric(BaseMetric):
-    """Everything that the protocols of a :class:`~mmsskd.datasets.FaceEvaluation` ask for, from one embedding a face.
+    """All numbers that the protocols of a :class:`~mmsskd.face.data.FaceEvaluation` ask for, from one embedding a face.
 
     Pairs: ten-fold accuracy, AUC, TAR at FAR. Templates: TAR at FAR of the 1:1 lists, mean and standard deviation over splits;
     rank-k and TPIR at FPIR of the 1:N lists. What they mean, to the last detail: :mod:`mmsskd.face.evaluation`.
 
-    The log gets short names (``ijba/tar@far=1e-3``), and a table for each evaluation with k, N, threshold, realised FAR, pooling
+    The log gets short names (``ijba/tar@far=1e-3``), and a table for each evaluation with k, N, threshold, realized FAR, pooling
     and the counts of failures. The same, split by split, goes into ``<out_dir>/<set>.json``; during training the number of
     iterations is in the file's name, or ``teacher``, which is measured before they begin.
 
@@ -43,6 +43,11 @@ class FaceMetric(BaseMetric):
 
     Raises:
         ConfigError: No such option, or a data set of another kind.
+
+    Example:
+        >>> metric = FaceMetric(options=dict(fars=[1e-3], roc_rule='insightface'))
+        >>> metric.options.fars
+        (0.001,)
     """
 
     default_prefix = ''  # the names of the sets are prefixes enough
@@ -139,6 +144,6 @@ class FaceMetric(BaseMetric):
 
 
 def _folder_of(logger: MMLogger) -> str | None:
-    """Where the log is written; None where it is not, as on all ranks but the first."""
+    """Folder in which the log is written; None where there is none, as on all ranks but the first."""
     files = [handler.baseFilename for handler in logger.handlers if hasattr(handler, 'baseFilename')]
     return os.path.dirname(files[0]) if files else None

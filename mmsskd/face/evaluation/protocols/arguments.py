@@ -68,7 +68,7 @@ def protocol_from_args(args: argparse.Namespace) -> TemplateProtocol | PairProto
     for name in given:
         if name not in known:
             allowed = ', '.join(f'--{option}'.replace('_', '-') for option in known)
-            raise ConfigError(f'--{name} does not belong to --{kind}, which takes {allowed}; leave it out')
+            raise ConfigError(f'--{name} does not belong to --{kind}, which takes {allowed}; remove it')
     source = getattr(args, kind)
     options = {known[name]: value for name, value in given.items()}
     return reader(*(source if isinstance(source, list) else [source]), **options)

@@ -120,7 +120,7 @@ class Columns:
         return values
 
     def error(self, row: int, name: str, allowed: str) -> ConfigError:
-        """What is wrong with the field of row ``row``, counted from 0 below the header."""
+        """Make the error for the field of row ``row``, counted from 0 below the header."""
         found = clip(self._columns[name][row])
         return ConfigError(f'{self.path}, row {self.lines[row]}, column {name}: found {found!r}; {allowed}')
 
@@ -164,7 +164,7 @@ class Columns:
 
 
 def agree(here: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Where two arrays have the same numbers, up to ``TOLERANCE``, or both have none (NaN)."""
+    """Mask of the places at which two arrays have the same numbers, up to ``TOLERANCE``, or both have none (NaN)."""
     return (np.abs(here - there) <= TOLERANCE) | (np.isnan(here) & np.isnan(there))
 
 
@@ -173,13 +173,13 @@ def digits(values: np.ndarray) -> str:
     return ', '.join('none' if np.isnan(value) else np.format_float_positional(value, trim='-') for value in values)
 
 
-def read_number_rows(path: str | Path, what: Sequence[str], mend: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def read_number_rows(path: str | Path, what: Sequence[str], fix: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of whole numbers from 0 in a text file without header, separated by commas, blanks or tabs; made for millions of rows.
 
     Args:
         path: The file.
         what: The name of each of the C columns, for errors.
-        mend: What to do about a row of another form, for errors.
+        fix: What to do about a row of another form, for errors.
 
     Yields:
         For a block of n rows: their lines in the file, (n,) of int64, counted from 1, and the numbers, (n, C) of int64.
@@ -202,7 +202,7 @@ def read_number_rows(path: str | Path, what: Sequence[str], mend: str) -> Iterat
                 rows = _clean_block(block, len(what))
                 lines = line + np.arange(0 if rows is None else len(rows))
                 if rows is None:
-                    lines, rows = _untidy_block(path, block, line, what, mend)
+                    lines, rows = _untidy_block(path, block, line, what, fix)
                 yield lines, rows
                 line += block.count(b'\n')
             if not data:
@@ -225,7 +225,7 @@ def _clean_block(block: bytes, columns: int) -> np.ndarray | None:
     return np.fromstring(block, np.int64, sep=' ').reshape(-1, columns)
 
 
-def _untidy_block(path: Path, block: bytes, line: int, what: Sequence[str], mend: str) -> tuple[np.ndarray, np.ndarray]:
+def _untidy_block(path: Path, block: bytes, line: int, what: Sequence[str], fix: str) -> tuple[np.ndarray, np.ndarray]:
     lines, rows = [], []
     for number, text in enumerate(block.split(b'\n'), line):
         fields = text.translate(SEPARATORS).split()
@@ -234,7 +234,7 @@ def _untidy_block(path: Path, block: bytes, line: int, what: Sequence[str], mend
         if len(fields) != len(what) or not all(field.isdigit() and len(field) <= 18 for field in fields):
             found = clip(text.strip().decode('utf-8', 'replace'))
             raise ConfigError(
-                f'{path}, row {number}: found {found!r}; a row is {", ".join(what)}: whole numbers. {mend}'
+                f'{path}, row {number}: found {found!r}; a row is {", ".join(what)}: whole numbers. {fix}'
             )
         lines.append(number)
         rows.append([int(field) for field in fields])

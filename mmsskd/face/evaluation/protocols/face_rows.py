@@ -1,4 +1,4 @@
-"""From rows of a protocol's CSV files to its faces and templates; shared by the readers of template protocols."""
+"""Make faces and templates of the rows of a protocol's CSV files; shared by the readers of template protocols."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -114,7 +114,7 @@ class FaceRows:
         return names, table.lines, people, faces, media, table.path
 
     def _tags(self, table: Columns, files: Sequence[str], boxes: np.ndarray, filled: bool) -> list:
-        """What tells the faces of one file apart: the SIGHTING_ID, as text, or, unless it must be ``filled``, the box."""
+        """Keys that tell the faces of one file apart: the SIGHTING_ID, as text, or, unless it must be ``filled``, the box."""
         tags = [''] * len(table)
         if 'SIGHTING_ID' in table:
             tags = table.text('SIGHTING_ID') if filled else table.optional_text('SIGHTING_ID')
@@ -188,7 +188,7 @@ def select(templates: Templates, wanted: np.ndarray) -> Templates:
 
 
 def _first(codes: np.ndarray, count: int) -> np.ndarray:
-    """For each of ``count`` codes the first place where it is."""
+    """Find for each of ``count`` codes the first place where it is."""
     first = np.empty(count, np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
     return first

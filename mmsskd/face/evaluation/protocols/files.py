@@ -11,7 +11,7 @@ ECHO = 80  # characters of a file that a message repeats
 
 
 def file_fault(path: str | os.PathLike) -> str | None:
-    """What is at ``path`` where no file with something in it is: ``'missing file'``, ``'empty file (0 bytes)'``, ``'folder'``."""
+    """Name the fault of ``path`` where no file with content is: ``'missing file'``, ``'empty file (0 bytes)'``, ``'folder'``."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -42,7 +42,7 @@ def clip(text: str, most: int = ECHO) -> str:
 
 
 def near_names(wrong: str, allowed: Iterable[str], most: int = 12) -> str:
-    """As :func:`~mmsskd.errors.candidates`, of names that come from a file."""
+    """Candidates as of :func:`~mmsskd.errors.candidates`, for names that come from a file."""
     return candidates(clip(wrong), map(clip, allowed), most)
 
 

@@ -116,7 +116,7 @@ def _read(path: Path) -> np.ndarray:
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) if os.path.getsize(path) else None
     if image is None:
         reason = file_fault(path) or 'it is none, or damaged'
-        raise ConfigError(f'{str(path)!r} cannot be decoded as an image ({reason}); mend or remove it')
+        raise ConfigError(f'{str(path)!r} cannot be decoded as an image ({reason}); fix or remove it')
     return image
 
 

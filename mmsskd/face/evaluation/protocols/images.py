@@ -1,4 +1,4 @@
-"""Where the image files of a protocol are."""
+"""Image files of a protocol: their paths and what is wrong with them."""
 
 import os
 import re
@@ -17,14 +17,14 @@ SHOWN = 3  # files of one fault that a message names
 
 
 def file_faults(protocol: TemplateProtocol | PairProtocol) -> dict[int, str]:
-    """What is wrong with image files, by the index of the face, ascending: see :func:`file_fault`. Nothing is decoded."""
+    """Find what is wrong with image files, by the index of the face, ascending: see :func:`file_fault`. Nothing is decoded."""
     files = protocol.faces.files.tolist()
     found = {file: file_fault(os.path.join(protocol.root, file)) for file in dict.fromkeys(files)}
     return {index: found[file] for index, file in enumerate(files) if found[file]}
 
 
 def describe_faults(protocol: TemplateProtocol | PairProtocol, faults: Mapping[int, str]) -> str:
-    """Which files have which fault, the first ones of each: ``'missing file: a.jpg, b.jpg; folder: c.jpg'``."""
+    """List the files that have a fault, the first ones of each: ``'missing file: a.jpg, b.jpg; folder: c.jpg'``."""
     by_fault: dict[str, dict[str, None]] = defaultdict(dict)
     for index, fault in faults.items():
         by_fault[fault][clip(str(protocol.faces.files[index]))] = None

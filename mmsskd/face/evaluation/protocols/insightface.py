@@ -153,7 +153,7 @@ def _read_pairs(path: Path, templates: Templates) -> Verification:
 
 
 def _blocks(path: Path, columns: int, what: str) -> Iterator[tuple[np.ndarray, list[list[str]]]]:
-    """For some lines at once, their numbers and fields; blank lines are left out."""
+    """Yield the numbers and fields of some lines at once; blank lines are left out."""
     number = 1
     try:
         with existing(path).open(encoding='utf-8-sig') as file:
