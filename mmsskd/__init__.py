@@ -6,8 +6,8 @@ Importing the package makes ``_base_ = 'mmsskd::sskd/...'`` resolve in configs t
 is imported before it is asked for, so that :mod:`mmsskd.face.evaluation` runs with numpy alone.
 """
 
+from contextlib import suppress
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from .version import __version__, check_versions
@@ -19,7 +19,7 @@ __all__ = ['FeatureMimicLoss', 'StageScheduleHook', 'StagewiseDistiller', '__ver
 
 check_versions(required=())  # what is missing is said where it is needed, in the registry
 
-if find_spec('mmengine') is not None:
+with suppress(ImportError):
     from mmengine.config.utils import MODULE2PACKAGE  # does not import torch
 
     MODULE2PACKAGE.setdefault('mmsskd', 'mmsskd')

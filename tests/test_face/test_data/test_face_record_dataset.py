@@ -382,7 +382,7 @@ def test_a_head_for_fewer_people_is_noticed_before_training(folder, said):
     model.head.num_classes = 2
     dataset = FaceRecordDataset(str(folder))
     assert other_classes(model, dataset) == 'head for 2 classes, the data set has 3'
-    runner = SimpleNamespace(_val_dataloader=None, logger=None)
+    runner = SimpleNamespace(val_loop=None, logger=None)
     phase = SimpleNamespace(train_dataloader=None)
     with pytest.raises(ConfigError, match='3 classes, but model.student.head is made for 2'):
         check_data(runner, [phase], [SimpleNamespace(dataset=dataset)], model)
