@@ -316,10 +316,10 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
         and trace.entered.get(path, 0) > trace.exited[taps[last]][0]
         and (list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
     ]
-    ends = [
-        trace.exited[tap][0] for tap in taps
-    ]  # of the paths to the next stages: a norm beside one may run much later
-    taps = [_side_norm(taps[k:], trace) if k < last else tap for k, tap in enumerate(taps)]
+    last_block = taps[last]
+    # where the paths to the next stages go on: a norm beside them may run much later
+    ends = [trace.exited[tap][0] for tap in taps]
+    taps = [_side_norm(taps[k : last + 1], trace) if k < last else tap for k, tap in enumerate(taps)]
     if after_last:
         taps[last] = _end_of_backbone(taps[last], after_last, trace)
         ends[last] = trace.exited[taps[last]][0]
@@ -335,6 +335,8 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
         own = {name: p for name, p in left.items() if any(id(p) in behind for behind in reached.values())}
         owner.update(dict.fromkeys(own, k))
         left = {name: parameter for name, parameter in left.items() if name not in owner}
+        if k == last and tap == 'backbone' != last_block:
+            chosen = _outputs_of(last_block, chosen, own, reached, trace)
         # a level that nothing in this stage can change, such as a frozen stage's among the backbone's outputs, is not its feature
         behind = {i: frozenset(name for name, p in own.items() if id(p) in reached[i]) for i in chosen}
         levels.append(
@@ -393,6 +395,18 @@ def _how_to_own(names: Sequence[str], left: Iterable[str], trace: Trace, key: st
     return f'End the last stage in the layer that uses them (model.{key}), or remove them from the model config if none does.'
 
 
+def _outputs_of(
+    block: str, chosen: Sequence[int], own: dict[str, Tensor], reached: dict[int, set[int]], trace: Trace
+) -> Sequence[int]:
+    """Those of the backbone's outputs ``chosen`` that go on from ``block``; all where only others need a parameter of ``own``.
+
+    An output of the stage before can depend on ``own`` too: by a norm on the path from that stage's block to ``block``.
+    """
+    tensors, feature = feature_tensors(trace.outputs['backbone']), _original(trace.outputs[block])
+    through = [i for i in chosen if any(each.grad_fn in nodes_behind((tensors[i],)) for each in feature)]
+    return through if all(any(id(p) in reached[i] for i in through) for p in own.values()) else chosen
+
+
 def _side_norm(taps: Sequence[str], trace: Trace) -> str:
     """The tap of a stage that is not the last: the norm through which the backbone returns its feature, else ``taps[0]``.
 
@@ -403,7 +417,7 @@ def _side_norm(taps: Sequence[str], trace: Trace) -> str:
     feature, *following = (_original(trace.outputs[tap]) for tap in taps)
     before = nodes_behind(feature)
     sides = []
-    for i, output in enumerate(feature_tensors(trace.outputs['backbone'])):
+    for i, output in enumerate(feature_tensors(trace.outputs.get('backbone', ()))):
         nodes = nodes_behind((output,))
         reaches = [[tensor.grad_fn in nodes for tensor in tensors] for tensors in (feature, *following)]
         if not all(reaches[0]) or any(map(any, reaches[1:])):
@@ -430,6 +444,7 @@ def _is_made_by(output, nodes: set) -> bool:
 
 
 def _original(output) -> list[Tensor]:
+    """The tensors of a module's output that are not made from another one of them."""
     tensors = feature_tensors(output)
     return [tensors[i] for i in original_tensors(output)]
 

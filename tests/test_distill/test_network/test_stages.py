@@ -447,3 +447,20 @@ def test_pooling_in_front_of_the_side_norms_is_named():
     )
     with pytest.raises(ConfigError, match=message):
         Pairing(input_shape=(3, 64, 64)).pair(pooled, maps)
+
+
+def test_neck_as_a_stage_leaves_the_side_norms_to_the_backbones():
+    model = Toy(build_model(ConfigDict(SIDE_NORMS[1])))
+    model.neck = build_model(ConfigDict(type='mmdet.FPN', in_channels=[4, 8, 16, 32], out_channels=4, num_outs=4))
+    model.extract_feat = lambda inputs: model.neck(model.backbone(inputs))
+    stages = find_stages(model, [*STAGES, 'neck'], IMAGE)
+    assert [len(stage.levels) for stage in stages] == [1, 1, 1, 1, 4]
+    assert [stage.tap for stage in stages[:2]] == ['backbone.norm0', 'backbone.norm1']
+
+
+def test_last_feature_is_the_last_output_where_a_norm_on_the_path_comes_after_the_block():
+    """The norm between the last two blocks is in the last stage, but not the output of the stage before that passes it."""
+    model = Toy(build_model(ConfigDict(type='mmdet.PyramidVisionTransformerV2', **PVT)))
+    last = find_stages(model, [f'layers.{i}.1.0' for i in range(4)], IMAGE)[-1]
+    assert last.shapes == ((4, 2, 2),)
+    assert {'backbone.layers.2.2.weight', 'backbone.layers.3.2.weight'} <= set(last.parameters)
