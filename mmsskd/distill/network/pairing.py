@@ -205,9 +205,11 @@ def _fit(student: tuple[int, ...], teacher: tuple[int, ...]) -> bool:
 
 
 def _places_advice(stage: Stage, model: nn.Module, who: str) -> str:
-    """Advise how the backbone of ``model`` returns a map, where its own output is the feature and is not one."""
+    """Advise how the backbone of ``model`` returns a map, where what it returns is the feature and is not one."""
     backbone = model.backbone
-    if stage.tap.count('.') or not hasattr(backbone, 'out_indices') or any(len(shape) == 3 for shape in stage.shapes):
+    pooled = getattr(backbone, 'gap_before_final_norm', False) and all(shape[1:] == (1, 1) for shape in stage.shapes)
+    maps = any(len(shape) == 3 for shape in stage.shapes) and not pooled
+    if maps or not hasattr(backbone, 'out_indices') or (stage.tap.count('.') and not pooled):
         return ''
     if getattr(backbone, 'out_type', 'featmap') != 'featmap':
         option = f"out_type='featmap' (now {backbone.out_type!r})"
@@ -249,7 +251,8 @@ def build_adapter(
                 '(tools/print_stages.py lists them)'
             )
         if _places(student) != _places(teacher) and not (resize and len(student) == 3):
-            fix = 'set model.resize=True to pool the larger map onto the smaller, or ' if len(student) == 3 else ''
+            fix = 'set model.resize=True to pool the larger map onto the smaller' if len(student) == 3 else ''
+            fix = f'{advice or fix}, or ' if fix else ''
             raise ConfigError(
                 f'{pair}: the sizes differ; {fix}name stages of equal resolution (tools/print_stages.py lists them)'
             )

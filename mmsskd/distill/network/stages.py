@@ -4,6 +4,9 @@ No architecture is known here. A *tap* is a module whose output is a stage's fea
 modules run, and which parameters each tap's output depends on. Everything that first runs after the tap of stage k-1 and up to
 the tap of stage k is stage k, so the stem is in stage 1; a parameter belongs to the first stage whose feature depends on it, which
 gives parameters that a container holds itself (position embeddings, layer scale) to the module that uses them.
+
+A stage is named by its blocks. Where the backbone returns the feature of several stages, each through a norm of its own beside
+the path to the next stage (Swin, ConvNeXt with several ``out_indices``), the tap is that norm: the feature is what the neck sees.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +17,16 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError, candidates
 from .tap import capture, feature_tensors, features_at
-from .trace import Trace, as_found, changed_in_place_by, image_resizers, original_tensors, parameters_behind, watch
+from .trace import (
+    Trace,
+    as_found,
+    changed_in_place_by,
+    image_resizers,
+    nodes_behind,
+    original_tensors,
+    parameters_behind,
+    watch,
+)
 
 MOST_STAGES = (
     4  # C2..C5 of the detection field: the last four resolutions; what runs before them is the stem of the first
@@ -61,7 +73,8 @@ class Stage:
 
     Attributes:
         name: As the config says it, for instance ``layer1``.
-        tap: Path of the module whose output is the stage's feature, for instance ``backbone.layer1``.
+        tap: Path of the module whose output is the stage's feature, for instance ``backbone.layer1``; not that of the name where
+            the backbone returns the feature through a norm of its own (``backbone.norm0`` of the stage ``stages.0``).
         parameters: Names of the parameters that belong to the stage.
         modules: Paths of the modules that belong to the stage (a container belongs to each stage that it holds modules of).
         levels: The tensors of the feature.
@@ -206,7 +219,7 @@ def _depths(model: nn.Module, blocks: list[str], trace: Trace) -> list[str]:
 def _norm_between(model: nn.Module, path: Sequence[str], following: str, trace: Trace) -> str:
     """The last norm of the resolution of ``path[0]``, a block, that the feature of ``following`` depends on; else the block.
 
-    A norm that only the backbone's own output passes (Swin's) is not on the way, it stays with the last stage.
+    A norm that only the backbone's own output passes (Swin's) is not on the way, see :func:`_side_norm`.
     """
     end, size = path[0], _resolution(model.backbone, trace.outputs[path[0]])
     norms = [
@@ -251,7 +264,7 @@ def _running_children(path: str, module: nn.Module, trace: Trace):
 
 def _resolution(backbone: nn.Module, output) -> int | None:
     """Number of places in a feature: H * W of a map, L of tokens without the class tokens, None for a vector."""
-    tensors = [feature_tensors(output)[i] for i in original_tensors(output)]
+    tensors = _original(output)
     if not tensors or tensors[0].ndim not in (3, 4):
         return None
     if tensors[0].ndim == 4:
@@ -303,9 +316,13 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
         and trace.entered.get(path, 0) > trace.exited[taps[last]][0]
         and (list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
     ]
-    taps = list(taps)
+    last_block = taps[last]
+    # where the paths to the next stages go on: a norm beside them may run much later
+    ends = [trace.exited[tap][0] for tap in taps]
+    taps = [_side_norm(taps[k : last + 1], trace) if k < last else tap for k, tap in enumerate(taps)]
     if after_last:
         taps[last] = _end_of_backbone(taps[last], after_last, trace)
+        ends[last] = trace.exited[taps[last]][0]
 
     outputs = [feature_tensors(trace.outputs[tap]) for tap in taps]
     left = {name: p for name, p in model.named_parameters() if name.split('.')[0] in roots and p.requires_grad}
@@ -318,6 +335,8 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
         own = {name: p for name, p in left.items() if any(id(p) in behind for behind in reached.values())}
         owner.update(dict.fromkeys(own, k))
         left = {name: parameter for name, parameter in left.items() if name not in owner}
+        if k == last and tap == 'backbone' != last_block:
+            chosen = _outputs_of(last_block, chosen, own, reached, trace)
         # a level that nothing in this stage can change, such as a frozen stage's among the backbone's outputs, is not its feature
         behind = {i: frozenset(name for name, p in own.items() if id(p) in reached[i]) for i in chosen}
         levels.append(
@@ -334,7 +353,6 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
             f'{", ..." if len(left) > 8 else ""}. {_how_to_own(names, left, trace, key)}'
         )
 
-    ends = [trace.exited[tap][0] for tap in taps]
     modules: dict[str, set[int]] = {}
     for path, module in inside.items():
         own = {
@@ -375,6 +393,60 @@ def _how_to_own(names: Sequence[str], left: Iterable[str], trace: Trace, key: st
         last = min(ran, key=len).removeprefix('backbone.')
         return f'End the last stage in the layer that uses them: model.{key}={[*names[:-1], last]}.'
     return f'End the last stage in the layer that uses them (model.{key}), or remove them from the model config if none does.'
+
+
+def _outputs_of(
+    block: str, chosen: Sequence[int], own: dict[str, Tensor], reached: dict[int, set[int]], trace: Trace
+) -> Sequence[int]:
+    """Those of the backbone's outputs ``chosen`` that go on from ``block``; all where only others need a parameter of ``own``.
+
+    An output of the stage before can depend on ``own`` too: by a norm on the path from that stage's block to ``block``.
+    """
+    tensors, feature = feature_tensors(trace.outputs['backbone']), _original(trace.outputs[block])
+    through = [i for i in chosen if any(each.grad_fn in nodes_behind((tensors[i],)) for each in feature)]
+    return through if all(any(id(p) in reached[i] for i in through) for p in own.values()) else chosen
+
+
+def _side_norm(taps: Sequence[str], trace: Trace) -> str:
+    """The tap of a stage that is not the last: the norm through which the backbone returns its feature, else ``taps[0]``.
+
+    That is the last module with which an output of the backbone goes on from the feature of ``taps[0]`` alone, by parameters that
+    no feature of the following stages, ``taps[1:]``, depends on. What an output inside a backbone's own FPN passes belongs to
+    several stages, and a norm on the path to the next stage to that one.
+    """
+    feature, *following = (_original(trace.outputs[tap]) for tap in taps)
+    before = nodes_behind(feature)
+    sides = []
+    for i, output in enumerate(feature_tensors(trace.outputs.get('backbone', ()))):
+        nodes = nodes_behind((output,))
+        reaches = [[tensor.grad_fn in nodes for tensor in tensors] for tensors in (feature, *following)]
+        if not all(reaches[0]) or any(map(any, reaches[1:])):
+            continue
+        beside = parameters_behind((output,)) - parameters_behind(feature)
+        if beside and not any(beside & parameters_behind(tensors) for tensors in following):
+            sides.append((len(beside), i, beside, nodes - before))
+    if not sides:
+        return taps[0]
+    _, _, beside, nodes = max(sides, key=lambda side: side[:2])
+    norms = [
+        path
+        for path, exits in trace.exited.items()
+        if path.startswith('backbone.') and len(exits) == 1 and _is_made_by(trace.outputs[path], nodes)
+    ]
+    norm = max(norms, key=lambda path: trace.exited[path], default=None)
+    return norm if norm and beside <= parameters_behind(feature_tensors(trace.outputs[norm])) else taps[0]
+
+
+def _is_made_by(output, nodes: set) -> bool:
+    """Whether all tensors of a module's output are made by ``nodes`` of the graph."""
+    tensors = feature_tensors(output)
+    return bool(tensors) and all(tensor.grad_fn in nodes for tensor in tensors)
+
+
+def _original(output) -> list[Tensor]:
+    """The tensors of a module's output that are not made from another one of them."""
+    tensors = feature_tensors(output)
+    return [tensors[i] for i in original_tensors(output)]
 
 
 def _end_of_backbone(tap: str, after: Sequence[str], trace: Trace) -> str:

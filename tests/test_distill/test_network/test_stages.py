@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
+from mmsskd.distill.network.pairing import Pairing
 from mmsskd.distill.network.stages import find_stages
 from mmsskd.distill.network.tap import features_at
 from mmsskd.errors import ConfigError
@@ -340,3 +341,126 @@ def test_input_shape_that_nobody_set():
 def test_model_without_backbone():
     with pytest.raises(ConfigError, match='Linear has no `backbone`'):
         find_stages(nn.Linear(1, 1), None, GREY)
+
+
+EVERY = (0, 1, 2, 3)
+CONVNEXT = dict(type='mmpretrain.ConvNeXt', arch=dict(depths=[1] * 4, channels=[4, 8, 16, 32]), out_indices=EVERY)
+SIDE_NORMS = [  # backbones that return each stage's feature through a norm of its own, beside the path to the next stage
+    dict(type='mmdet.SwinTransformer', embed_dims=8, depths=(1,) * 4, num_heads=(1,) * 4, window_size=4),
+    dict(CONVNEXT, gap_before_final_norm=False),
+]
+
+
+@pytest.fixture(scope='module', params=SIDE_NORMS, ids=['SwinTransformer', 'ConvNeXt'])
+def side_norms(request):
+    """A model whose backbone has side norms, and its stages by default and as named by their blocks."""
+    model = Toy(build_model(ConfigDict(request.param))).eval()
+    return model, [find_stages(model, names, IMAGE) for names in (None, STAGES)]
+
+
+def test_side_norm_belongs_to_the_stage_whose_feature_it_normalizes(side_norms):
+    model, cuts = side_norms
+    assert cuts[0] == cuts[1]
+    assert [stage.name for stage in cuts[0]] == STAGES
+    assert [stage.tap for stage in cuts[0]] == ['backbone.norm0', 'backbone.norm1', 'backbone.norm2', 'backbone']
+    assert [len(stage.levels) for stage in cuts[0]] == [1] * 4
+    for k, stage in enumerate(cuts[0]):
+        norms = {f'backbone.norm{k}.{name}' for name in ('weight', 'bias')}
+        assert {name for name in stage.parameters if name.startswith('backbone.norm')} == norms
+        assert [path for path in stage.modules if path.startswith('backbone.norm')] == [f'backbone.norm{k}']
+    owned = [name for stage in cuts[0] for name in stage.parameters]
+    assert sorted(owned) == sorted(f'backbone.{name}' for name, _ in model.backbone.named_parameters())
+
+
+def test_feature_behind_a_side_norm_is_what_the_neck_sees(side_norms):
+    model, (stages, _) = side_norms
+    outputs = features_at(model, IMAGE, [stage.tap for stage in stages])
+    for stage, seen in zip(stages, model.extract_feat(IMAGE), strict=True):
+        (feature,) = stage.feature(outputs)
+        if feature.ndim == 3:  # tokens, which the backbone returns as a map
+            feature = feature.transpose(1, 2).reshape(seen.shape)
+        assert torch.equal(feature, seen)
+
+
+def test_loss_of_the_last_stage_depends_on_no_other_stages_output(side_norms):
+    model, (stages, _) = side_norms
+    loss = sum(tensor.square().mean() for tensor in stages[-1].feature(features_at(model, IMAGE, [stages[-1].tap])))
+    gradients = torch.autograd.grad(
+        loss, [getattr(model.backbone, f'norm{k}').weight for k in EVERY], allow_unused=True
+    )
+    assert [gradient is not None for gradient in gradients] == [False, False, False, True]
+
+
+def test_forward_ends_at_a_side_norm(side_norms):
+    model, (stages, _) = side_norms
+    ran = []
+    handles = [
+        module.register_forward_hook(lambda m, a, o, name=name: ran.append(name))
+        for name, module in model.backbone.named_children()
+        if name.startswith('norm')
+    ]
+    features_at(model, IMAGE, [stages[1].tap])
+    for handle in handles:
+        handle.remove()
+    assert ran == ['norm0', 'norm1']
+
+
+def test_backbone_that_returns_no_feature_of_its_last_stage():
+    """Its side norms were parameters of no stage."""
+    model = Toy(build_model(ConfigDict(CONVNEXT, gap_before_final_norm=False, out_indices=(0, 1, 2))))
+    taps = ['backbone.norm0', 'backbone.norm1', 'backbone.norm2', 'backbone.stages.3']
+    assert [stage.tap for stage in find_stages(model, None, IMAGE)] == taps
+
+
+class LateNorms(nn.Module):
+    """Runs its norms when all stages have run; with ``fpn`` the first output depends on the second stage too."""
+
+    def __init__(self, fpn=False):
+        super().__init__()
+        self.one, self.act = Backbone().one, nn.ReLU()
+        self.two = Backbone().two
+        self.norm1, self.norm2, self.fpn = nn.BatchNorm2d(4), nn.BatchNorm2d(4), fpn
+
+    def forward(self, x):
+        one = self.one(x)
+        two = self.two(self.act(one))
+        outputs = self.norm1(one), self.norm2(two)
+        return (outputs[0] + outputs[1].mean((2, 3), keepdim=True), outputs[1]) if self.fpn else outputs
+
+
+def test_side_norm_that_runs_after_the_next_stage():
+    one, two = find_stages(Toy(LateNorms()), ['one', 'two'], GREY)
+    assert (one.tap, two.tap, len(two.levels)) == ('backbone.norm1', 'backbone', 1)
+    assert 'backbone.norm1' in one.modules and 'backbone.norm1' not in two.modules
+    assert 'backbone.act' in two.modules and 'backbone.act' not in one.modules  # as it runs after the first block
+
+
+def test_norm_of_an_output_that_depends_on_a_later_stage_stays_with_that():
+    one, two = find_stages(Toy(LateNorms(fpn=True)), ['one', 'two'], GREY)
+    assert one.tap == 'backbone.one' and 'backbone.norm1.weight' in two.parameters
+
+
+def test_pooling_in_front_of_the_side_norms_is_named():
+    pooled, maps = (Toy(build_model(ConfigDict(CONVNEXT, gap_before_final_norm=gap))) for gap in (True, False))
+    message = (
+        r'student 4x1x1, teacher 4x16x16: the sizes differ; set gap_before_final_norm=False in model\.student\.backbone'
+    )
+    with pytest.raises(ConfigError, match=message):
+        Pairing(input_shape=(3, 64, 64)).pair(pooled, maps)
+
+
+def test_neck_as_a_stage_leaves_the_side_norms_to_the_backbones():
+    model = Toy(build_model(ConfigDict(SIDE_NORMS[1])))
+    model.neck = build_model(ConfigDict(type='mmdet.FPN', in_channels=[4, 8, 16, 32], out_channels=4, num_outs=4))
+    model.extract_feat = lambda inputs: model.neck(model.backbone(inputs))
+    stages = find_stages(model, [*STAGES, 'neck'], IMAGE)
+    assert [len(stage.levels) for stage in stages] == [1, 1, 1, 1, 4]
+    assert [stage.tap for stage in stages[:2]] == ['backbone.norm0', 'backbone.norm1']
+
+
+def test_last_feature_is_the_last_output_where_a_norm_on_the_path_comes_after_the_block():
+    """The norm between the last two blocks is in the last stage, but not the output of the stage before that passes it."""
+    model = Toy(build_model(ConfigDict(type='mmdet.PyramidVisionTransformerV2', **PVT)))
+    last = find_stages(model, [f'layers.{i}.1.0' for i in range(4)], IMAGE)[-1]
+    assert last.shapes == ((4, 2, 2),)
+    assert {'backbone.layers.2.2.weight', 'backbone.layers.3.2.weight'} <= set(last.parameters)
