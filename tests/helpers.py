@@ -5,6 +5,7 @@ import itertools
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,18 @@ def python(*args, cwd=None, timeout=300, **env) -> subprocess.CompletedProcess:
 def warm_python(*args, cwd=None, timeout=300, **env) -> subprocess.CompletedProcess:
     """``python`` in a process that has imported torch and OpenMMLab's packages already, and nothing of ours."""
     return warm.run([str(arg) for arg in args], cwd, environment(**env), timeout)
+
+
+def warm_ranks(*args, port: int, timeout=300, **env) -> subprocess.CompletedProcess:
+    """Two ranks as torchrun starts them, in warm processes; the script gets ``--launcher pytorch``. Returns what both say."""
+    world = dict(WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    with ThreadPoolExecutor(2) as pool:
+        ranks = [
+            pool.submit(
+                warm_python, *args, '--launcher', 'pytorch', timeout=timeout, RANK=rank, LOCAL_RANK=rank, **world, **env
+            )
+            for rank in '01'
+        ]
+        first, second = [rank.result() for rank in ranks]
+    code = first.returncode or second.returncode
+    return subprocess.CompletedProcess(args, code, first.stdout + second.stdout, first.stderr + second.stderr)

@@ -96,7 +96,6 @@ def test_first_lines_tell_a_stranger_what_it_is(path):
     assert len(lines) <= 45
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('path', ALL, ids=lambda path: path.stem)
 def test_inherited_config_exports_without_our_scope(path, tmp_path):
     text = plain_config(inherited(path, tmp_path)).pretty_text

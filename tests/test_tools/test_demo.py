@@ -24,7 +24,7 @@ from mmsskd.visualization.report import Report
 
 
 def short_arms(task, folder, count=None) -> list:
-    """The same trainings, or the first ``count``, each phase one epoch; other tests train the rest."""
+    """The same trainings, or the first ``count``, each phase one epoch; the tests of all configs train the others."""
     arms = []
     for name, config, plain in task.arms[:count]:
         lines = [f"_base_ = '{ROOT / 'configs' / config}'", 'train_cfg = dict(max_epochs=1, val_interval=1)']

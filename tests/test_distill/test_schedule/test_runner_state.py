@@ -1,18 +1,20 @@
-"""Two real processes (gloo) through tools/dist_train.sh: equal to the bit, and equal to one process with the same batches."""
+"""Two real processes (gloo), once through tools/dist_train.sh: equal to the bit, and equal to one process with the same batches."""
 
 import subprocess
 
 import pytest
 import torch
-from helpers import GROUP_NORM, ROOT, classifier, environment, loader, run_cfg, same, save_weights, train
+from helpers import GROUP_NORM, ROOT, classifier, environment, loader, run_cfg, same, save_weights, train, warm_ranks
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
 
 from mmsskd.errors import ConfigError
 
 
-def two_processes(cfg: Config, path, port: int):
+def two_processes(cfg: Config, path, port: int, script=False):
     cfg.dump(path)
+    if not script:
+        return warm_ranks(ROOT / 'tools/train.py', path, port=port, PYTHONPATH=ROOT / 'tests')
     env = environment(PYTHONPATH=ROOT / 'tests', PORT=str(port))
     return subprocess.run(
         ['bash', ROOT / 'tools/dist_train.sh', path, '2'], env=env, capture_output=True, text=True, timeout=300
@@ -47,7 +49,7 @@ def test_two_processes_equal_one_without_bn(tmp_path, iters, monkeypatch):
     teacher = save_weights(models['teacher'], tmp_path / 'teacher.pth')
     norm = {'model.adapter_norm': False}
     two = distributed_cfg(tmp_path / 'two', teacher, iters, **models, **norm)
-    result = two_processes(two, tmp_path / 'two.py', 29610 + bool(iters))
+    result = two_processes(two, tmp_path / 'two.py', 29610 + bool(iters), script=iters is None)
     assert result.returncode == 0, result.stdout + result.stderr
     monkeypatch.syspath_prepend(str(ROOT / 'tests'))
     import rank_dump  # noqa: F401

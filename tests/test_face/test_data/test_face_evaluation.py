@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from face import SIZE, evaluation, recognizer, write_people
-from helpers import ROOT, python, warm_python, weights
+from helpers import ROOT, warm_python, warm_ranks, weights
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MessageHub
@@ -226,8 +226,8 @@ def run_test(cfg_file, weights_path, out, ranks):
     options = ['--work-dir', out, '--cfg-options', f'test_evaluator.out_dir={out}']
     if ranks == 1:
         return warm_python(ROOT / 'tools/test.py', cfg_file, weights_path, *options)
-    launch = ['-m', 'torch.distributed.run', f'--nproc_per_node={ranks}', '--master_port=29731']
-    return python(*launch, ROOT / 'tools/test.py', cfg_file, weights_path, '--launcher', 'pytorch', *options)
+    assert ranks == 2
+    return warm_ranks(ROOT / 'tools/test.py', cfg_file, weights_path, *options, port=29731)
 
 
 def without_thresholds(value):
