@@ -19,9 +19,10 @@ LABEL_KEYS = ('labels', 'fine_labels', 'coarse_labels')
 class CIFARFiles(BaseDataset):
     """Images of one's own in the Python format of CIFAR (https://www.cs.toronto.edu/~kriz/cifar.html).
 
-    A file is a pickled dict: ``data``, an array (N, 3 * S * S) of uint8, each row one square image, all of red, then green, then
-    blue; and, where there are labels, N whole numbers from 0 under ``labels``, ``fine_labels`` or ``coarse_labels``. Files without
-    labels serve phases without task loss. mmpretrain's ``CIFAR10`` reads only the original files, by their checksums.
+    A file is a pickled dict. ``data`` is an array (N, 3 * S * S) of uint8: each row is one square image, all of red, then
+    green, then blue. Where there are labels, ``labels``, ``fine_labels`` or ``coarse_labels`` holds N whole numbers from 0.
+    Files without labels serve phases without task loss. mmpretrain's ``CIFAR10`` reads only the original files, by their
+    checksums.
 
     Args:
         data_root: Folder of the files.

@@ -17,17 +17,18 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '
 class UnlabelledImages(BaseDataset):
     """All images in a folder and the folders below it, in the order of their paths. Links are followed, each real folder once.
 
-    An item has ``img_path``, ``img_id``, ``width``, ``height`` (pixels, as the file's header says) and no instances, so the
-    pipeline of a labeled detection set, ``LoadAnnotations`` included, and its ``AspectRatioBatchSampler`` take it as it is. A
-    transform that drops images without boxes must be told not to: ``RandomCrop(allow_negative_crop=True)``.
+    An item has ``img_path``, ``img_id``, ``width``, ``height`` (pixels, as the file's header says) and no instances. So the
+    pipeline of a labeled detection set takes it as it is, ``LoadAnnotations`` included, and so does its
+    ``AspectRatioBatchSampler``. A transform that drops images without boxes must be told not to:
+    ``RandomCrop(allow_negative_crop=True)``.
 
     Each file is decoded once to the end before its first use: OpenCV gives half an image for a truncated JPEG, and says nothing
     that a training run would notice.
 
     Args:
         data_root: Folder of the images.
-        corrupt: What to do with a file that cannot be decoded to its end: ``'skip'``, warn with its path and take another image
-            in its place, or ``'stop'``, end the run with its path.
+        corrupt: What to do with a file that cannot be decoded to its end. ``'skip'``: warn with its path and take another image
+            in its place. ``'stop'``: end the run with its path.
         pipeline, indices: As for any dataset.
 
     Raises:

@@ -43,8 +43,8 @@ class StagewiseDistiller(BaseModel):
     batch through the data preprocessor once, both networks up to the last mimicked tap and no further, and the mimic loss. In a
     phase with task loss the student computes its own loss; without mimicked stages the teacher does not run.
 
-    The teacher is held outside the parameter tree: it is in no state dict, optimizer, DDP bucket or EMA copy, stays in eval mode
-    without gradients whatever ``train()`` is called with, and moves with ``to()``, ``cuda()`` and ``half()``.
+    The teacher is held outside the parameter tree: it is in no state dict, optimizer, DDP bucket or EMA copy. It stays in eval
+    mode without gradients whatever ``train()`` is called with, and moves with ``to()``, ``cuda()`` and ``half()``.
 
     A checkpoint of the distiller holds the student under the student's own names, and ``adapters.*``.
 
@@ -55,9 +55,9 @@ class StagewiseDistiller(BaseModel):
         student_checkpoint: File or URL from which the student starts, loaded strictly. To start from backbone weights alone,
             use the backbone's ``init_cfg`` as in any OpenMMLab config.
         init_from_teacher: ``'all'``: the student starts from those of the teacher's weights that have the name and shape of one
-            of its own: of the same widths with fewer blocks, the first blocks of each stage (as DistilBERT,
-            https://arxiv.org/abs/1910.01108, section 3, which takes every other layer). ``'head'``: only its head does, which
-            must be that of the teacher, name by name and shape by shape. None: neither.
+            of its own. Of the same widths with fewer blocks these are the first blocks of each stage. (DistilBERT,
+            https://arxiv.org/abs/1910.01108, section 3, takes every other layer.) ``'head'``: only its head does, which must be
+            that of the teacher, name by name and shape by shape. None: neither.
         stages: Module paths in execution order; ``layer1`` means ``backbone.layer1``, ``neck`` makes the neck a stage. None:
             the backbone's resolution stages.
         teacher_stages: The same for the teacher, where its names differ. None: ``stages``.

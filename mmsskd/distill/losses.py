@@ -19,8 +19,8 @@ class FeatureMimicLoss(nn.Module):
     With s, t the features, :math:`\mu_c` the teacher's mean of channel c over batch and places,
 
     - ``normalize='variance'``: :math:`\sum (s - t)^2 / \sum (t - \mu_c)^2`, the share of the teacher feature's variance that
-      the student leaves unexplained: 1 for a student that outputs the channel means, 0 for a perfect copy. The scale of the
-      features cancels, so one learning rate serves all stages, networks and tasks.
+      the student leaves unexplained. It is 1 for a student that outputs the channel means, 0 for a perfect copy. The scale of
+      the features cancels, so one learning rate serves all stages, networks and tasks.
     - ``normalize='none'``: :math:`\mathrm{mean} (s - t)^2` over all elements, the raw loss of the paper.
 
     Computed in float32 outside autocast (raw feature L2 in half precision is known not to converge:
@@ -165,9 +165,9 @@ SHORTEST = 1e-3  # a vector of no length has no direction, and without a bound a
 class CosineMimicLoss(nn.Module):
     r"""One minus the cosine between a student's and a teacher's feature vector, for embeddings that are compared by their angle.
 
-    :math:`\mathrm{mean}_n (1 - \cos(s_n, t_n))`, 0 for equal directions, 2 for opposite ones. It is half the squared L2 distance
-    of the normalized vectors, :math:`|s / |s| - t / |t||^2 = 2 - 2 \cos(s, t)`, so an optimizer that does not look at the scale of
-    a loss, such as Adam, learns the same from both. What it leaves open is the length of the vectors:
+    :math:`\mathrm{mean}_n (1 - \cos(s_n, t_n))`, 0 for equal directions, 2 for opposite ones. It is half the squared L2
+    distance of the normalized vectors: :math:`|s / |s| - t / |t||^2 = 2 - 2 \cos(s, t)`. So an optimizer that does not look at
+    the scale of a loss, such as Adam, learns the same from both. What it leaves open is the length of the vectors:
     :class:`FeatureMimicLoss` on the same stage also learns that.
 
     As embedding loss of face models: ShrinkTeaNet, https://arxiv.org/abs/1905.10620. Computed in float32 outside

@@ -105,7 +105,7 @@ class StageScheduleHook(Hook):
     """Run a list of phases inside one ordinary Runner, epoch- or iteration-based.
 
     Which phase it is follows from the Runner's epoch or iteration alone, so a resumed run is where it was. At the start of a
-    phase the distiller is told, the model is wrapped anew for DDP (so that only what trains is reduced), and optimizer,
+    phase the distiller is told, and the model is wrapped anew for DDP, so that only what trains is reduced. Optimizer,
     schedulers, gradient accumulation and best-checkpoint bookkeeping start afresh. ``max_epochs`` or ``max_iters`` of the train
     loop become the sum of the phases.
 
@@ -117,9 +117,9 @@ class StageScheduleHook(Hook):
 
     Args:
         phases: List of phases, each a dict with those fields of :class:`~mmsskd.distill.phases.Phase` that are not default; or the
-            name of a schedule: ``'sskd_kept'``, stage by stage with the earlier stages and their losses kept, then the head (what
-            None means), ``'sskd_literal'``, the same with the earlier stages frozen, as in the paper, or ``'sskd_then_all'``,
-            stage by stage as a start, then backbone and head together from ground truth.
+            name of a schedule. ``'sskd_kept'``, which None means: stage by stage with the earlier stages and their losses kept,
+            then the head. ``'sskd_literal'``: the same with the earlier stages frozen, as in the paper. ``'sskd_then_all'``: stage
+            by stage as a start, then backbone and head together from ground truth.
         transfer: Recipe (``epochs`` or ``iters``, ``optim_wrapper``, ``param_scheduler``, ``train_dataloader``) of the phases
             without task loss. Lengths and milestones count from the phase's own start.
         head: The same for phases with task loss; what it leaves out is the run's own ``optim_wrapper`` and

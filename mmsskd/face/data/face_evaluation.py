@@ -43,8 +43,9 @@ class FaceEvaluation(Dataset):
     :class:`~mmsskd.face.evaluation.metrics.FaceMetric` turns the embeddings into numbers; it finds the protocols in ``metainfo``.
 
     Each item is what the pipeline makes of ``img`` (uint8, (H, W, 3), blue first), ``box`` (x, y, width, height) and
-    ``landmarks`` (5, 2), in pixels, the latter two where they are known. A face that cannot be read or aligned is a failure to
-    enrol: its item is a black crop whose data sample has ``failure``, the reason, and whose embedding counts for nothing.
+    ``landmarks`` (5, 2), in pixels. The latter two are there where they are known. A face that cannot be read or aligned is a
+    failure to enrol: its item is a black crop whose data sample has ``failure``, the reason. Its embedding counts for
+    nothing.
 
     Args:
         sets: For each evaluation, by the name that its numbers get, None (left out, of what a config inherits) or a dict with

@@ -19,9 +19,9 @@ from .recordio import RecordReader
 class FaceRecordDataset(BaseDataset):
     """Faces of InsightFace's RecordIO (``train.rec``, ``train.idx``, ``property``): MS1MV2, MS1MV3, CASIA-WebFace and the like.
 
-    An item has ``img``, uint8 (H, W, 3) in the order blue, green, red, as OpenMMLab reads files, ``img_shape``, ``ori_shape`` and
-    ``gt_label``, the number of the person from 0; no ``LoadImageFromFile`` is needed. Records without an image (the header of key
-    0, the identities after the images) are left out; the counts that the header of key 0 states are not looked at.
+    An item has ``img``, uint8 (H, W, 3) in the order blue, green, red, as OpenMMLab reads files, ``img_shape``, ``ori_shape``
+    and ``gt_label``, the number of the person from 0. No ``LoadImageFromFile`` is needed. Records without an image (the header
+    of key 0, the identities after the images) are left out; the counts that the header of key 0 states are not looked at.
 
     The first use looks at every record once and keeps the labels in ``<rec>.labels.npy``. All images together take 24 bytes each
     in memory, not a dict.

@@ -38,8 +38,8 @@ class IBasicBlock(nn.Module):
 class IResNet(BaseModule):
     """InsightFace's residual network for aligned faces, IR-18 to IR-100.
 
-    A 3x3 stem at full resolution and four stages of :class:`IBasicBlock`, each at half the resolution of the one before it: for
-    112x112 images maps of 56, 28, 14 and 7 with 64, 128, 256 and 512 channels at every depth. ArcFace,
+    A 3x3 stem at full resolution and four stages of :class:`IBasicBlock`, each at half the resolution of the one before it. For
+    112x112 images these are maps of 56, 28, 14 and 7 with 64, 128, 256 and 512 channels at every depth. ArcFace,
     https://arxiv.org/abs/1801.07698, section 3.2. Names and shapes of parameters and buffers are those of InsightFace's
     recognition/arcface_torch/backbones/iresnet.py, so that its released backbones load strictly.
 

@@ -17,13 +17,13 @@ DEFAULT_MARGINS = dict(arcface=0.5, cosface=0.4)
 class MarginClsHead(ClsHead):
     r"""A classifier of people whose logits are cosines, with a margin on the logit of the true class.
 
-    With :math:`\theta_j` the angle between an embedding and the center of class j, the loss is the cross-entropy of
+    Let :math:`\theta_j` be the angle between an embedding and the center of class j. The loss is the cross-entropy of
     :math:`s \cos\theta_j` for the other classes and :math:`s (\cos(m_1 \theta_y + m_2) - m_3)` for the true one: ArcFace,
     https://arxiv.org/abs/1801.07698, equation 4 (united margin) and 3 (:math:`m_2` alone); CosFace,
     https://arxiv.org/abs/1801.09414, equation 4 (:math:`m_3` alone).
 
     Where :math:`m_1 \theta_y + m_2` passes :math:`\pi` the cosine would rise again. From there on the target logit is
-    :math:`\cos\theta_y - d - m_3`, which falls on to the end; d is :math:`m_2 \sin m_2` as in InsightFace's and mmpretrain's
+    :math:`\cos\theta_y - d - m_3`, which falls on to the end. d is :math:`m_2 \sin m_2` as in InsightFace's and mmpretrain's
     ArcFace, or more where :math:`m_1 \neq 1` needs it. This is not the "easy margin", which drops the margin beyond 90 degrees.
 
     The loss is computed in float32 outside autocast, whatever the embeddings are, and keeps one matrix of batch size times classes,

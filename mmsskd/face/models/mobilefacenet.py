@@ -29,9 +29,9 @@ class DepthWise(Layers):
 class MobileFaceNet(BaseModule):
     """MobileFaceNet (https://arxiv.org/abs/1804.07573, section 3.3) as InsightFace has it.
 
-    Nine layers, of which ``layers.0`` and ``layers.1`` end at half the resolution, ``layers.3``, ``layers.5`` and ``layers.7`` at
-    4, 8 and 16 pixels a place, and ``conv_sep`` widens the last map to 512 channels. Names and shapes of parameters and buffers
-    are those of recognition/arcface_torch/backbones/mobilefacenet.py, so that its released backbones load strictly. As there,
+    Nine layers. ``layers.0`` and ``layers.1`` end at half the resolution, ``layers.3``, ``layers.5`` and ``layers.7`` at 4, 8
+    and 16 pixels a place. ``conv_sep`` widens the last map to 512 channels. Names and shapes of parameters and buffers are
+    those of recognition/arcface_torch/backbones/mobilefacenet.py, so that its released backbones load strictly. As there,
     ``layers.1`` is a grouped convolution of 64 groups, which at ``scale=2`` is not depthwise, and the widths inside the
     :class:`DepthWise` units do not grow with ``scale``.
 

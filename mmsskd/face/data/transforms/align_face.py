@@ -14,9 +14,10 @@ from ..alignment import FaceFailure, align_face, check_size, crop_box, template_
 class AlignFace(BaseTransform):
     """Cut a face from its photo by five landmarks, or without them by its box.
 
-    ``aligned_by`` in the results says how, so that an evaluation can count it: ``'landmarks'``; ``'box'``, the square around the
-    box; ``'image'``, where neither is known: the whole image, which then should be an aligned crop. Its longer side gets the
-    crop's longer side and the middle stays the middle, so an aligned 112x112 becomes the aligned 112x96 and the other way round.
+    ``aligned_by`` in the results says how, so that an evaluation can count it. ``'landmarks'``; ``'box'``, the square around
+    the box; ``'image'``, where neither is known: the whole image, which then should be an aligned crop. Its longer side gets
+    the crop's longer side and the middle stays the middle, so an aligned 112x112 becomes the aligned 112x96 and the other way
+    round.
 
     A face that is known by landmarks which no face can have is a failure, not cut out by its box: something is wrong with it.
 

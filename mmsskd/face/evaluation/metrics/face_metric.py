@@ -31,8 +31,8 @@ class FaceMetric(BaseMetric):
     and the counts of failures. The same, split by split, goes into ``<out_dir>/<set>.json``; during training the number of
     iterations is in the file's name, or ``teacher``, which is measured before they begin.
 
-    Each rank keeps what it embedded, by the number of the face: samples that a distributed sampler adds to fill a batch do not
-    count twice, and any number of ranks gives the same embeddings to the same evaluation.
+    Each rank keeps what it embedded, by the number of the face. So samples that a distributed sampler adds to fill a batch do
+    not count twice, and any number of ranks gives the same embeddings to the same evaluation.
 
     Args:
         options: Fields of :class:`~mmsskd.face.evaluation.options.EvaluationOptions`: ``roc_rule``, ``fars``, ``tpir_rank``, ...
