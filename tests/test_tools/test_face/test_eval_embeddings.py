@@ -137,7 +137,14 @@ def test_pairs_of_single_faces(tmp_path):
 def test_runs_from_a_checkout_that_is_not_installed(folder, tmp_path):
     """Isolated: neither the folder nor what is installed for development is on the path, but numpy is."""
     checkout = tmp_path / 'checkout'
-    for name in ('mmsskd/face', 'mmsskd/utils', 'mmsskd/errors.py', 'mmsskd/version.py', 'mmsskd/__init__.py', 'tools/face'):
+    for name in (
+        'mmsskd/face',
+        'mmsskd/utils',
+        'mmsskd/errors.py',
+        'mmsskd/version.py',
+        'mmsskd/__init__.py',
+        'tools/face',
+    ):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / name, checkout / name)
