@@ -9,7 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from helpers import ROOT, python
+from helpers import ROOT, warm_python
 from record_helpers import claim, insightface, jpeg, write_rec
 
 from mmsskd.face.data import FaceRecordDataset
@@ -206,7 +206,7 @@ def test_bin_to_folder_runs_nothing(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_the_benchmark_prints_its_table():
-    result = python(TOOLS / 'benchmark_data.py', '--records', 2_000, '--images', 50, '--faces', 20, '--rounds', 1)
+    result = warm_python(TOOLS / 'benchmark_data.py', '--records', 2_000, '--images', 50, '--faces', 20, '--rounds', 1)
     assert result.returncode == 0, result.stderr
     rows = [line for line in result.stdout.splitlines() if line.startswith('| ')]
     for what in (
