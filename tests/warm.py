@@ -67,6 +67,9 @@ def _server() -> str:
             listener.bind(_server.address)
             listener.listen()
             env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+            env['OMP_NUM_THREADS'] = (
+                '1'  # read when torch is imported, so by this process and not by those that are forked
+            )
             process = subprocess.Popen(
                 [sys.executable, __file__, str(listener.fileno())], pass_fds=[listener.fileno()], env=env
             )

@@ -44,7 +44,7 @@ def test_every_pipeline_of_every_arm_takes_a_grey_image(path):
     [
         (dict(train='layer5'), ["unknown stage 'layer5'", 'layer1']),
         (dict(train='layer1', optim_wrapper=dict(optimizer=dict(lr=0.1))), ['optim_wrapper must have the form']),
-        (dict(train='layer1', prefix='pupil'), ['prefix', 'pupil']),
+        (dict(train='layer1', logits='pupil'), ['logits', 'pupil']),
     ],
 )
 def test_a_schedule_that_could_not_begin_is_named_with_its_arm(phase, words, tmp_path):
