@@ -200,7 +200,7 @@ def main():
     add_common_arguments(parser)
     args = parser.parse_args()
     MMLogger.get_instance('mmengine', log_level='WARNING')
-    cfg = read_config(args)
+    cfg = read_config(args, whole=False)
     for name in ('batch_size', 'rounds', 'shape'):
         value = getattr(args, name)
         if value is not None and min(value if name == 'shape' else [value]) < 1:

@@ -23,7 +23,7 @@ def main():
     add_common_arguments(parser)
     args = parser.parse_args()
     MMLogger.get_instance('mmengine', log_level='WARNING')
-    cfg = read_config(args)
+    cfg = read_config(args, whole=False)
     if not is_stagewise(cfg):
         raise ConfigError(
             f'{args.config}: model.type must be mmsskd.StagewiseDistiller, found {cfg.get("model", {}).get("type")}'

@@ -73,8 +73,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def read_config(args: argparse.Namespace) -> Config:
+def read_config(args: argparse.Namespace, whole: bool = True) -> Config:
     """The config file of ``args.config`` with the options of the command line; ``pkg::path`` works too.
+
+    Args:
+        args: With those of :func:`add_common_arguments`.
+        whole: Whether the tool builds a Runner from it, see :func:`check_run`.
 
     Raises:
         ConfigError: The file does not exist or cannot be read, or a part of it is wrong, see :func:`check_run`.
@@ -92,7 +96,7 @@ def read_config(args: argparse.Namespace) -> Config:
         raise ConfigError(f'cannot read the config {args.config!r}: {type(error).__name__}: {error}') from error
     if not isinstance(cfg.get('model'), dict):
         raise ConfigError(f'{args.config}: a config needs a `model`, found the keys {sorted(cfg.keys())}')
-    check_run(cfg)
+    check_run(cfg, whole)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

@@ -106,8 +106,12 @@ KEYS = {
 }
 
 
-def check_run(cfg: Config) -> None:
+def check_run(cfg: Config, whole: bool = True) -> None:
     """Check the parts of a run's config. Nothing is built, and no file is looked for.
+
+    Args:
+        cfg: Config of the run.
+        whole: Whether a Runner is built from it, which wants loaders, loops and what goes with them all together.
 
     Raises:
         ConfigError: A part is of another kind than MMEngine or mmsskd can read, or one that goes with another is missing; the
@@ -123,7 +127,8 @@ def check_run(cfg: Config) -> None:
         check_keys(parts.get(key, {}), names, key)
     check_part(parts['model'], 'model')
     _check_hooks(parts)
-    _check_company(parts)
+    if whole:
+        _check_company(parts)
     for number, scheduler in enumerate(
         parts['param_scheduler'] if isinstance(parts.get('param_scheduler'), list) else ()
     ):

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
-from ..utils.files import new_folder
+from ..utils.files import holds_set, new_folder
 from .digits import TRAIN
 
 VERSION = 1  # raise it with every change that alters a written byte
@@ -64,7 +64,7 @@ def write_digits_on_photos(
         if info[name] < least:
             raise ConfigError(f'digits_on_photos: {name} must be at least {least}, found {info[name]}')
     folder = Path(out_dir).resolve()
-    if _is_there(folder, info):
+    if holds_set(folder, info):
         return False
     with new_folder(folder) as part:
         (part / 'annotations').mkdir()
@@ -183,18 +183,3 @@ def _annotation(label: int, mask: np.ndarray) -> dict:
 
 def _write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, sort_keys=True, separators=(',', ':')) + '\n')
-
-
-def _is_there(folder: Path, info: dict) -> bool:
-    """Whether ``folder`` holds the data set of ``info``; ConfigError where it holds anything else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    try:
-        content = json.loads((folder / 'info.json').read_text())
-        other = {key: content.get(key) for key in info if content.get(key) != info[key]}
-    except (OSError, ValueError, AttributeError):
-        raise ConfigError(f'{str(folder)!r} holds something else; choose another folder or remove it') from None
-    if other:
-        found = ', '.join(f'{key} {value} (asked for: {info[key]})' for key, value in other.items())
-        raise ConfigError(f'{str(folder)!r} holds a data set with {found}; choose another folder or remove it')
-    return True

@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there: written beside their place, then renamed."""
 
+import json
 import os
 import shutil
 import uuid
@@ -64,3 +65,22 @@ def new_folder(out_dir: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(part)
         raise
+
+
+def holds_set(folder: Path, info: dict) -> bool:
+    """Whether ``folder`` holds the data set that ``info`` describes, as its ``info.json`` says.
+
+    Raises:
+        ConfigError: It holds anything else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    try:
+        content = json.loads((folder / 'info.json').read_text())
+        other = {key: content.get(key) for key in info if content.get(key) != info[key]}
+    except (OSError, ValueError, AttributeError):
+        raise ConfigError(f'{str(folder)!r} holds something else; choose another folder or remove it') from None
+    if other:
+        found = ', '.join(f'{key} {value} (asked for: {info[key]})' for key, value in other.items())
+        raise ConfigError(f'{str(folder)!r} holds a data set with {found}; choose another folder or remove it')
+    return True

@@ -19,7 +19,7 @@ def main():
     parser.add_argument('out', metavar='OUT.pth', help='file to write')
     add_common_arguments(parser)
     args = parser.parse_args()
-    model = read_recognizer(read_config(args), args.checkpoint)
+    model = read_recognizer(read_config(args, whole=False), args.checkpoint)
     save_arcface(model, args.out)
     print(f'wrote {args.out}: {type(model.backbone).__name__}, images {normalization(model)}')
 

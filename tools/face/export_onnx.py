@@ -30,7 +30,7 @@ def main():
     parser.add_argument('--opset', type=int, default=18, help='version of ONNX operators; default %(default)s')
     add_common_arguments(parser)
     args = parser.parse_args()
-    cfg = read_config(args)
+    cfg = read_config(args, whole=False)
     size = args.size or image_size(cfg)
     model = read_recognizer(cfg, args.checkpoint)
     difference = export_onnx(model, args.out, size[0] if len(size) == 1 else size, args.opset)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ....errors import ConfigError
-from ....utils.files import new_folder
+from ....utils.files import holds_set, new_folder
 from .ijba_pictures import draw_pictures, find_people
 
 VERSION = 2  # raise it with every change that alters a written byte
@@ -80,7 +80,7 @@ def write_ijba_shaped(
     options = dict(splits=splits, seed=seed, test_share=test_share, impostors=impostors, missing=missing)
     info = dict(name='ijba_shaped', version=VERSION, **options, source_sha256=_digest(people))
     out = Path(out_dir).resolve()
-    if _is_there(out, info):
+    if holds_set(out, info):
         return False
     with new_folder(out) as part:
         rng = np.random.default_rng(seed)
@@ -202,18 +202,3 @@ def _digest(people: dict[str, list[Path]]) -> str:
         for path in paths:
             digest.update(f'{name}\n'.encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
-
-
-def _is_there(folder: Path, info: dict) -> bool:
-    """Whether ``folder`` holds the set of ``info``; ConfigError where it holds anything else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    try:
-        content = json.loads((folder / 'info.json').read_text())
-        other = {key: content.get(key) for key in info if content.get(key) != info[key]}
-    except (OSError, ValueError, AttributeError):
-        raise ConfigError(f'{str(folder)!r} holds something else; choose another folder or remove it') from None
-    if other:
-        found = ', '.join(f'{key} {value} (asked for: {info[key]})' for key, value in other.items())
-        raise ConfigError(f'{str(folder)!r} holds a set with {found}; choose another folder or remove it')
-    return True

@@ -227,7 +227,7 @@ def test_the_seed_decides_every_byte(folder, written, tmp_path):
     write_ijba_shaped(folder, tmp_path / 'other', seed=1)
     other = contents(tmp_path / 'other')
     assert other.keys() != contents(written).keys()
-    with pytest.raises(ConfigError, match=r'holds a set with seed 1 \(asked for: 0\)'):
+    with pytest.raises(ConfigError, match=r'holds a data set with seed 1 \(asked for: 0\)'):
         write_ijba_shaped(folder, tmp_path / 'other')
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine/file').write_text('')
