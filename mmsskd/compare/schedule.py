@@ -1,6 +1,7 @@
 """Length of a run, and the same run longer or shorter."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -10,6 +11,16 @@ from ..distill.export import is_stagewise
 from ..distill.network.stages import find_stages
 from ..distill.phases import loop_unit, named_schedule, phases_of, schedule_hook
 from ..errors import ConfigError
+
+# Fields of schedulers: those that count epochs, with the least that each may be; lists of such; and those that count nothing
+COUNTS = dict(begin=0, end=1, T_max=1, step_size=1, total_steps=1, patience=0, cooldown=0)
+LISTS = ('milestones', 'periods')
+NO_COUNTS = (
+    'type', '_scope_', 'by_epoch', 'convert_to_iter_based', 'verbose', 'last_step', 'param_name', 'gamma', 'factor',
+    'start_factor', 'end_factor', 'eta_min', 'eta_min_ratio', 'power', 'eta_max', 'pct_start', 'anneal_strategy', 'div_factor',
+    'final_div_factor', 'three_phase', 'restart_weights', 'monitor', 'rule', 'threshold', 'threshold_rule', 'min_value', 'eps',
+)  # fmt: skip
+WARM_UPS = ('Linear', 'Constant', 'QuadraticWarmup')
 
 _names: dict[str, list[str]] = {}  # by student: the arms of a comparison share one, which takes a second to build
 
@@ -74,16 +85,46 @@ def set_epochs(cfg: Config, epochs: Sequence[int], stages: Sequence[str] | None 
 
 
 def _stretched(schedulers: dict | Sequence[dict], was: int, length: int) -> list[dict]:
-    """Schedulers of ``was`` epochs for ``length``; what counts iterations, as a warm-up does, stays."""
+    """Schedulers of ``was`` epochs for ``length``; a warm-up that counts iterations stays.
+
+    Raises:
+        ConfigError: One that cannot be stretched: it counts iterations, or has a field of which nobody knows what it counts.
+    """
+    schedulers = [schedulers] if isinstance(schedulers, dict) else list(schedulers)
+    if length == was:
+        return schedulers
     result = []
-    for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
-        scheduler = ConfigDict(scheduler)
-        if scheduler.get('by_epoch', True):
-            for key in ('begin', 'end', 'T_max'):
-                if isinstance(scheduler.get(key), int):
-                    scheduler[key] = max(round(scheduler[key] * length / was), 0 if key == 'begin' else 1)
-            if 'milestones' in scheduler:
-                scheduler.milestones = [max(round(epoch * length / was), 1) for epoch in scheduler.milestones]
+    for scheduler in schedulers:
+        scheduler, kind = ConfigDict(scheduler), str(scheduler.get('type')).rpartition('.')[2]
+        counted = [key for key in scheduler if key in (*COUNTS, *LISTS) and key != 'begin']
+        if not scheduler.get('by_epoch', True):
+            if not kind.startswith(WARM_UPS) and (counted or kind.startswith('Exponential')):
+                raise ConfigError(
+                    f'param_scheduler: {kind} counts iterations ({", ".join(counted) or "gamma"}), so it cannot be stretched from '
+                    f'{was} to {length} epochs; set by_epoch=True in it, with lengths in epochs, and convert_to_iter_based=True'
+                )
+            result.append(scheduler)
+            continue
+        unknown = [key for key in scheduler if key not in (*COUNTS, *LISTS, *NO_COUNTS)]
+        if unknown:
+            raise ConfigError(
+                f'param_scheduler: {kind} has {unknown[0]!r}, of which the comparison does not know whether it counts epochs, so '
+                f'it cannot be stretched from {was} to {length} epochs; give all arms the epochs of their configs, or take a '
+                'scheduler of MMEngine'
+            )
+        share = length / was
+        if kind.startswith('ReduceOnPlateau'):
+            scheduler.setdefault('patience', 10)  # as MMEngine does
+        if kind.startswith('Exponential'):
+            scheduler.gamma **= 1 / share  # the decay of one epoch
+        for key, least in COUNTS.items():
+            if isinstance(scheduler.get(key), int):
+                scheduler[key] = max(round(scheduler[key] * share), least)
+        if 'milestones' in scheduler:
+            scheduler.milestones = [max(round(epoch * share), 1) for epoch in scheduler.milestones]
+        if 'periods' in scheduler:
+            ends = [round(end * share) for end in accumulate(scheduler.periods)]
+            scheduler.periods = [max(end - begin, 1) for begin, end in zip([0, *ends], ends)]
         result.append(scheduler)
     return result
 

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import ROOT
 from mmengine.config import Config
+from mmengine.registry import PARAM_SCHEDULERS
 
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import parse_plan, read_plan
@@ -140,6 +142,62 @@ def test_rates_follow_the_length():
     assert stretched[0].param_scheduler == [dict(own, T_max=5, begin=1, end=5)]
     assert 'param_scheduler' not in stretched[1]  # as long as before
     assert stretched[2].param_scheduler == [dict(steps, end=24, milestones=[16, 22])]
+
+
+# what each is given for 12 epochs; mmdet's and mmpretrain's own are MMEngine's by inheritance, or warm-ups
+SCHEDULERS = dict(
+    Step=dict(step_size=4, gamma=0.5),
+    MultiStep=dict(milestones=[4, 8], gamma=0.5),
+    Constant=dict(factor=0.5, begin=0, end=6),
+    Exponential=dict(gamma=0.8),
+    CosineAnnealing=dict(T_max=12, eta_min=0.0),
+    Linear=dict(start_factor=0.1, begin=0, end=6),
+    Poly=dict(power=2.0, begin=0, end=12),
+    OneCycle=dict(eta_max=1.0, total_steps=12, pct_start=0.25),
+    CosineRestart=dict(periods=[4, 8], restart_weights=[1, 0.5], eta_min=0.0),
+    ReduceOnPlateau=dict(monitor='loss', patience=4, cooldown=2),
+)
+RATES = [name for name in PARAM_SCHEDULERS.module_dict if name.endswith('LR')]
+
+
+def rates(scheduler: dict, epochs: int) -> list[float]:
+    """What a scheduler makes of a learning rate of 1."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    built, found = PARAM_SCHEDULERS.build(dict(scheduler, optimizer=optimizer)), []
+    for _ in range(epochs):
+        found.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        built.step({'loss': 1.0}) if 'ReduceOnPlateau' in scheduler['type'] else built.step()
+    return found
+
+
+@pytest.mark.parametrize('kind', RATES)
+def test_every_scheduler_of_mmengine_does_the_same_at_the_same_share_of_a_run(kind):
+    plain = Config(dict(train_cfg=dict(by_epoch=True, max_epochs=12), model=dict(type='ImageClassifier')))
+    plain.param_scheduler = dict(SCHEDULERS[kind.removesuffix('LR')], type=kind)
+    before = rates(plain.param_scheduler, 12)
+    set_epochs(plain, [72])
+    (stretched,) = plain.param_scheduler
+    after = rates(stretched, 72)
+    assert len(set(before)) > 1
+    # both count whole epochs, so what happens at one of the short run may come an epoch of it early or late
+    for epoch, rate in enumerate(before[:-1]):
+        around = after[max(6 * (epoch - 1), 0) : 6 * (epoch + 1) + 1]
+        assert min(abs(rate - each) for each in around) < 0.06, (epoch, before, after)
+
+
+def test_a_scheduler_that_cannot_be_stretched_is_refused():
+    plain = Config(dict(train_cfg=dict(by_epoch=True, max_epochs=12), model=dict(type='ImageClassifier')))
+    for scheduler, words in (
+        (dict(type='OneCycleLR', total_steps=100, by_epoch=False), r'OneCycleLR counts iterations \(total_steps\)'),
+        (dict(type='ExponentialLR', gamma=0.9, by_epoch=False), r'ExponentialLR counts iterations \(gamma\)'),
+        (dict(type='OwnLR', hold_epochs=3), "OwnLR has 'hold_epochs'"),
+    ):
+        plain.train_cfg.max_epochs, plain.param_scheduler = 12, [scheduler]
+        with pytest.raises(ConfigError, match=f'{words}.* from 12 to 6 epochs'):
+            set_epochs(plain, [6])
+    plain.param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False, begin=50)]  # to the end, wherever that is
+    set_epochs(plain, [6])
 
 
 def test_a_phase_without_a_length_is_named():
