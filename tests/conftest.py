@@ -36,11 +36,14 @@ ONE_BY_ONE = (
 )  # their tests share nothing that takes time to make
 
 
+SHARE_A_RUN = ('test_tools/test_train.py', 'test_tools/test_test.py', 'test_tools/test_export_student.py')
+
+
 def pytest_itemcollected(item):
     """A file goes to one worker, so that the runs that its tests share are trained once; long files of single runs to both."""
     path = item.path.relative_to(TESTS).as_posix()
     if path not in ONE_BY_ONE:
-        item.add_marker(pytest.mark.xdist_group(path))
+        item.add_marker(pytest.mark.xdist_group('a run of tools/train.py' if path in SHARE_A_RUN else path))
 
 
 @pytest.fixture(scope='session')

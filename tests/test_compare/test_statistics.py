@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy import stats
 
-from mmsskd.compare.similarity import Gram, linear_cka
 from mmsskd.compare.statistics import gap_closed, mean_std, why_no_gap
 
 PLAIN, TEACHER, ARM = (80.0, 81.0, 80.4), (86.0, 86.5, 86.9), (84.0, 83.6, 84.8)
@@ -56,33 +54,3 @@ def test_one_seed_has_no_interval_and_a_vague_gap_no_bound():
     assert (gap_closed((82.0,), (80.0,), (84.0,)).low, gap_closed((82.0,), (80.0,), (84.0,)).share) == (None, 0.5)
     vague = gap_closed((82.0, 84.0), (80.0, 80.5), (84.0, 87.5))  # more than twice its standard error, but two seeds
     assert vague.share is not None and vague.low is None
-
-
-def features(*shapes, seed=0):
-    rng = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=rng) for shape in shapes]
-
-
-def gram(*batches) -> torch.Tensor:
-    result = Gram()
-    for batch in batches:
-        result.add((batch,))
-    return result.centered()
-
-
-def test_cka_against_its_other_formula():
-    """By the cross-covariance of the features instead of by Gram matrices (equation 3 against 5 of the paper)."""
-    x, y = features((40, 6), (40, 9))
-    a, b = (f.double() - f.double().mean(0) for f in (x, y))
-    expected = (b.T @ a).norm() ** 2 / ((a.T @ a).norm() * (b.T @ b).norm())
-    assert linear_cka(gram(x), gram(y)) == pytest.approx(expected.item(), abs=1e-9)
-
-
-def test_cka_sees_neither_rotation_nor_scale_nor_batches():
-    (x,) = features((30, 5))
-    rotation = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(1)))[0]
-    assert linear_cka(gram(x), gram(3 * x @ rotation + 2)) == pytest.approx(1, abs=1e-5)
-    assert linear_cka(gram(x), gram(x[:10], x[10:])) == pytest.approx(1, abs=1e-9)
-    assert linear_cka(gram(x), gram(features((30, 5), seed=7)[0])) < 0.5
-    maps = x[:, :, None, None].expand(30, 5, 8, 8)  # equal at all places: as good as vectors
-    assert linear_cka(gram(x), gram(maps)) == pytest.approx(1, abs=1e-5)

@@ -1,9 +1,9 @@
-"""`tools/benchmark.py` on a small detection pair. Inside, the tool stops where the schemes do not do equal work."""
+"""`tools/benchmark.py` on the digits and a small detector. Inside, the tool stops where the schemes do not do equal work."""
 
 import json
 
 import pytest
-from helpers import ROOT, python
+from helpers import ROOT, python, warm_python
 
 pytestmark = pytest.mark.slow
 
@@ -79,3 +79,25 @@ def test_benchmark_of_a_detection_pair_has_the_neck_and_the_head(tmp_path):
     lines = [line.split()[0] for line in result.stdout.splitlines() if ' ms ' in line]
     assert lines == ['layer1', 'layer2', 'layer3', 'layer4', 'sum', 'neck', 'head'], 'the sum is that of the backbone'
     assert 'batch 2 of 3x90x128' in result.stdout
+
+
+def test_benchmark_does_equal_work_and_needs_no_more_memory_than_full_forwards(tmp_path):
+    """The three schemes are compared step by step inside the tool, which stops where their losses or what they train differ."""
+    config = ROOT / 'configs/sskd/digits_r14x2_r8.py'
+    out = tmp_path / 'figures.json'
+    result = python(ROOT / 'tools/benchmark.py', config, '--batch-size', 4, '--rounds', 1, '--json', out)
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(out.read_text())
+    assert [row['stage'] for row in rows] == ['layer1', 'layer2', 'layer3']
+    for row in rows:
+        assert all(seconds > 0 for seconds in row['seconds'].values())
+        assert row['memory']['mmsskd'] <= 1.001 * row['memory']['full']
+    assert rows[0]['memory']['mmsskd'] < 0.95 * rows[0]['memory']['full'], (
+        'the first stage keeps the least of a forward'
+    )
+    assert 'sum / highest' in result.stdout
+
+
+def test_benchmark_says_which_networks_it_knows(tmp_path):
+    result = warm_python(ROOT / 'tools/benchmark.py', ROOT / 'configs/plain/digits_r8.py')
+    assert result.returncode == 1 and 'is not the config of a stage-by-stage run' in result.stderr

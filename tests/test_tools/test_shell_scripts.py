@@ -1,0 +1,43 @@
+"""The shell scripts that start several processes."""
+
+import os
+import subprocess
+
+import pytest
+from helpers import environment
+from tool_helpers import TOOLS
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'setup_env.sh'])
+def test_shell_scripts(script):
+    assert subprocess.run(['bash', '-n', TOOLS / script]).returncode == 0
+    assert os.access(TOOLS / script, os.X_OK)
+    if script != 'setup_env.sh':
+        result = subprocess.run(['bash', TOOLS / script], capture_output=True, text=True)
+        assert result.returncode == 1 and f'tools/{script} ' in result.stderr
+
+
+def test_slurm_starts_torchrun_with_the_arguments(tmp_path):
+    """srun and scontrol are stand-ins that show what they get."""
+    for name, body in (
+        ('srun', 'while [[ $1 == -* ]]; do [ "$1" = -p ] && shift; shift; done; exec "$@"'),
+        ('scontrol', 'echo node7'),
+    ):
+        (tmp_path / name).write_text(f'#!/bin/bash\n{body}\n')
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / 'python').write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    (tmp_path / 'python').chmod(0o755)
+    env = environment(
+        PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='4', SLURM_JOB_ID='1', SLURM_JOB_NODELIST='x', PYTHON='python'
+    )
+    result = subprocess.run(
+        ['bash', TOOLS / 'slurm_train.sh', 'part', 'job', 'a config.py', 'work', '--cfg-options', 'a=b c'],
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    arguments = result.stdout.splitlines()
+    assert arguments[:2] == ['-m', 'torch.distributed.run'] and '--nproc-per-node=4' in arguments
+    assert '--rdzv-endpoint=node7:29500' in arguments
+    assert arguments[-7:] == ['a config.py', '--work-dir', 'work', '--launcher', 'pytorch', '--cfg-options', 'a=b c']
