@@ -17,7 +17,7 @@ class ConfigError(ValueError):
 
 
 class NonFiniteLossError(FloatingPointError):
-    """A loss became NaN or infinite during training; the run was stopped after a checkpoint was saved."""
+    """A loss or a weight became NaN or infinite during training; the message names the last good checkpoint."""
 
 
 def candidates(wrong: str, allowed: Iterable[str], most: int = 12) -> str:

@@ -1,7 +1,7 @@
 """Teacher and student: from a config and a checkpoint to a model, and what a model may offer to the method."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -204,13 +204,21 @@ def misfits(state: dict, own: dict) -> list[str]:
         for name in common
         if state[name].shape != own[name].shape
     ]
-    wild = [name for name in common if state[name].is_floating_point() and not torch.isfinite(state[name]).all()]
+    wild = not_finite({name: state[name] for name in common})
     kinds = {'missing': missing, 'unexpected': unexpected, 'other shape': shapes, 'not finite': wild}
     return [
         f'{label} ({len(names)}): {", ".join(names[:8])}{", ..." if len(names) > 8 else ""}'
         for label, names in kinds.items()
         if names
     ]
+
+
+def not_finite(state: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors that hold a NaN or an infinity. The device is waited for once where there are none."""
+    values = {name: value.detach() for name, value in state.items() if value.is_floating_point()}
+    if not values or torch.stack([value.isfinite().all() for value in values.values()]).all():
+        return []
+    return [name for name, value in values.items() if not value.isfinite().all()]
 
 
 def _is_second_name(name: str, state: dict, own: dict) -> bool:

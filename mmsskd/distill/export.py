@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from ..errors import ConfigError
 from ..utils.files import replacing
 from ..version import __version__
-from .build import read_checkpoint, resolve_with_imports, without_init
+from .build import not_finite, read_checkpoint, resolve_with_imports, without_init
 from .phases import is_schedule_hook
 
 # top-level keys that MMEngine and the tools of its packages read
@@ -197,6 +197,12 @@ def export_student(state_dict: dict, cfg: Config, out_dir: str, dataset_meta: di
     """
     weights, config = os.path.join(out_dir, 'student.pth'), os.path.join(out_dir, 'student.py')
     student = {name: value.detach().cpu() for name, value in state_dict.items() if not name.startswith('adapters.')}
+    wild = not_finite(student)
+    if wild:
+        raise ConfigError(
+            f'the student is not exported: {len(wild)} of its weights and buffers are NaN or infinite ({", ".join(wild[:3])}); '
+            'take an earlier checkpoint'
+        )
     meta = dict(mmsskd_version=__version__, **(dict(dataset_meta=dataset_meta) if dataset_meta else {}))
     with replacing(weights) as part:
         torch.save(dict(meta=meta, state_dict=student), part)

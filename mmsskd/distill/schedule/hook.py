@@ -23,6 +23,7 @@ from .mmengine_private import (
     save_on_this_rank,
     set_loop_length,
 )
+from .non_finite import check_weights, is_due, stop
 from .resume import begin_epoch_anew, check_resumable, check_same_schedule, restore_gradients, schedule_state
 from .runner_state import (
     PhaseBatches,
@@ -31,7 +32,6 @@ from .runner_state import (
     forget_last_phase,
     reseed_samplers,
     seed_everything,
-    stop,
     unwrap,
     wrap_anew,
 )
@@ -129,7 +129,7 @@ class StageScheduleHook(Hook):
 
     Raises:
         ConfigError: Before training, for anything in the schedule that cannot work.
-        NonFiniteLossError: During training, after a checkpoint was saved.
+        NonFiniteLossError: During training, for a loss or a weight; the message names the last good checkpoint.
 
     Example:
         >>> hook = StageScheduleHook(phases='sskd_literal', transfer=dict(epochs=10), head=dict(epochs=20))
@@ -304,6 +304,8 @@ class StageScheduleHook(Hook):
             check_still_ends(self.phase, runner.train_loop.dataloader, batch_idx)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if is_due(runner):
+            self._check_weights(runner)
         if self.schedule.by_epoch:
             return
         phase, done = self.phase, runner.iter + 1
@@ -320,6 +322,8 @@ class StageScheduleHook(Hook):
         """After an epoch or iteration: equal buffers on all ranks, validation of what is mimicked, the phase's checkpoint."""
         phase = self.phase
         due = done % runner.train_loop.val_interval == 0 or done == phase.end
+        if due or self.schedule.by_epoch:
+            self._check_weights(runner)
         if runner.distributed and (due or self.schedule.by_epoch):
             average_buffers(self.distiller)
         if due and phase.mimic and runner.val_loop is not None:
@@ -331,6 +335,9 @@ class StageScheduleHook(Hook):
         if done == phase.end and done != self.schedule.end and self.save_phase_ends and is_main_process():
             meta = dict(epoch=runner.epoch + self.schedule.by_epoch, iter=runner.iter + (not self.schedule.by_epoch))
             save_on_this_rank(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
+
+    def _check_weights(self, runner: Runner) -> None:
+        check_weights(runner, self.distiller, self.phase, self.position)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         teacher = runner.message_hub.runtime_info.get('teacher_metrics')
@@ -347,6 +354,7 @@ class StageScheduleHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Write the plain student, with what hooks do to a checkpoint: an EMA puts its averaged weights in their place."""
+        self._check_weights(runner)
         if is_main_process():
             checkpoint = whole_checkpoint(runner, self.distiller)
             for hook in runner.hooks:

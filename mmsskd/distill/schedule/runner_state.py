@@ -4,7 +4,6 @@ import copy
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
 
 import numpy as np
 import torch
@@ -19,10 +18,9 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from ...errors import ConfigError, NonFiniteLossError, candidates
-from ..distiller import StagewiseDistiller
+from ...errors import ConfigError, candidates
 from ..phases import Phase, default_param_scheduler
-from .mmengine_private import InfiniteIterator, forget, parts_of, save_on_this_rank, scaled_by
+from .mmengine_private import InfiniteIterator, forget, parts_of, scaled_by
 
 
 def build_optimization(runner: Runner, phase: Phase, iterations: int) -> None:
@@ -208,28 +206,3 @@ class PhaseBatches:
             drawn[id(iterator)] += min(max(steps - phase.begin, 0), phase.length)
         for iterator in self.iterators.values():
             iterator.skip_iter(drawn[id(iterator)])
-
-
-def stop(runner: Runner, distiller: StagewiseDistiller, phase: Phase, position: str, values: str) -> NoReturn:
-    """Save a checkpoint on this rank, then end the run with a message that says where it was.
-
-    Args:
-        runner, distiller, phase: Of the step.
-        position: Which phase it is, for the message.
-        values: The losses of the step, as text.
-
-    Raises:
-        NonFiniteLossError: Always.
-    """
-    iteration = runner.iter + 1
-    meta = dict(epoch=runner.epoch, iter=runner.iter)
-    path = save_on_this_rank(runner, f'non_finite_iter_{iteration}_rank{get_rank()}.pth', meta)
-    finite = all(torch.isfinite(parameter).all() for parameter in distiller.parameters())
-    weights = (
-        'weights as they were before this step' if finite else 'weights, which are themselves not finite any more,'
-    )
-    raise NonFiniteLossError(
-        f'{position}, iteration {iteration} of the run, rank {get_rank()}: {values}. The {weights} '
-        f'are in {path}. Lower the learning rate of this phase ({phase.optim_wrapper.get("optimizer")}), set clip_grad in '
-        'its optim_wrapper, or look for images that are not finite after normalization.'
-    )
