@@ -1,9 +1,10 @@
 """Checks of the run: what cannot work is refused before training, with the fix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mmengine.hooks import EMAHook, SyncBuffersHook
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
@@ -31,6 +32,33 @@ def check_strategy(runner: Runner) -> None:
         raise ConfigError(
             '`compile` is not supported: a truncated forward ends in the middle of the graph. Remove it from the config.'
         )
+
+
+def check_load_from(runner: Runner, checkpoint: Mapping, model: nn.Module) -> None:
+    """Refuse a ``load_from`` of whose weights none fit the model, and say it where few do. MMEngine loads what fits, if anything.
+
+    Raises:
+        ConfigError: With names of both.
+    """
+    own, key = model.state_dict(), f'load_from={runner.cfg.get("load_from")!r}'
+    state = checkpoint.get('state_dict', checkpoint)
+    shapes = {name.removeprefix('module.'): getattr(value, 'shape', None) for name, value in state.items()}
+    fitting = [name for name, value in own.items() if shapes.get(name) == value.shape]
+    if own and not fitting:
+        raise ConfigError(
+            f'{key}: 0 of the {len(own)} tensors of the model are in it by name and shape. It has {_some(shapes)}; the model has '
+            f'{_some(own)}. Rename them (a prefix too many or too few?), or remove load_from.'
+        )
+    if 2 * len(fitting) < len(own):
+        runner.logger.warning(
+            f'{key}: only {len(fitting)} of the {len(own)} tensors of the model are in it by name and shape; the others stay as '
+            f'they were initialized. It has {_some(shapes)}; the model also has {_some(set(own) - set(fitting))}'
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    names = sorted(map(str, names))
+    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
 
 
 def check_ends(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> None:

@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from ...errors import ConfigError, candidates, describe
 from ...version import __version__
 from ..phases import Phase
+from .checks import check_load_from
 from .coco_list import CocoList, as_coco_list, read_coco_list
-from .mmengine_private import built_loops
+from .mmengine_private import built_loops, is_resuming
 
 MOST_FILES = 200_000  # looked for; of a larger set, every n-th
 STAT_SECONDS = 2  # of looking at sizes of files: all of them on a local disk, on a network disk it would take minutes
@@ -80,13 +81,18 @@ def check_loops(
 
 
 class DataChecks(Hook):
-    """Check the data of a run that is not stage by stage: ``before_run``, when the loops are built and nothing has trained.
+    """Check the data of a run that is not stage by stage: ``before_run``, when the loops are built and nothing has trained; and
+    whether the weights of ``load_from`` are the model's.
 
     Checkpoints say that their class names are in the order of the labels.
     """
 
     def before_run(self, runner: Runner) -> None:
         check_loops(runner, getattr(runner.model, 'module', runner.model))
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if not is_resuming(runner):
+            check_load_from(runner, checkpoint, getattr(runner.model, 'module', runner.model))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['meta']['mmsskd_version'] = __version__

@@ -12,7 +12,7 @@ from ...registry import HOOKS
 from ..distiller import StagewiseDistiller
 from ..export import dataset_meta, export_student, whole_checkpoint
 from ..phases import HEAD, Phase, phases_of
-from .checks import check_ends, check_run, check_still_ends, check_strategy
+from .checks import check_ends, check_load_from, check_run, check_still_ends, check_strategy
 from .data_checks import check_data
 from .dry_run import first_batches, try_losses, try_recipes
 from .mmengine_private import (
@@ -215,6 +215,7 @@ class StageScheduleHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Build the phase's own optimizer on resume, before the Runner loads its state into it."""
         if not is_resuming(runner):
+            check_load_from(runner, checkpoint, unwrap(runner.model))
             return
         build_train_loop(runner)
         self._set_up(runner)
