@@ -13,7 +13,7 @@ __version__ = '0.2.0'
 
 # module: distributions that install it, lowest supported, first untested
 SUPPORTED = {
-    'torch': (('torch',), '2.5', '2.14'),
+    'torch': (('torch',), '2.6', '2.14'),  # before, weights_only=True could be made to run code (CVE-2025-32434)
     'mmengine': (('onedl-mmengine', 'mmengine', 'mmengine-lite'), '0.10.12', '0.11'),
     'mmcv': (('onedl-mmcv', 'mmcv', 'mmcv-lite'), '2.1.0', '2.4'),
     'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), '1.2.0', '1.4'),

@@ -104,7 +104,7 @@ def test_requirements_and_extras_agree():
 
 def test_too_old_is_an_import_error_that_says_what_to_install(monkeypatch):
     monkeypatch.setattr(version, 'installed_version', lambda module: version.Version('0.1'))
-    with pytest.raises(ImportError, match=r'mmsskd needs torch >= 2.5, which is 0.1 .* pip install "torch==2.12.1"'):
+    with pytest.raises(ImportError, match=r'mmsskd needs torch >= 2.6, which is 0.1 .* pip install "torch==2.12.1"'):
         version.check_versions()
 
 
@@ -121,7 +121,7 @@ def test_what_is_not_needed_may_be_missing(monkeypatch):
     )
     version.check_versions()
     monkeypatch.setattr(version, 'installed_version', lambda module: None)
-    with pytest.raises(ImportError, match='mmsskd needs torch >= 2.5, which is not installed'):
+    with pytest.raises(ImportError, match='mmsskd needs torch >= 2.6, which is not installed'):
         version.check_versions()
 
 

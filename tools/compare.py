@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
-from mmsskd.cli import plain_errors
+from mmsskd.cli import add_trust_argument, plain_errors
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
 from mmsskd.compare.plan import read_plan
 from mmsskd.compare.tables import to_csv, to_json, to_markdown, to_text
 from mmsskd.errors import ConfigError
 from mmsskd.utils.files import write_text
+from mmsskd.utils.trust import trust
 
 
 def main():
@@ -28,7 +29,9 @@ def main():
     parser.add_argument(
         '--jobs', type=int, default=1, help='runs at a time (seconds are then measured apart); default 1'
     )
+    add_trust_argument(parser)
     args = parser.parse_args()
+    trust(args.trust_checkpoint)
     plan = read_plan(args.file)
     out = Path(args.work_dir or Path('work_dirs', 'compare', Path(args.file).stem))
     comparison = Comparison(plan, out, max(args.jobs, 1), say=lambda line: print(line, flush=True))

@@ -8,8 +8,8 @@ import torch
 from demo_steps import ROOT, TEACHER, Result, Task, last_checkpoint
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
-from mmengine.runner.checkpoint import CheckpointLoader
 
+from mmsskd.distill.build import read_checkpoint
 from mmsskd.distill.summary import short
 from mmsskd.visualization.history import read_history
 from mmsskd.visualization.plots import feature_maps, mimic_curves, timeline
@@ -28,7 +28,7 @@ def features_of(results: list[Result]):
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         distiller = MODELS.build(model).eval()
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    checkpoint = CheckpointLoader.load_checkpoint(weights['stage by stage'], map_location='cpu')
+    checkpoint = read_checkpoint(weights['stage by stage'], 'stage by stage')
     distiller.load_state_dict(checkpoint['state_dict'])
     images = torch.stack([dataset[i]['inputs'] for i in range(6)])
     features = distiller.compare(

@@ -6,8 +6,9 @@ import argparse
 from mmengine.config import DictAction
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
-from mmsskd.cli import plain_errors
+from mmsskd.cli import add_trust_argument, plain_errors
 from mmsskd.distill.export import export_checkpoint
+from mmsskd.utils.trust import trust
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__)
@@ -19,7 +20,9 @@ if __name__ == '__main__':
         action=DictAction,
         help='change the config that the checkpoint holds: key=value, key="[a,b]", a.b.c=value',
     )
+    add_trust_argument(parser)
     args = parser.parse_args()
+    trust(args.trust_checkpoint)
     with plain_errors():
         weights, config = export_checkpoint(args.checkpoint, args.out_dir, args.cfg_options)
         print(f'weights: {weights}\nconfig:  {config}')

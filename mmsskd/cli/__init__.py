@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config, DictAction
 
 from ..errors import ConfigError, NonFiniteLossError, candidates, describe
+from ..utils.trust import trust
 from .run_config import check_run
 
 
@@ -69,8 +70,16 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='change the config: key=value, key="[a,b]", a.b.c=value'
     )
+    add_trust_argument(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """The argument of every tool that loads a checkpoint; see :mod:`mmsskd.utils.trust`."""
+    parser.add_argument(
+        '--trust-checkpoint', action='store_true', help='load checkpoints that hold more than data: it runs their code'
+    )
 
 
 def read_config(args: argparse.Namespace, whole: bool = True) -> Config:
@@ -97,6 +106,7 @@ def read_config(args: argparse.Namespace, whole: bool = True) -> Config:
     if not isinstance(cfg.get('model'), dict):
         raise ConfigError(f'{args.config}: a config needs a `model`, found the keys {sorted(cfg.keys())}')
     check_run(cfg, whole)
+    trust(args.trust_checkpoint or cfg.get('trust_checkpoint'))
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:

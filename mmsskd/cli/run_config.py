@@ -66,6 +66,7 @@ OPTIONAL: dict[str, Rule] = {
     **dict.fromkeys(('work_dir', 'load_from', 'experiment_name', 'default_scope'), TEXT),
     'train_cfg.type': ((lambda value: isinstance(value, str) or callable(value)), 'the name of a train loop'),
     'auto_scale_lr.base_batch_size': COUNT,
+    'trust_checkpoint': BOOL,
     'model.data_preprocessor': DICT,
     'model.init_cfg': (
         lambda value: DICTS[0](value) and all('type' in item for item in ([value] if value and _is_dict(value) else value)),

@@ -22,6 +22,7 @@ from ..distill.schedule.data_checks import check_loops
 from ..distill.schedule.mmengine_private import forget_managers
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text
+from ..utils.trust import trust
 from .checks import check_options
 from .clock import SECONDS, ComparisonClock, read_curve
 from .resume import keep_newest, name_weights, newest_checkpoint, weights_of
@@ -179,6 +180,7 @@ def build_config(run: Run) -> tuple[Config, list[int]]:
         cfg.merge_from_dict(run.options)
     except Exception as error:
         raise ConfigError(f'options {run.options} do not fit {run.config}: {error}') from error
+    trust(cfg.get('trust_checkpoint'))
     stages = stage_names(cfg)
     epochs = phase_epochs(cfg, stages)
     if run.measure == 'seconds':

@@ -3,5 +3,8 @@
 from .distiller import StagewiseDistiller
 from .losses import CosineMimicLoss, FeatureMimicLoss, LogitsKDLoss
 from .schedule.hook import StageScheduleHook
+from .schedule.mmengine_private import read_checkpoints_as_data
 
 __all__ = ['CosineMimicLoss', 'FeatureMimicLoss', 'LogitsKDLoss', 'StageScheduleHook', 'StagewiseDistiller']
+
+read_checkpoints_as_data()  # also where the train.py of another package builds our distiller

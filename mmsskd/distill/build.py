@@ -179,12 +179,14 @@ def read_checkpoint(path: str, key: str) -> dict:
     """The checkpoint at ``path``, a file or URL, on the CPU; ``key`` is what the user set it with, for messages.
 
     Raises:
-        ConfigError: The file is missing or unreadable.
+        ConfigError: The file is missing or unreadable, or holds more than data.
     """
     check_file(path, key)
     path = str(path)
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except ConfigError as error:
+        raise ConfigError(f'{key}: {error}') from error
     except Exception as error:
         reason = ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
         hint = 'can this machine reach it?' if '://' in path else 'is the file truncated, or the download incomplete?'

@@ -2,7 +2,7 @@
 
 import pickle
 import reprlib
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -113,6 +113,9 @@ class _Array(np.ndarray):
             raise pickle.UnpicklingError(f'it holds an array of {shown(data)}')
         super().__setstate__((1, shape, dtype.real, bool(fortran), bytes(data)))
 
+    def __reduce_ex__(self, protocol):
+        return self.view(np.ndarray).__reduce_ex__(protocol)  # saved again, it is an array like any other
+
 
 def _reconstruct(*_) -> np.ndarray:
     return np.empty(0, np.uint8).view(_Array)
@@ -124,3 +127,13 @@ def _frombuffer(data: bytes, dtype: _DType, shape: tuple, order: str) -> np.ndar
 
 def scalar(dtype: _DType, data: bytes | str) -> np.generic:
     return np.frombuffer(data.encode('latin1') if isinstance(data, str) else data, dtype.real)[0]
+
+
+# what a pickle that is read by another unpickler may name of numpy, and what answers; the last one, which no name can spell, is
+# what the first ones make
+ARRAY_PARTS: dict[str, Any] = {
+    **{f'{module}.{part.__name__}': part for module in MODULES for part in (_reconstruct, _frombuffer, scalar)},
+    'numpy.dtype': _DType,
+    'numpy.ndarray': None,
+    '\n': _Array,
+}

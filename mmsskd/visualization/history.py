@@ -4,8 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmengine.runner.checkpoint import CheckpointLoader
-
+from ..distill.build import read_checkpoint
 from ..errors import ConfigError
 
 
@@ -46,6 +45,6 @@ def read_history(work_dir: str | Path, checkpoint: str | None = None) -> History
     records = [json.loads(line) for line in files[-1].read_text().splitlines()]
     phases = []
     if checkpoint is not None:
-        loaded = CheckpointLoader.load_checkpoint(str(Path(work_dir) / checkpoint), map_location='cpu')
+        loaded = read_checkpoint(str(Path(work_dir) / checkpoint), 'checkpoint')
         phases = loaded.get('stage_schedule', {}).get('phases', [])
     return History(records, phases)

@@ -2,14 +2,35 @@
 
 import os
 from contextlib import contextmanager
+from functools import partial
 
+import torch
 from mmengine.logging import MessageHub
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, checkpoint
 from mmengine.runner.loops import _InfiniteDataloaderIterator as InfiniteIterator  # noqa: F401  what its own loop draws from
 from mmengine.utils import ManagerMixin
 from torch.utils.data import DataLoader
 
 from ...utils.files import replacing
+from ...utils.trust import load_as_data
+
+
+def read_checkpoints_as_data() -> None:
+    """Make MMEngine's loaders read checkpoints as data: where its own cannot, they run what the file names.
+
+    All of them, those of ``load_from``, ``--resume`` and ``init_cfg``, of files and of URLs, end in one of these two functions.
+    """
+    checkpoint._safe_torch_load = _load_file
+    checkpoint.load_url = _load_url
+
+
+def _load_file(file, map_location=None, weights_only=None):
+    where = repr(str(file)) if isinstance(file, (str, os.PathLike)) else 'the checkpoint'
+    return load_as_data(partial(torch.load, file, map_location=map_location), where)
+
+
+def _load_url(url: str, **options):
+    return load_as_data(partial(torch.hub.load_state_dict_from_url, url, **options), repr(url))
 
 
 def has_train_loop(runner: Runner) -> bool:
