@@ -5,7 +5,7 @@ export MMSSKD_VENV ?= .venv
 PY := $(MMSSKD_VENV)/bin/python
 TASK ?= classification
 
-.PHONY: demo test lint env help
+.PHONY: demo test lint docs env help
 
 help:
 	@echo 'make demo   train teacher, plain student and stage-by-stage student on handwritten digits (under 5 minutes);'
@@ -13,6 +13,7 @@ help:
 	@echo '            TASK=all: all three'
 	@echo 'make test   run the test suite'
 	@echo 'make lint   ruff: format and lint; mypy: types'
+	@echo 'make docs   build the documentation into site/, links checked'
 	@echo 'make env    only make the environment in $(MMSSKD_VENV)'
 
 env:
@@ -26,3 +27,6 @@ test: env
 
 lint: env
 	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m mypy mmsskd
+
+docs: env
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet && echo 'site/index.html'

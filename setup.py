@@ -42,7 +42,7 @@ def parse_requirements(name):
 link_mim_folder()
 runtime, mim = parse_requirements('runtime'), parse_requirements('mminstall')
 optional, tests = parse_requirements('optional'), parse_requirements('tests')
-faces, onnx = parse_requirements('faces'), parse_requirements('onnx')
+faces, onnx, docs = parse_requirements('faces'), parse_requirements('onnx'), parse_requirements('docs')
 
 setup(
     name='mmsskd',
@@ -71,8 +71,9 @@ setup(
         'optional': optional,
         'faces': faces,
         'onnx': onnx,
+        'docs': docs,
         'tests': tests,
-        'all': mim + optional + faces + onnx + tests,
+        'all': mim + optional + faces + onnx + docs + tests,
     },
     zip_safe=False,
 )

@@ -15,8 +15,8 @@ from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 
 pytestmark = pytest.mark.slow
 
-README = (ROOT / 'README.md').read_text()
-BLOCKS = re.findall(r'```python\n(.*?)```', README, re.S)
+PAGE = (ROOT / 'docs/own_data.md').read_text()
+BLOCKS = re.findall(r'```python\n(.*?)```', PAGE, re.S)
 TEXT, PYTHON = (
     next(block for block in BLOCKS if start in block)
     for start in ("_base_ = 'mmsskd::sskd/faster_rcnn_r101_r50.py'", 'from mmsskd.configs.sskd.faster_rcnn_r101_r50')
@@ -42,7 +42,7 @@ def test_both_forms_of_the_flagship_are_the_same():
 
 @pytest.fixture(scope='module')
 def project(photos, tmp_path_factory):
-    """A folder with data as the README's config wants it, and the weights of a teacher."""
+    """A folder with data as the page's config wants it, and the weights of a teacher."""
     folder = tmp_path_factory.mktemp('project')
     (folder / 'mine').mkdir()
     (folder / 'mine/photos').symlink_to(photos)

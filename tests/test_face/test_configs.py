@@ -106,11 +106,11 @@ def test_plain_config_builds_with_its_evaluations(path, inherited):
 
 
 def test_each_place_of_data_has_a_variable():
-    """A default, and a name in the environment; docs/faces.md lists those of faces, the README the others."""
-    faces, readme = (ROOT / 'docs/faces.md').read_text(), (ROOT / 'README.md').read_text()
+    """A default, and a name in the environment; docs/faces.md lists those of faces, docs/compare.md the others."""
+    faces, others = (ROOT / 'docs/faces.md').read_text(), (ROOT / 'docs/compare.md').read_text()
     for path in (ROOT / 'configs/_base_/datasets').glob('*.py'):
         for name in re.findall(r'\{\{\$(\w+):', path.read_text()):
-            text = readme if path.name.startswith('fashion') else faces
+            text = others if path.name.startswith('fashion') else faces
             assert name in text, (path.name, name)
 
 
