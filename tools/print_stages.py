@@ -12,6 +12,7 @@ from mmsskd.cli import add_common_arguments, plain_errors, read_config
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 from mmsskd.distill.export import is_stagewise
 from mmsskd.distill.network.pairing import Pairing
+from mmsskd.distill.network.projector import resolve_student
 from mmsskd.distill.summary import COLUMNS, stage_table
 from mmsskd.errors import ConfigError
 from mmsskd.utils.tables import text_table
@@ -30,7 +31,7 @@ def main():
         )
     model = cfg.model
     preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
-    student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)), 'model.student')
+    student = build_model(without_init(resolve_student(model, preprocessor)[0]), 'model.student')
     teacher = build_model(without_init(resolve_model_cfg(model.teacher, 'teacher')), 'model.teacher')
     rows = stage_table(student, teacher, Pairing.of_config(model))
     print(text_table([COLUMNS, *(list(row.values()) for row in rows)], '<'))

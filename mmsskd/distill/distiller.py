@@ -16,12 +16,12 @@ from .build import (
     check_same_normalization,
     load_strictly,
     predicts_nothing,
-    resolve_model_cfg,
 )
 from .init_from_teacher import copy_weights, weights_from_teacher
 from .losses import AgreementMeter, build_loss, build_mimic_losses
 from .network.logits import find_logits
 from .network.pairing import Pairing, match_size, student_trains
+from .network.projector import resolve_student
 from .network.stages import taps_of
 from .network.tap import capture, features_at
 from .phases import HEAD, Phase
@@ -54,6 +54,10 @@ class StagewiseDistiller(BaseModel):
         teacher_checkpoint: File or URL, loaded strictly.
         student_checkpoint: File or URL from which the student starts, loaded strictly. To start from backbone weights alone,
             use the backbone's ``init_cfg`` as in any OpenMMLab config.
+        projector: Config of a small network that stays in the student, between its last mimicked feature and the head:
+            ``dict(type='mmsskd.BottleneckProjector', reduction=2)``. It trains with the last stage, whose feature is then the
+            projected one, and the student's head (a neck that is no stage included) is built as the teacher's. In front of the
+            neck; behind it where the neck is the last stage. None: there is none.
         init_from_teacher: ``'all'``: the student starts from those of the teacher's weights that have the name and shape of one
             of its own. Of the same widths with fewer blocks these are the first blocks of each stage. (DistilBERT,
             https://arxiv.org/abs/1910.01108, section 3, takes every other layer.) ``'head'``: only its head does, which must be
@@ -102,6 +106,7 @@ class StagewiseDistiller(BaseModel):
         student: str | dict,
         teacher_checkpoint: str | None = None,
         student_checkpoint: str | None = None,
+        projector: dict | None = None,
         init_from_teacher: str | None = None,
         stages: Sequence[str] | None = None,
         teacher_stages: Sequence[str] | None = None,
@@ -115,7 +120,8 @@ class StagewiseDistiller(BaseModel):
         **unknown,
     ):
         check_keys(unknown, (), 'model', GONE)
-        student_model = build_model(resolve_model_cfg(student, 'student', data_preprocessor), 'model.student')
+        described = dict(student=student, teacher=teacher, projector=projector, stages=stages, input_shape=input_shape)
+        student_model = build_model(resolve_student(described, data_preprocessor)[0], 'model.student')
         super().__init__(data_preprocessor=student_model.data_preprocessor, init_cfg=init_cfg)
         teacher_model, teacher_cfg = build_teacher(teacher, teacher_checkpoint)
         check_same_normalization(teacher_cfg, student_model, teacher_model)

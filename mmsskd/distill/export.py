@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from ..utils.files import replacing
 from ..version import __version__
 from .build import not_finite, read_checkpoint, resolve_with_imports, without_init
+from .network.projector import resolve_student
 from .phases import is_schedule_hook
 
 # top-level keys that MMEngine and the tools of its packages read
@@ -52,7 +53,10 @@ def plain_config(cfg: Config, which: str = 'student') -> Config:
     """
     plain = _without_our_scope(cfg.to_dict())
     shared = cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor')
-    resolved, own_imports = resolve_with_imports(cfg.model[which], which, shared)
+    if which == 'student':
+        resolved, own_imports = resolve_student(cfg.model, shared)
+    else:
+        resolved, *own_imports = resolve_with_imports(cfg.model[which], which, shared)
     model = _without_our_scope(without_init(resolved))
     scope = model.pop('_scope_', None)
     if scope is not None and scope != plain.get('default_scope'):
@@ -66,7 +70,7 @@ def plain_config(cfg: Config, which: str = 'student') -> Config:
     plain['load_from'], plain['resume'] = None, False
     for key in [key for key, value in plain.items() if key not in MEANINGFUL and _mentions_mmsskd(value)]:
         plain.pop(key)  # a name that the config used within itself
-    imports = _needed_imports(plain, [plain.pop('custom_imports', None), own_imports])
+    imports = _needed_imports(plain, [plain.pop('custom_imports', None), *own_imports])
     if imports:
         plain['custom_imports'] = imports
     return Config(plain)

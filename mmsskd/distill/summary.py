@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from .network.pairing import Pairing, student_trains
+from .network.projector import PATH
 from .network.tap import features_at
 from .phases import HEAD
 
@@ -20,7 +21,7 @@ def stage_table(student: nn.Module, teacher: nn.Module, pairing: Pairing) -> lis
     """One row for each stage and one for the head.
 
     MACs are those of one image, counted while it runs: forward of student and teacher from the image to the tap, and backward
-    through the stage that trains.
+    through the stage that trains. Where the student has a projector, one more row says what of it is the projector's own.
     """
     stages, teacher_stages, adapters = pairing.pair(student, teacher)
     student_trains(student, stages.values())  # refuses what training would refuse
@@ -49,11 +50,34 @@ def stage_table(student: nn.Module, teacher: nn.Module, pairing: Pairing) -> lis
             *(short(counter.get_total_flops() / 2) for counter in (forward, teaching, backward)),
         )
         rows.append(dict(zip(COLUMNS, values)))
+    rows += _projector_row(student, image, sizes)
     taken = {parameter for stage in stages.values() for parameter in stage.parameters}
     head = sum(size for name, size in sizes.items() if name not in taken)
     parts = sorted({name.split('.')[0] for name in sizes if name not in taken})
     rows.append(dict(zip(COLUMNS, (HEAD, ' '.join(parts), short(head), *['-'] * 6))))
     return rows
+
+
+def _projector_row(student: nn.Module, image: torch.Tensor, sizes: dict[str, int]) -> list[dict[str, str]]:
+    """What a projector adds to the student, counted in the last stage already; nothing where there is none."""
+    projector = dict(student.named_modules()).get(PATH)
+    if projector is None:
+        return []
+    seen: list = []
+    handle = projector.register_forward_pre_hook(lambda module, args: seen.extend(args))
+    features_at(student, image, [PATH])
+    handle.remove()
+    parameters = sum(size for name, size in sizes.items() if name.startswith(f'{PATH}.'))
+    values = (
+        'of it projector',
+        PATH,
+        short(parameters),
+        *['-'] * 3,
+        short(count_macs(lambda: projector(*seen))),
+        '-',
+        '-',
+    )
+    return [dict(zip(COLUMNS, values))]
 
 
 def _counter() -> FlopCounterMode:

@@ -37,3 +37,10 @@ def test_what_needs_its_head_is_refused(tmp_path, reason, option):
     (key,) = option
     with pytest.raises(ConfigError, match=f'^model.{key}=.*the teacher has neither head nor logits to give: {reason}'):
         build(path, teacher=TEACHERS[reason], **option)
+
+
+@pytest.mark.parametrize('reason', TEACHERS)
+def test_a_projector_needs_its_head(tmp_path, reason):
+    path = save_weights(TEACHERS[reason], tmp_path / 'teacher.pth')
+    with pytest.raises(ConfigError, match=f"^model.projector: behind it stands the teacher's head, but {reason}"):
+        build(path, teacher=TEACHERS[reason], projector=dict(type='mmsskd.BottleneckProjector'))

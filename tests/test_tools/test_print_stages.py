@@ -18,3 +18,15 @@ def test_print_stages(tmp_path, monkeypatch, capsys):
     assert table['layer1'][6] == f'{(stem + block) / 1000:.3g} K'
     assert table['layer1'][8] == f'{(stem + 2 * block) / 1000:.3g} K'  # the image needs no gradient
     assert table['head'][:3] == ['head', 'head', '650']
+
+
+def test_print_stages_says_what_a_projector_adds(tmp_path, monkeypatch, capsys):
+    cfg = run_cfg(tmp_path, 'absent.pth', student=classifier(depth=8, width=0.25))
+    cfg.model.projector = dict(type='mmsskd.BottleneckProjector', reduction=2)
+    code, out, error = call(monkeypatch, capsys, 'print_stages.py', write(cfg, tmp_path / 'config.py'))
+    assert code == 0, error
+    rows = [[cell.strip() for cell in line.split('  ') if cell.strip()] for line in out.splitlines()]
+    table = {row[0]: row for row in rows}
+    # 16 to 32 channels on 2x2 places: 16*16 + 9*16*16 + 16*32 weights, and two for each channel of the norms
+    assert table['of it projector'][1:] == ['neck.projector', '3.2 K', '-', '-', '-', '12.3 K', '-', '-']
+    assert table['layer3 (neck.projector)'][3:6] == ['32x2x2', '32x2x2', '-']

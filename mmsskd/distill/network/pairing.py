@@ -13,7 +13,9 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import Tensor, nn
 
 from ...errors import ConfigError
-from .stages import DEFAULT_SHAPE, Stage, find_stages
+from .projector import LastNorm, channels
+from .stages import Stage, find_stages
+from .trace import DEFAULT_SHAPE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,27 +119,11 @@ class FeatureAdapter(nn.Module):
                 bn = nn.BatchNorm2d(channels(teacher)) if norm else None
             else:
                 level = nn.Linear(channels(student), channels(teacher), bias=not norm)
-                bn = _LastNorm(channels(teacher)) if norm else None
+                bn = LastNorm(channels(teacher)) if norm else None
             self.levels.append(nn.Sequential(level, bn) if norm else level)
 
     def forward(self, feature: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(level(tensor) for level, tensor in zip(self.levels, feature, strict=True))
-
-
-class _LastNorm(nn.Module):
-    """Batch normalization of vectors (N, C) and tokens (N, L, C); around the layer, which a conversion to SyncBN replaces."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.bn = nn.BatchNorm1d(channels)
-
-    def forward(self, feature: Tensor) -> Tensor:
-        return self.bn(feature.flatten(0, -2)).reshape(feature.shape)
-
-
-def channels(shape: tuple[int, ...]) -> int:
-    """Number of channels of a feature of ``shape`` without its batch dimension: (C, H, W), (L, C) or (C,)."""
-    return shape[0] if len(shape) == 3 else shape[-1]
 
 
 def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> tuple[Stage, Stage]:

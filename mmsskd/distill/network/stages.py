@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError, candidates
+from .projector import PATH, InFront
 from .tap import capture, feature_tensors, features_at
 from .trace import (
+    DEFAULT_SHAPE,
     Trace,
     as_found,
     changed_in_place_by,
@@ -31,9 +33,6 @@ from .trace import (
 MOST_STAGES = (
     4  # C2..C5 of the detection field: the last four resolutions; what runs before them is the stem of the first
 )
-
-
-DEFAULT_SHAPE = (3, 224, 224)  # of an image, where nobody says
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +142,8 @@ def find_stages(
             taps = _order_taps(model, names, trace, key)
             _check_image_size(model, feature_tensors(trace.outputs[taps[0]]))
             stages = _assign(model, names, taps, trace, key, must_own)
+            if isinstance(getattr(model, 'neck', None), InFront):
+                stages[-1] = _with_projector(model, stages[-1], trace)
             _check_truncation(model, stages, inputs, trace)
     except ConfigError:
         raise
@@ -379,6 +380,23 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
             )
         )
     return stages
+
+
+def _with_projector(model: nn.Module, stage: Stage, trace: Trace) -> Stage:
+    """The last stage of a student whose neck projects its feature: what is projected is its feature."""
+    projector = model.get_submodule(PATH)
+    parameters = (*stage.parameters, *(f'{PATH}.{name}' for name, _ in projector.named_parameters()))
+    tensors = feature_tensors(trace.outputs[PATH])
+    return Stage(
+        name=stage.name,
+        tap=PATH,
+        parameters=parameters,
+        modules=(*stage.modules, *(f'{PATH}.{path}'.rstrip('.') for path, _ in projector.named_modules())),
+        levels=tuple(
+            Level(tensor=i, tokens=None, shape=tuple(tensor.shape[1:]), behind=frozenset(parameters))
+            for i, tensor in enumerate(tensors)
+        ),
+    )
 
 
 def _how_to_own(names: Sequence[str], left: Iterable[str], trace: Trace, key: str) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...utils.states import in_eval_mode, random_states_kept
 from .tap import feature_tensors
 
+DEFAULT_SHAPE = (3, 224, 224)  # of an image, where nobody says
 RESIZING = (
     'Upsample',
     'GridSampler',

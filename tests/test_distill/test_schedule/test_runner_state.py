@@ -1,5 +1,6 @@
 """Two real processes (gloo), once through tools/dist_train.sh: equal to the bit, and equal to one process with the same batches."""
 
+import itertools
 import subprocess
 
 import pytest
@@ -70,7 +71,9 @@ def test_two_processes_equal_one_without_bn(tmp_path, iters, monkeypatch):
 
 @pytest.mark.slow
 def test_ranks_agree_on_bn_statistics_and_frozen_ones_do_not_move(tmp_path, teacher_path):
-    result = two_processes(distributed_cfg(tmp_path / 'run', teacher_path), tmp_path / 'run.py', 29612)
+    """A projector's too, which trains with the last stage."""
+    projector = {'model.projector': dict(type='mmsskd.BottleneckProjector')}
+    result = two_processes(distributed_cfg(tmp_path / 'run', teacher_path, **projector), tmp_path / 'run.py', 29612)
     assert result.returncode == 0, result.stdout + result.stderr
     first, second = steps(tmp_path / 'run', 0), steps(tmp_path / 'run', 1)
     for a, b in zip(first, second):
@@ -78,6 +81,11 @@ def test_ranks_agree_on_bn_statistics_and_frozen_ones_do_not_move(tmp_path, teac
     frozen = [name for name in first[0]['state_dict'] if 'layer1' in name or name.startswith('backbone.bn1')]
     assert any('running_var' in name for name in frozen)
     assert same(first[0]['state_dict'], first[-1]['state_dict'], frozen)
+    own = [name for name in first[0]['state_dict'] if 'neck.projector' in name]
+    moved = [
+        [not torch.equal(a['state_dict'][n], b['state_dict'][n]) for n in own] for a, b in itertools.pairwise(first)
+    ]
+    assert own and not any(moved[0]) and all(moved[1]) and not any(moved[2])
     assert (tmp_path / 'run' / 'student.pth').is_file() and (tmp_path / 'run' / 'phase3_layer3.pth').is_file()
 
 
