@@ -79,6 +79,7 @@ class StagewiseDistiller(BaseModel):
 
     Example:
         >>> import tempfile
+        >>> from mmsskd.distill.build import resolve_model_cfg
         >>> def classifier(width):
         ...     return dict(
         ...         type='mmpretrain.ImageClassifier',

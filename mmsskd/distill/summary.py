@@ -59,7 +59,7 @@ def stage_table(student: nn.Module, teacher: nn.Module, pairing: Pairing) -> lis
 
 
 def _projector_row(student: nn.Module, image: torch.Tensor, sizes: dict[str, int]) -> list[dict[str, str]]:
-    """What a projector adds to the student, counted in the last stage already; nothing where there is none."""
+    """A row of what the projector adds to the student, which the last stage's row counts already; no row where there is none."""
     projector = dict(student.named_modules()).get(PATH)
     if projector is None:
         return []
