@@ -1,4 +1,4 @@
-"""States that a look at a model, or a trial of one, must leave as they were: modes of modules and random states."""
+"""Modes of modules, and random states: set, or kept while one looks at a model or tries it."""
 
 import random
 from collections.abc import Iterator
@@ -52,6 +52,22 @@ def set_random_states(states: dict) -> None:
     torch.set_rng_state(torch.from_numpy(states['torch']))
     if 'cuda' in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(torch.from_numpy(states['cuda']))
+
+
+def seed_random_states(*words: int) -> None:
+    """Set the random states of Python, numpy and torch from whole numbers of at least 0, all of which count.
+
+    Example:
+        >>> seed_random_states(0, 1)
+        >>> first = random.random()
+        >>> seed_random_states(0, 1)
+        >>> random.random() == first
+        True
+    """
+    seeds = np.random.SeedSequence(words).generate_state(3)
+    random.seed(int(seeds[0]))
+    np.random.seed(int(seeds[1]))  # noqa: NPY002  the legacy state is what transforms draw from
+    torch.manual_seed(int(seeds[2]))
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from .mmengine_private import (
     set_loop_length,
 )
 from .non_finite import check_weights, is_due, stop
+from .places import begin_pass
 from .resume import begin_epoch_anew, check_resumable, check_same_schedule, restore_gradients, schedule_state
 from .runner_state import (
     PhaseBatches,
@@ -262,6 +263,7 @@ class StageScheduleHook(Hook):
         if self.schedule.by_epoch:
             self.advance(runner)
             seed_everything(runner.seed, runner.epoch)
+            begin_pass(runner.train_loop.dataloader, runner.seed, runner.epoch)
             phase = self.phase
             runner.logger.info(f'{self.position} epoch {runner.epoch - phase.begin + 1}/{phase.length}')
 

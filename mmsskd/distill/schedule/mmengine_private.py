@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from mmengine.logging import MessageHub
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, checkpoint
-from mmengine.runner.loops import _InfiniteDataloaderIterator as InfiniteIterator  # noqa: F401  what its own loop draws from
 from mmengine.utils import ManagerMixin
 from torch.utils.data import DataLoader
 
@@ -78,6 +77,11 @@ def scaled_by(runner: Runner, train_dataloader: dict | None):
         yield
     finally:
         runner._train_dataloader = own
+
+
+def set_batch_sampler(loader: DataLoader, batches) -> None:
+    """Replace the batch sampler of a loader that is built. Torch refuses it: its own kinds must agree with the batch size."""
+    vars(loader)['batch_sampler'] = batches
 
 
 def end_workers(loader: DataLoader) -> None:

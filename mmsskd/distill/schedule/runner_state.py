@@ -1,12 +1,9 @@
 """Runner state: what the Runner holds for a phase, made anew at each border, and its batches and random states."""
 
 import copy
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
-import torch
 from mmengine.config import ConfigDict
 from mmengine.dist import get_rank
 from mmengine.hooks import CheckpointHook
@@ -14,13 +11,15 @@ from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIMIZERS
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from ...errors import ConfigError, candidates
+from ...utils.states import seed_random_states
 from ..phases import Phase, default_param_scheduler
-from .mmengine_private import InfiniteIterator, forget, parts_of, scaled_by
+from .mmengine_private import forget, parts_of, scaled_by
+from .places import begin_pass, place_samples
 
 
 def build_optimization(runner: Runner, phase: Phase, iterations: int) -> None:
@@ -115,10 +114,7 @@ def seed_everything(seed: int, step: int) -> None:
     Called at each epoch (epoch-based) or iteration (iteration-based), so that augmentation and dropout after a resume are those
     of the uninterrupted run, on every rank, without states in the checkpoint.
     """
-    words = np.random.SeedSequence([seed, step, get_rank()]).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))  # noqa: NPY002  the legacy state is what transforms draw from
-    torch.manual_seed(int(words[2]))
+    seed_random_states(seed, step, get_rank())
 
 
 def reseed_samplers(loaders: Iterable[DataLoader], seed: int) -> None:
@@ -138,6 +134,7 @@ def build_loaders(runner: Runner, phases: Sequence[Phase]) -> list[DataLoader]:
         if cfg and repr(cfg) not in built:
             built[repr(cfg)] = runner.build_dataloader(cfg, seed=runner.seed, diff_rank_seed=diff_rank_seed)
         loaders.append(built[repr(cfg)] if cfg else runner.train_loop.dataloader)
+    place_samples(loaders, endless=not isinstance(runner.train_loop, EpochBasedTrainLoop))
     return loaders
 
 
@@ -176,33 +173,25 @@ class PhaseBatches:
 
     def __init__(self, hook, runner):
         self.hook, self.runner = hook, runner
-        self.iterators: dict[int, InfiniteIterator] = {}
+        self.iterators: dict[DataLoader, Iterator] = {}
+        self.skipped = dict.fromkeys(hook.schedule.loaders, 0)
 
     def __iter__(self) -> 'PhaseBatches':
         return self
 
     def __next__(self):
         self.hook.advance(self.runner)
-        needed = {id(loader) for loader in self.hook.schedule.loaders[self.hook.index :]}
-        for key in [key for key in self.iterators if key not in needed]:
-            del self.iterators[key]  # ends workers that no later phase needs
+        loaders, index = self.hook.schedule.loaders, self.hook.index
+        for loader in set(self.iterators) - set(loaders[index:]):
+            del self.iterators[loader]  # ends workers that no later phase needs
         seed_everything(self.runner.seed, self.runner.iter)
-        return next(self._iterator(self.hook.index))
-
-    def _iterator(self, index: int) -> InfiniteIterator:
-        loader = self.hook.schedule.loaders[index]
-        if id(loader) not in self.iterators:
-            # with a generator of its own, starting the loader draws nothing from the global state
-            loader.generator = torch.Generator().manual_seed(self.runner.seed)
-            self.iterators[id(loader)] = InfiniteIterator(loader)
-        return self.iterators[id(loader)]
+        loader = loaders[index]
+        if loader not in self.iterators:
+            begin_pass(loader, self.runner.seed, skipped=self.skipped[loader])
+            self.iterators[loader] = iter(loader)
+        return next(self.iterators[loader])
 
     def skip_iter(self, steps: int) -> None:
         """Skip what the first ``steps`` iterations of the run have drawn; the train loop calls this on resume."""
-        drawn: dict[int, int] = {}
-        for index, phase in enumerate(self.hook.schedule.phases):
-            iterator = self._iterator(index)
-            drawn.setdefault(id(iterator), 0)
-            drawn[id(iterator)] += min(max(steps - phase.begin, 0), phase.length)
-        for iterator in self.iterators.values():
-            iterator.skip_iter(drawn[id(iterator)])
+        for phase, loader in zip(self.hook.schedule.phases, self.hook.schedule.loaders):
+            self.skipped[loader] += min(max(steps - phase.begin, 0), phase.length)
