@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import ConfigError
 from ..utils.files import replacing
+from ..utils.trust import config_of
 from ..version import __version__
 from .build import not_finite, read_checkpoint, resolve_with_imports, without_init
 from .network.projector import resolve_student
@@ -68,6 +69,7 @@ def plain_config(cfg: Config, which: str = 'student') -> Config:
     if plain.get('custom_hooks'):
         plain['custom_hooks'] = [hook for hook in plain['custom_hooks'] if not is_schedule_hook(hook)]
     plain['load_from'], plain['resume'] = None, False
+    plain.pop('trust_checkpoint', None)  # who trusts one file does not trust the next
     for key in [key for key, value in plain.items() if key not in MEANINGFUL and _mentions_mmsskd(value)]:
         plain.pop(key)  # a name that the config used within itself
     imports = _needed_imports(plain, [plain.pop('custom_imports', None), *own_imports])
@@ -268,7 +270,7 @@ def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None) 
     if 'stage_schedule' not in checkpoint or 'cfg' not in checkpoint.get('meta', {}):
         raise ConfigError(f'{path!r} was not written by a stage-by-stage run; a plain checkpoint needs no export')
     meta = checkpoint['meta']
-    cfg = Config.fromstring(meta['cfg'], file_format='.py')
+    cfg = config_of(meta['cfg'], path)
     try:
         cfg.merge_from_dict(cfg_options or {})
     except Exception as error:

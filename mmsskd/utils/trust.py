@@ -1,4 +1,4 @@
-"""Checkpoints from others, read as data: what a file names is built from a short list, or the file is refused.
+"""Checkpoints from others, and the configs in them, read as data: what a file names is on a short list, or it is refused.
 
 ``torch.load`` runs whatever the author of a file likes, unless it is told ``weights_only=True``; MMEngine tries that first and then
 falls back to running it. Here nothing falls back: who trusts an author says so, with ``--trust-checkpoint``, with
@@ -6,18 +6,20 @@ falls back to running it. Here nothing falls back: who trusts an author says so,
 """
 
 import argparse
+import ast
 import collections
 import datetime
 import os
 import pathlib
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, TextIO
 
 import torch
 import yaml
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.fileio import PickleHandler, YamlHandler, register_handler
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleParamScheduler
@@ -104,6 +106,108 @@ class DataYaml(YamlHandler):
         return super().load_from_fileobj(file, **kwargs)
 
 
+def config_of(value: str | Mapping, where: str) -> Config:
+    """The config in a checkpoint, read as data: of Python's text only assignments of literals, lists and dicts.
+
+    Nothing is imported, and no file is read that it names. It may name what the packages of OpenMMLab have: whoever builds it, or
+    writes it to a file that is loaded later, runs only their code.
+
+    Args:
+        value: The text, as MMEngine writes it, or the data.
+        where: Of what it is, for messages.
+
+    Raises:
+        ConfigError: There is something else in it.
+
+    Example:
+        >>> config_of("model = dict(type='ImageClassifier', topk=(1, 5))", 'epoch_1.pth').model.topk
+        (1, 5)
+        >>> config_of('model = open("x")', 'epoch_1.pth')  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        mmsskd.errors.ConfigError: the config in epoch_1.pth holds more than data: open('x'). If you trust ...
+    """
+    if is_trusting():
+        return Config.fromstring(value, '.py') if isinstance(value, str) else Config(dict(value))
+    try:
+        parts = value if isinstance(value, Mapping) else _assignments(value)
+        _check_data(parts)
+        for name in ('student', 'teacher'):
+            _check_path(parts.get('model', {}).get(name))
+        return Config(dict(parts))
+    except _NoData as error:
+        raise ConfigError(f'the config in {where} holds more than data: {error}. {WAYS_OUT}') from error
+    except Exception as error:  # whatever a text can do to a parser
+        found = f'{type(error).__name__}: {str(error)[:200]}'
+        raise ConfigError(f'the config in {where} cannot be read ({found}). {WAYS_OUT}') from error
+
+
+class _NoData(Exception):
+    pass
+
+
+def _assignments(text: str) -> dict:
+    found = {}
+    for line in ast.parse(text).body:
+        if not (isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)):
+            raise _NoData(_source(line))
+        found[line.targets[0].id] = _literal(line.value)
+    return found
+
+
+def _literal(node: ast.expr):
+    """The value of a literal; ``dict(...)``, ``inf`` and ``nan`` are some too."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        first = _literal(node.args[0]) if len(node.args) == 1 else {}
+        if len(node.args) > 1 or not isinstance(first, dict) or not all(each.arg for each in node.keywords):
+            raise _NoData(_source(node))
+        return first | {each.arg: _literal(each.value) for each in node.keywords}
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {_literal(key): _literal(value) for key, value in zip(node.keys, node.values)}
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
+        return kind(map(_literal, node.elts))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Name):
+        return -_literal(node.operand)
+    if isinstance(node, ast.Name) and node.id in ('inf', 'nan'):
+        return float(node.id)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise _NoData(_source(node)) from None
+
+
+def _source(node: ast.AST) -> str:
+    text = ast.unparse(node)
+    return text if len(text) <= 100 else f'{text[:100]} ...'
+
+
+def _check_data(value, key: object = None) -> None:
+    """Refuse what MMEngine would write into a file as something else than the literal that it is, and types of other packages."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            if repr(name) != f"'{name}'" and not isinstance(name, (int, float)):  # MMEngine writes keys without escapes
+                raise _NoData(f'the key {shown(name)}')
+            _check_data(item, name)
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            _check_data(item, key)
+    elif not (value is None or type(value) in (bool, int, float, complex, str, bytes)):
+        raise _NoData(f'{key}={shown(value)}, a {type(value).__name__}')
+    elif key == 'type' and isinstance(value, str) and '.' in value:
+        package, _, name = value.rpartition('.')
+        # MMEngine calls whatever is there under such a name
+        if not (f'{package}.'.startswith((*PACKAGES, *(f'{each}.' for each in MODULE2PACKAGE))) and name[:1].isupper()):
+            raise _NoData(f'type={value[:100]!r}, which is no class of a package of OpenMMLab')
+
+
+def _check_path(spec) -> None:
+    """Refuse the path of a config that is not part of an installed package: to read it is to run it."""
+    path = spec.get('cfg_path') if isinstance(spec, Mapping) else spec
+    if path is not None and ('::' not in str(path) or '..' in str(path)):
+        raise _NoData(f'cfg_path={shown(path)}, a file that would be run as Python')
+
+
 def _attribute(holder: type, name: str) -> Callable:
     """Decode the methods that MMEngine puts into a checkpoint by their class and name."""
     if (holder, name) not in METHODS:
@@ -116,6 +220,7 @@ def _dict(factory: Callable | None = None) -> dict:
     return {}
 
 
+PACKAGES = 'mmengine.', 'mmcv.', 'torch.nn.', 'torch.optim.', 'torchvision.'
 METHODS = [(HistoryBuffer, name) for name in ('min', 'max', 'mean', 'current')]  # how logged values are smoothed
 METHODS += [(OneCycleParamScheduler, f'_annealing_{shape}') for shape in ('cos', 'linear')]
 PATHS = 'PosixPath', 'WindowsPath'  # which come back as paths that touch no file

@@ -18,6 +18,7 @@ import torch
 from distill_helpers import build
 from helpers import ROOT, classifier, run_cfg, save_weights, train, warm_python
 from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
 from mmengine.logging import MessageHub
 from mmengine.optim import OneCycleLR
 from mmengine.registry import MODELS
@@ -27,9 +28,10 @@ from mmengine.runner.checkpoint import load_checkpoint as load_as_mmengine
 
 from mmsskd.compare.runs import Run, execute
 from mmsskd.distill.build import load_strictly
+from mmsskd.distill.export import export_checkpoint
 from mmsskd.errors import ConfigError
 from mmsskd.face.export import read_recognizer
-from mmsskd.utils.trust import VARIABLE
+from mmsskd.utils.trust import VARIABLE, config_of
 from mmsskd.visualization.history import read_history
 
 
@@ -181,6 +183,72 @@ def test_who_trusts_the_author_says_so(key, evil, monkeypatch):
     config = written(plain_cfg(path.parent, **({'trust_checkpoint': True} if key else {})), path.parent / 'plain.py')
     tool('test.py', config, path, *([] if key else ['--trust-checkpoint']))
     assert mark.exists()
+
+
+CONFIGS = {  # a text after the config of the run, what of it is refused
+    'a call': ('x = open({mark!r}, "w")', "open('"),
+    'a call inside': ('x = dict(a=[1, (open({mark!r}, "w"), 2)])', "open('"),
+    'an import': ('from pathlib import Path\nx = Path({mark!r}).touch()', 'from pathlib import Path'),
+    'an attribute': ('x = ().__class__.__base__.__subclasses__()', '__subclasses__'),
+    'a comprehension': ('x = [open({mark!r}, "w") for _ in (1,)]', 'for _ in'),
+    'code in a key': ("env_cfg = {{\"a': open({mark!r}, 'w'), 'b\": 1}}", 'the key "a\': open'),
+    'a part that is changed': ("model['neck'] = 1", "model['neck'] = 1"),
+    'a function as a type': ('model.neck', "type='os.mkdir'"),
+    'a config file': ('model.student', 'a file that would be run as Python'),
+    'a config file outside of its package': ('model.student ..', 'a file that would be run as Python'),
+}
+
+
+@pytest.mark.parametrize('case', CONFIGS)
+def test_the_config_in_a_checkpoint_is_read_as_data(case, tmp_path):
+    """Not by the export, and not by whoever loads and builds what it has written."""
+    mark, (more, found) = tmp_path / 'mark', CONFIGS[case]
+    (tmp_path / 'own.py').write_text(f'open({str(mark)!r}, "w").close()\nmodel = dict(type="ImageClassifier")\n')
+    cfg = run_cfg(tmp_path, 'teacher.pth')
+    if more == 'model.neck':
+        cfg.model.student.neck, more = dict(type='os.mkdir', path=str(mark)), ''
+    elif more.startswith('model.student'):
+        where = f'mmpretrain::{"../" * 20}{tmp_path}' if '..' in more else str(tmp_path)
+        cfg.model.student, more = f'{where}/own.py', ''
+    text = f'{cfg.pretty_text}\n{more.format(mark=str(mark))}\n'
+    meta = dict(cfg=text)
+    torch.save(dict(stage_schedule={}, meta=meta, state_dict={}), tmp_path / 'x.pth')
+    with pytest.raises(ConfigError) as refusal:
+        export_checkpoint(str(tmp_path / 'x.pth'), str(tmp_path / 'out'))
+        exported = Config.fromfile(tmp_path / 'out/student.py')
+        MODELS.build(dict(exported.model, _scope_='mmpretrain'))
+    assert not mark.exists()
+    for words in (found, 'x.pth', '--trust-checkpoint', 'trust_checkpoint=True'):
+        assert words in str(refusal.value)
+
+
+def test_who_trusts_one_checkpoint_does_not_trust_what_it_exports(tmp_path, monkeypatch):
+    cfg = run_cfg(tmp_path, 'teacher.pth', trust_checkpoint=True)
+    text = f'{cfg.pretty_text}\nlow = float("3")\n'
+    torch.save(dict(stage_schedule={}, meta=dict(cfg=text), state_dict={}), tmp_path / 'x.pth')
+    monkeypatch.setenv(VARIABLE, '1')
+    _, config = export_checkpoint(str(tmp_path / 'x.pth'), str(tmp_path / 'out'))
+    assert 'trust_checkpoint' not in Config.fromfile(config)
+
+
+@pytest.mark.parametrize('path', ['mmdet::gfl/gfl_r50_fpn_1x_coco.py', 'sskd/digits_r14x2_r8.py', 'pure Python'])
+def test_configs_of_all_forms_are_read_back_as_they_were(path):
+    pure = ROOT / 'mmsskd/configs/sskd/faster_rcnn_r101_r50.py'
+    cfg = (
+        get_config(path)
+        if '::' in path
+        else Config.fromfile(pure if path == 'pure Python' else ROOT / 'configs' / path)
+    )
+    cfg.limits = dict(low=float('-inf'), high=float('inf'), names={'a', 'b'}, nothing=None, text='\'"\\ \n 犬 $x^')
+    cfg.by_number = {1: 'a', 'b c': dict(d=(1,))}
+    assert config_of(cfg.pretty_text, 'x.pth').to_dict() == cfg.to_dict()
+    assert config_of(cfg.to_dict(), 'x.pth').to_dict() == cfg.to_dict()
+
+
+@pytest.mark.parametrize('text', ['(' * 5000, 'x = ' + '[' * 5000 + ']' * 5000, 'x =', '\0', 'x = 1 +' * 9999])
+def test_no_text_of_a_config_ends_the_process(text):
+    with pytest.raises(ConfigError, match='the config in x.pth'):
+        config_of(text, 'x.pth')
 
 
 @pytest.mark.parametrize('suffix', ['pkl', 'yml'])
