@@ -1,11 +1,12 @@
-# Two commands: `make demo` and `make test`. Each makes the environment first if it is missing.
+# Two commands: `make demo` and `make test`. Each makes the environment first if it is missing, and compiles the ops of mmcv if
+# it needs them: detection does, classification and faces do not.
 # MMSSKD_VENV names another place for it than .venv.
 
 export MMSSKD_VENV ?= .venv
 PY := $(MMSSKD_VENV)/bin/python
 TASK ?= classification
 
-.PHONY: demo test lint docs env help
+.PHONY: demo test lint docs env ops help
 
 help:
 	@echo 'make demo   train teacher, plain student and stage-by-stage student on handwritten digits (under 5 minutes);'
@@ -15,14 +16,18 @@ help:
 	@echo 'make lint   ruff: format and lint; mypy: types'
 	@echo 'make docs   build the documentation into site/, links checked'
 	@echo 'make env    only make the environment in $(MMSSKD_VENV)'
+	@echo 'make ops    the same, with the ops of mmcv that detection needs'
 
 env:
 	@tools/setup_env.sh "$(MMSSKD_VENV)"
 
-demo: env
+ops:
+	@tools/setup_env.sh "$(MMSSKD_VENV)" ops
+
+demo: $(if $(filter detection all,$(TASK)),ops,env)
 	@$(PY) tools/demo.py $(TASK)
 
-test: env
+test: ops
 	@$(PY) -m pytest
 
 lint: env

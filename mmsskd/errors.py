@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 NO_OPS = (
-    'detection needs mmcv with compiled ops, which this machine has not. With a C++ compiler: '
-    'pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv==2.3.6 (after torch)'
+    'detection needs mmcv with compiled ops, which this environment has not. In the checkout: `make ops`. Elsewhere, with a C++ '
+    'compiler: pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv==2.3.6 (after torch)'
 )
 
 

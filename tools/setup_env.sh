@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes the virtual environment in which mmsskd runs: tools/setup_env.sh [VENV], default .venv. Runs through at once when the
-# environment is already there and the requirements have not changed. The one long step, compiling mmcv's ops (20 minutes
-# on 2 cores), is done once for each torch and mmcv version: the wheel is kept in ${XDG_CACHE_HOME:-~/.cache}/mmsskd/wheels.
-# Without a C++ compiler mmcv is installed without its ops: classification and face recognition run, detection does not.
+# Makes the virtual environment in which mmsskd runs: tools/setup_env.sh [VENV] [ops], default .venv. Runs through at once when
+# the environment is already there and the requirements have not changed. Classification and face recognition need no compiler.
+# With `ops` mmcv gets its compiled ops, which detection needs. That takes 10 to 20 minutes on 2 cores, once for each torch
+# and mmcv version: the wheel is kept in ${XDG_CACHE_HOME:-~/.cache}/mmsskd/wheels. MMCV_WHEEL=FILE takes a wheel of yours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
+want_ops=${2:-}
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/mmsskd"
 mmcv=$(sed -n 's/^onedl-mmcv==//p' requirements/mminstall.txt)
 torch=$(sed -n 's/^torch==//p' requirements/torch.txt)
@@ -63,50 +64,61 @@ install_checkout() {
   pwd >"$venv/.mmsskd-checkout"
 }
 
-if [ "$(cat "$stamp" 2>/dev/null)" = "$key" ]; then
-  if [ "$(cat "$venv/.mmsskd-checkout" 2>/dev/null)" != "$PWD" ] || [ ! -e mmsskd/.mim/configs ]; then
-    install_checkout
+make_environment() {
+  local python opencv
+  python=$(find_python)
+  say "environment $venv with $("$python" --version)"
+  if [ ! -x "$venv/bin/python" ]; then
+    "$python" -m venv "$venv" || { rm -rf "$venv"; die "python3-venv is missing: apt install python3-venv"; }
   fi
-  exit 0
-fi
+  say "torch $torch (5 GB with its CUDA libraries, 1 to 3 minutes)"
+  "$venv/bin/python" -m pip install --quiet --upgrade pip
+  "$pip" install -r requirements/torch.txt
+  say 'build tools'
+  "$pip" install --quiet -r requirements/build.txt
+  if [ ! -e "$ops_stamp" ]; then
+    say 'mmcv without its ops'
+    # an isolated build has no torch, and without torch mmcv's set-up leaves the ops out
+    "$pip" install --quiet --no-deps --no-cache-dir "onedl-mmcv==$mmcv"
+  fi
+  say 'the OpenMMLab packages and the rest'
+  "$pip" install --quiet -r requirements.txt -c requirements/torch.txt -c requirements/build.txt
+  if ! "$venv/bin/python" -c 'import cv2' 2>/dev/null; then
+    say 'opencv needs display libraries that this machine lacks: taking its headless build'
+    opencv=$("$pip" list --format=freeze | sed -n 's/^opencv-python==//p')
+    "$pip" uninstall --quiet --yes opencv-python opencv-python-headless
+    "$pip" install --quiet "opencv-python-headless==$opencv"
+  fi
+  install_checkout
+  printf %s "$key" >"$stamp"
+}
 
-python=$(find_python)
-say "environment $venv with $("$python" --version)"
-if [ ! -x "$venv/bin/python" ]; then
-  "$python" -m venv "$venv" || { rm -rf "$venv"; die "python3-venv is missing: apt install python3-venv"; }
-fi
-pip="$venv/bin/pip"
-tag=$("$venv/bin/python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
-wheels="$cache/wheels/torch$torch-mmcv$mmcv-$tag"
-
-say "torch $torch (5 GB with its CUDA libraries, 1 to 3 minutes)"
-"$venv/bin/python" -m pip install --quiet --upgrade pip
-"$pip" install -r requirements/torch.txt
-say 'build tools'
-"$pip" install --quiet -r requirements/build.txt
-
-if ! ls "$wheels"/*.whl >/dev/null 2>&1; then
-  if command -v "${CXX:-c++}" >/dev/null; then
+add_ops() {
+  local tag wheels wheel=${MMCV_WHEEL:-}
+  tag=$("$venv/bin/python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+  wheels="$cache/wheels/torch$torch-mmcv$mmcv-$tag"
+  if [ -z "$wheel" ] && ! ls "$wheels"/*.whl >/dev/null 2>&1; then
+    if ! command -v "${CXX:-c++}" >/dev/null; then
+      say 'no C++ compiler: mmcv stays without its ops, so detection will not run (apt install g++, or MMCV_WHEEL=FILE)'
+      return
+    fi
     build_mmcv
-  else
-    say "no C++ compiler: mmcv is installed without its ops, so detection will not run (apt install g++, then rm -r $venv)"
   fi
-fi
-if ls "$wheels"/*.whl >/dev/null 2>&1; then
-  "$pip" install --quiet --force-reinstall --no-deps "$wheels"/*.whl
-else
-  # an isolated build has no torch, and without torch mmcv's set-up leaves the ops out
-  "$pip" install --quiet --no-deps --no-cache-dir "onedl-mmcv==$mmcv"
-fi
+  [ -n "$wheel" ] || wheel=$(ls "$wheels"/*.whl)
+  "$pip" install --quiet --force-reinstall --no-deps "$wheel" || die "cannot install the mmcv wheel $wheel"
+  "$venv/bin/python" -c 'import mmcv.ops' || die "the ops of $wheel do not load with torch $torch"
+  printf %s "$ops" >"$ops_stamp"
+}
 
-say 'the OpenMMLab packages and the rest'
-"$pip" install --quiet -r requirements.txt -c requirements/torch.txt -c requirements/build.txt
-if ! "$venv/bin/python" -c 'import cv2' 2>/dev/null; then
-  say 'opencv needs display libraries that this machine lacks: taking its headless build'
-  opencv=$("$pip" list --format=freeze | sed -n 's/^opencv-python==//p')
-  "$pip" uninstall --quiet --yes opencv-python opencv-python-headless
-  "$pip" install --quiet "opencv-python-headless==$opencv"
+pip="$venv/bin/pip"
+ops="torch$torch-mmcv$mmcv" ops_stamp="$venv/.mmsskd-ops"
+[ "$(cat "$ops_stamp" 2>/dev/null)" = "$ops" ] || rm -f "$ops_stamp"  # made for another torch or mmcv
+if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
+  make_environment
+  say 'done'
+elif [ "$(cat "$venv/.mmsskd-checkout" 2>/dev/null)" != "$PWD" ] || [ ! -e mmsskd/.mim/configs ]; then
+  install_checkout
 fi
-install_checkout
-printf %s "$key" >"$stamp"
-say 'done'
+if [ "$want_ops" = ops ] && { [ ! -e "$ops_stamp" ] || [ -n "${MMCV_WHEEL:-}" ]; }; then
+  add_ops
+fi
