@@ -46,7 +46,7 @@ class StagewiseDistiller(BaseModel):
     The teacher is held outside the parameter tree: it is in no state dict, optimizer, DDP bucket or EMA copy. It stays in eval
     mode without gradients whatever ``train()`` is called with, and moves with ``to()``, ``cuda()`` and ``half()``.
 
-    A checkpoint of the distiller holds the student under the student's own names, and ``adapters.*``.
+    A checkpoint of the distiller holds the student under the student's own names, ``adapters.*``, and weights of the losses.
 
     Args:
         teacher, student: A model config, a path such as ``'mmpretrain::resnet/resnet34_8xb32_in1k.py'``, or a dict with that
@@ -144,7 +144,7 @@ class StagewiseDistiller(BaseModel):
         self.resize = resize
         self.stages, self.teacher_stages, adapters = pairing.pair(self.student, teacher_model)
         self.adapters = nn.ModuleDict({_key(name): adapter for name, adapter in adapters.items()})
-        losses = build_mimic_losses(list(self.stages), mimic_loss)
+        losses = build_mimic_losses({name: stage.shapes for name, stage in self.teacher_stages.items()}, mimic_loss)
         self.mimic_losses = nn.ModuleDict({_key(name): loss for name, loss in losses.items()})
         self.logits, self.logits_loss = self._build_logits(logits, input_shape)
         self.init_from_teacher = init_from_teacher

@@ -1,5 +1,6 @@
 """Losses by which features and logits follow the teacher's, and the two numbers that say how well a stage is learned."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,8 +13,49 @@ from ..errors import ConfigError, check_keys, naming
 from ..registry import MODELS
 
 
+class MimicLoss(nn.Module):
+    """Base of the losses between two features; one of your own writes :meth:`compare` (docs/losses.md).
+
+    It is computed in float32 outside autocast, and a feature of several tensors (an FPN) counts as the mean over its tensors.
+    A loss whose ``__init__`` takes ``shapes`` is given the teacher's feature there: one shape a tensor, without the batch
+    dimension. Each stage has a loss of its own. Weights that it holds train with their stage, are in checkpoints, and are not
+    in the student that is exported.
+
+    Args:
+        loss_weight: Factor on the loss. Only matters beside other losses; stage by stage has none to balance.
+
+    Example:
+        >>> class L1Loss(MimicLoss):
+        ...     def compare(self, student, teacher):
+        ...         return (student - teacher).abs().mean()
+        >>> L1Loss(loss_weight=2.0)((torch.ones(2, 3, 4, 4),), (torch.zeros(2, 3, 4, 4),)).item()
+        2.0
+    """
+
+    def __init__(self, loss_weight: float = 1.0):
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+        """Compare two features.
+
+        Args:
+            student, teacher: Tensors of equal shapes: maps (N, C, H, W), tokens (N, L, C) or vectors (N, C).
+
+        Returns:
+            A scalar; the gradient flows to ``student`` only.
+        """
+        with torch.autocast(device_type=student[0].device.type, enabled=False):
+            losses = [self.compare(s.float(), t.detach().float()) for s, t in zip(student, teacher, strict=True)]
+        return self.loss_weight * sum(losses[1:], losses[0]) / len(losses)
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare one tensor of each, of equal shapes in float32; the teacher's has no gradient. Returns a scalar."""
+        raise NotImplementedError
+
+
 @MODELS.register_module()
-class FeatureMimicLoss(nn.Module):
+class FeatureMimicLoss(MimicLoss):
     r"""Plain L2 between a student's and a teacher's feature (SSKD, https://arxiv.org/abs/1812.01819), scale-free by default.
 
     With s, t the features, :math:`\mu_c` the teacher's mean of channel c over batch and places,
@@ -41,33 +83,23 @@ class FeatureMimicLoss(nn.Module):
     """
 
     def __init__(self, normalize: str = 'variance', loss_weight: float = 1.0):
-        super().__init__()
+        super().__init__(loss_weight)
         if normalize == 'channel':
             raise ConfigError(
                 "FeatureMimicLoss.normalize: 'channel' is gone: measured at nothing; commit 2d8540c had it last. "
                 "Allowed: 'variance', 'none'"
             )
         if normalize not in ('variance', 'none'):
-            raise ConfigError(f"FeatureMimicLoss.normalize must be 'variance' or 'none', found {normalize!r}")
+            raise ConfigError(f"{type(self).__name__}.normalize must be 'variance' or 'none', found {normalize!r}")
         self.normalize = normalize
-        self.loss_weight = loss_weight
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        """Compare two features.
-
-        Args:
-            student, teacher: Tensors of equal shapes: maps (N, C, H, W), tokens (N, L, C) or vectors (N, C).
-
-        Returns:
-            A scalar; the gradient flows to ``student`` only.
-        """
-        with torch.autocast(device_type=student[0].device.type, enabled=False):
-            losses = [self._one(s.float(), t.detach().float()) for s, t in zip(student, teacher, strict=True)]
-        return self.loss_weight * sum(losses[1:], losses[0]) / len(losses)
-
-    def _one(self, student: Tensor, teacher: Tensor) -> Tensor:
-        error = torch.nn.functional.mse_loss(student, teacher)
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        error = self.error(student, teacher)
         return error / channel_variance(teacher) if self.normalize == 'variance' else error
+
+    def error(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The mean squared error."""
+        return torch.nn.functional.mse_loss(student, teacher)
 
 
 @torch.no_grad()
@@ -162,7 +194,7 @@ SHORTEST = 1e-3  # a vector of no length has no direction, and without a bound a
 
 
 @MODELS.register_module()
-class CosineMimicLoss(nn.Module):
+class CosineMimicLoss(MimicLoss):
     r"""One minus the cosine between a student's and a teacher's feature vector, for embeddings that are compared by their angle.
 
     :math:`\mathrm{mean}_n (1 - \cos(s_n, t_n))`, 0 for equal directions, 2 for opposite ones. It is half the squared L2
@@ -170,8 +202,8 @@ class CosineMimicLoss(nn.Module):
     the scale of a loss, such as Adam, learns the same from both. What it leaves open is the length of the vectors:
     :class:`FeatureMimicLoss` on the same stage also learns that.
 
-    As embedding loss of face models: ShrinkTeaNet, https://arxiv.org/abs/1905.10620. Computed in float32 outside
-    autocast; vectors shorter than 0.001 count as that long. A feature of several tensors counts as the mean over its tensors.
+    As embedding loss of face models: ShrinkTeaNet, https://arxiv.org/abs/1905.10620. Of tokens and maps, each token or place is
+    such a vector of C channels. Vectors shorter than 0.001 count as that long.
 
     Args:
         loss_weight: Factor on the loss. Only matters beside other losses.
@@ -182,28 +214,201 @@ class CosineMimicLoss(nn.Module):
         1.0
     """
 
-    def __init__(self, loss_weight: float = 1.0):
-        super().__init__()
-        self.loss_weight = loss_weight
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return (1 - F.cosine_similarity(student, teacher, dim=1 if student.ndim == 4 else -1, eps=SHORTEST)).mean()
+
+
+@MODELS.register_module()
+class BalancedMimicLoss(CosineMimicLoss):
+    r"""Direction and length: a cosine beside a smooth L1 (AM-RADIO, https://arxiv.org/abs/2312.06709, "Loss formulation").
+
+    :math:`\alpha \, \mathrm{mean} (1 - \cos(s, t)) + \beta \, \mathrm{mean} \, \mathrm{smooth}_{L1}(s - t)`, where
+    :math:`\mathrm{smooth}_{L1}(x)` is :math:`x^2 / 2` below 1 and :math:`|x| - 1/2` from there on. What most tools call
+    "balanced" for foundation models as teachers; the second term keeps the length, which the first leaves open.
+
+    Args:
+        cosine: The weight :math:`\alpha`.
+        smooth_l1: The weight :math:`\beta`.
+        loss_weight: Factor on the loss. Only matters beside other losses.
+
+    Example:
+        >>> student, teacher = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]])
+        >>> round(BalancedMimicLoss()((student,), (teacher,)).item(), 4)  # 0.9 * 1 + 0.1 * (0.5 + 2.5) / 2
+        1.05
+    """
+
+    def __init__(self, cosine: float = 0.9, smooth_l1: float = 0.1, loss_weight: float = 1.0):
+        super().__init__(loss_weight)
+        self.cosine, self.smooth_l1 = cosine, smooth_l1
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        direction = super().compare(student, teacher)
+        return self.cosine * direction + self.smooth_l1 * F.smooth_l1_loss(student, teacher)
+
+
+@MODELS.register_module()
+class PKDLoss(MimicLoss):
+    r"""Half the L2 of the normalized features, which is one minus their correlation: the shape of a feature, not its scale.
+
+    PKD, https://arxiv.org/abs/2207.02039, "Feature imitation with Pearson correlation coefficient". Each channel c of either
+    feature is brought to mean 0 and variance 1 over batch and places. Then :math:`\mathrm{mean} (\hat s - \hat t)^2 / 2 =
+    \mathrm{mean}_c (1 - r_c)` with Pearson's :math:`r_c`: 0 for any copy up to a positive scale and a shift of each channel, 1 for
+    what has nothing to do with the teacher, 2 for the opposite. For detectors of different kinds, whose FPNs differ in scale. It
+    does not teach mean and scale, so what follows must learn too: use it beside the task loss, or before it.
+
+    Under DDP each rank normalizes by its own batch.
+
+    Args:
+        loss_weight: Factor on the loss. The paper's 6 (two stages) and 10 (one stage) are for each of four levels, which it sums:
+            24 and 40 here, where a level counts as a part of the mean.
+
+    Example:
+        >>> teacher = torch.randn(4, 8, 5, 5)
+        >>> round(PKDLoss()((3 * teacher + 1,), (teacher,)).item(), 4)
+        0.0
+        >>> round(PKDLoss()((-teacher,), (teacher,)).item(), 4)
+        2.0
+    """
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return F.mse_loss(_normalized(student), _normalized(teacher)) / 2
+
+
+def _normalized(feature: Tensor) -> Tensor:
+    """The rows of each channel's values over batch and places, (C, n), with mean 0 and variance 1; a constant gives zeros."""
+    rows = feature.transpose(0, 1 if feature.ndim == 4 else -1).flatten(1)
+    return F.layer_norm(rows, rows.shape[1:], eps=SHORTEST**2)
+
+
+@MODELS.register_module()
+class CWDLoss(MimicLoss):
+    r"""Each channel as a distribution over the places of an image, by which channels say where something is.
+
+    CWD, https://arxiv.org/abs/2011.13256, "Channel-wise distillation". With :math:`\phi(x) = \mathrm{softmax}(x / T)` over the
+    places of a channel, :math:`T^2 \, \mathrm{mean}_{n, c} \, \mathrm{KL}(\phi(t) \,\|\, \phi(s))`. For FPNs, and for the maps of
+    logits of a dense head, where a channel is a class. It says nothing about a vector, which has one place.
+
+    Args:
+        temperature: T; the paper has 4 for segmentation, mmrazor's detectors 1.
+        loss_weight: Factor on the loss. Only matters beside other losses.
+
+    Example:
+        >>> teacher = torch.randn(2, 3, 4, 4)
+        >>> abs(round(CWDLoss()((teacher + 5,), (teacher,)).item(), 4))
+        0.0
+    """
+
+    def __init__(self, temperature: float = 1.0, loss_weight: float = 1.0):
+        super().__init__(loss_weight)
+        if not temperature > 0:
+            raise ConfigError(f'CWDLoss.temperature must be above 0, found {temperature!r}')
+        self.temperature = temperature
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if student.ndim == 2:
+            raise ConfigError(
+                f'CWDLoss compares where in the image channels are high, but the feature is a vector, {tuple(student.shape)}; '
+                'take CosineMimicLoss or FeatureMimicLoss for that stage (model.mimic_loss, a dict by stage)'
+            )
+        student_log, teacher_log = (F.log_softmax(_places(x) / self.temperature, dim=-1) for x in (student, teacher))
+        divergence = F.kl_div(student_log, teacher_log, reduction='none', log_target=True).sum(-1).mean()
+        return self.temperature**2 * divergence
+
+
+def _places(feature: Tensor) -> Tensor:
+    """A map (N, C, H, W) or tokens (N, L, C) as (N, C, places)."""
+    return feature.flatten(2) if feature.ndim == 4 else feature.transpose(1, 2)
+
+
+@MODELS.register_module()
+class AttentionMimicLoss(FeatureMimicLoss):
+    r"""L2 that counts where the teacher's feature is strong: foreground without a box, for phases that look at no label.
+
+    The weights of FGD, https://arxiv.org/abs/2111.11837, "Focal distillation", without its masks of boxes. With the teacher's
+    :math:`G^S = \mathrm{mean}_c |t|` at each place and :math:`G^C = \mathrm{mean}_{hw} |t|` of each channel,
+    :math:`A^S = HW \, \mathrm{softmax}(G^S / T)`, :math:`A^C = C \, \mathrm{softmax}(G^C / T)` for each image, the error is
+    :math:`\mathrm{mean} \, A^S A^C (s - t)^2`. Both weights have mean 1. The attention is that of Zhang and Ma, "Improve Object
+    Detection with Feature-based Knowledge Distillation", ICLR 2021, section 3.1.
+
+    Args:
+        temperature: T; smaller weighs more sharply.
+        normalize, loss_weight: As for :class:`FeatureMimicLoss`.
+
+    Example:
+        >>> teacher = torch.zeros(1, 2, 1, 2)
+        >>> teacher[..., 0] = 5.0  # all the teacher's energy is in the first of two places
+        >>> loss = AttentionMimicLoss(normalize='none')
+        >>> errors = [torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])]
+        >>> [round(loss((teacher + error,), (teacher,)).item(), 3) for error in errors]
+        [1.0, 0.0]
+    """
+
+    def __init__(self, temperature: float = 0.5, normalize: str = 'variance', loss_weight: float = 1.0):
+        super().__init__(normalize, loss_weight)
+        if not temperature > 0:
+            raise ConfigError(f'AttentionMimicLoss.temperature must be above 0, found {temperature!r}')
+        self.temperature = temperature
+
+    def error(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if student.ndim == 2:
+            student, teacher = student[..., None], teacher[..., None].contiguous()
+        else:
+            student, teacher = _places(student), _places(teacher)
+        strength = teacher.abs()
+        places, channels = strength.mean(1, keepdim=True), strength.mean(2, keepdim=True)
+        weights = [n.numel() // len(n) * F.softmax(n / self.temperature, dim=d) for n, d in ((places, 2), (channels, 1))]
+        return (weights[0] * weights[1] * (student - teacher).square()).mean()
+
+
+@MODELS.register_module()
+class MGDLoss(FeatureMimicLoss):
+    r"""The teacher's feature generated from the student's with places left out, so that each place must know its neighbors.
+
+    MGD, https://arxiv.org/abs/2205.01529, "Generation with masked feature": with a random mask M of places, one for each image,
+    :math:`G(x) = W_2 \, \mathrm{ReLU}(W_1 x)` with two 3x3 convolutions a level, the error is
+    :math:`\mathrm{mean} (G(s M) - t)^2`. G belongs to the loss: it trains with its stage and is not exported. So the student's
+    feature itself need not equal the teacher's, and what is logged as relative error says little here.
+
+    Args:
+        shapes: Of the teacher's feature, see :class:`MimicLoss`; maps alone.
+        mask: The share of the places that are left out.
+        normalize, loss_weight: As for :class:`FeatureMimicLoss`. The paper sums squares over C, H and W, with a weight of 2e-5
+            (one stage) or 5e-7 (two stages), and over the levels.
+
+    Example:
+        >>> loss = MGDLoss(shapes=[(8, 4, 4)])
+        >>> sorted(name for name, _ in loss.named_parameters())[0]
+        'generators.0.0.bias'
+        >>> loss((torch.randn(2, 8, 4, 4),), (torch.randn(2, 8, 4, 4),)).ndim
+        0
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, ...]],
+        mask: float = 0.65,
+        normalize: str = 'variance',
+        loss_weight: float = 1.0,
+    ):
+        super().__init__(normalize, loss_weight)
+        if not 0 <= mask < 1:
+            raise ConfigError(f'MGDLoss.mask must be a share of at least 0 and below 1, found {mask!r}')
+        flat = [shape for shape in shapes if len(shape) != 3]
+        if flat:
+            raise ConfigError(
+                f'MGDLoss generates maps by 3x3 convolutions, but the feature has a tensor of shape {flat[0]}; take another loss '
+                'for that stage (model.mimic_loss, a dict by stage)'
+            )
+        self.mask = mask
+        self.generators = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, c, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(c, c, 3, padding=1))
+            for c, *_ in shapes
+        )
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        """Compare two features.
-
-        Args:
-            student, teacher: Tensors of equal shapes: vectors (N, C), tokens (N, L, C) or maps (N, C, H, W), each token or place
-                a vector of C channels.
-
-        Returns:
-            A scalar; the gradient flows to ``student`` only.
-        """
-        with torch.autocast(device_type=student[0].device.type, enabled=False):
-            losses = [
-                (
-                    1 - F.cosine_similarity(s.float(), t.detach().float(), dim=1 if s.ndim == 4 else -1, eps=SHORTEST)
-                ).mean()
-                for s, t in zip(student, teacher, strict=True)
-            ]
-        return self.loss_weight * sum(losses[1:], losses[0]) / len(losses)
+        kept = [torch.rand_like(s[:, :1], dtype=torch.float32) >= self.mask for s in student]
+        generated = [make(s * keep) for make, s, keep in zip(self.generators, student, kept, strict=True)]
+        return super().forward(generated, teacher)
 
 
 @MODELS.register_module()
@@ -246,11 +451,11 @@ class LogitsKDLoss(nn.Module):
         return self.loss_weight * self.temperature**2 * divergence
 
 
-def build_mimic_losses(stages: Sequence[str], cfg: Mapping | None) -> dict[str, nn.Module]:
-    """The loss of each stage; stages that share a config share the module.
+def build_mimic_losses(shapes: Mapping[str, Sequence[tuple[int, ...]]], cfg: Mapping | None) -> dict[str, nn.Module]:
+    """The loss of each stage.
 
     Args:
-        stages: Their names.
+        shapes: The teacher's feature of each stage: one shape a tensor, without the batch dimension.
         cfg: ``model.mimic_loss``: the config of one loss for all, or a dict from stages to configs.
 
     Raises:
@@ -260,19 +465,30 @@ def build_mimic_losses(stages: Sequence[str], cfg: Mapping | None) -> dict[str, 
     if not isinstance(cfg, Mapping):
         raise ConfigError(f'model.mimic_loss must be the config of a loss or a dict of them by stage, found {cfg!r}')
     if 'type' in cfg:
-        return dict.fromkeys(stages, build_loss(cfg, 'model.mimic_loss'))
-    check_keys(cfg, stages, 'model.mimic_loss, a dict by stage')
-    default = FeatureMimicLoss()
-    return {name: build_loss(cfg[name], f'model.mimic_loss.{name}') if cfg.get(name) else default for name in stages}
+        return {name: build_loss(cfg, 'model.mimic_loss', feature) for name, feature in shapes.items()}
+    check_keys(cfg, list(shapes), 'model.mimic_loss, a dict by stage')
+    return {
+        name: build_loss(cfg[name], f'model.mimic_loss.{name}', feature) if cfg.get(name) else FeatureMimicLoss()
+        for name, feature in shapes.items()
+    }
 
 
-def build_loss(cfg: Mapping, key: str) -> nn.Module:
-    """Build a loss; ``key`` is where its config is, for messages.
+def build_loss(cfg: Mapping, key: str, shapes: Sequence[tuple[int, ...]] | None = None) -> nn.Module:
+    """Build a loss.
+
+    Args:
+        cfg: Its config.
+        key: Where that is, for messages.
+        shapes: Of the feature that it compares, for a loss that wants to know, see :class:`MimicLoss`.
 
     Raises:
         ConfigError: It is no config of a loss, or cannot be built.
     """
     if not isinstance(cfg, Mapping):
         raise ConfigError(f'{key} must be the config of a loss, a dict with a type; found {cfg!r}')
+    cfg = dict(cfg)
     with naming(cfg, key):
-        return ROOT_MODELS.build(dict(cfg))
+        kind = ROOT_MODELS.get(cfg['type']) if isinstance(cfg.get('type'), str) else cfg.get('type')
+        if shapes is not None and kind is not None and 'shapes' in inspect.signature(kind).parameters:
+            cfg.setdefault('shapes', [tuple(shape) for shape in shapes])
+        return ROOT_MODELS.build(cfg)
