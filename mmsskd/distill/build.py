@@ -248,8 +248,8 @@ def load_strictly(model: nn.Module, path: str, key: str) -> None:
         found = sorted(map(str, state))[:8] if isinstance(state, dict) else type(state).__name__
         raise ConfigError(f'{key}: {path!r} holds no state_dict, found {found}')
     state = {name.removeprefix('module.'): value for name, value in state.items()}
-    # not part of a model: old preprocessors kept their constants, a stage-by-stage run keeps its adapters
-    state = {name: value for name, value in state.items() if not name.startswith(('data_preprocessor.', 'adapters.'))}
+    # not part of a model: old preprocessors kept their constants, a stage-by-stage run keeps what it has beside the student
+    state = {name: value for name, value in state.items() if not name.startswith(('data_preprocessor.', *BESIDE))}
     if hasattr(model, 'adopt_state_dict'):  # a model that knows its weights under the names of another framework too
         state = model.adopt_state_dict(state)
     problems = misfits(state, model.state_dict())
@@ -273,6 +273,8 @@ def predicts_nothing(model: nn.Module) -> str | None:
     return None
 
 
+# what a checkpoint holds beside the student's own weights: modules of the distiller that train with their stages
+BESIDE = ('adapters.', 'mimic_losses.', 'logits_loss.')
 NORMALIZATION = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
 
 

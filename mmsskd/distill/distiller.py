@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError, check_keys
 from ..registry import MODELS
 from .build import (
+    BESIDE,
     build_model,
     build_teacher,
     check_same_normalization,
@@ -197,8 +198,10 @@ class StagewiseDistiller(BaseModel):
     def _divide(self, phase: Phase) -> None:
         """Note what ``phase`` trains and what it leaves frozen."""
         active = {name for part in phase.train for name in self.parameters_of(part)}
-        adapters = [f'adapters.{_key(stage)}.' for stage in phase.mimic if stage in phase.train]
-        active |= {name for name, _ in self.named_parameters() if name.startswith(tuple(adapters))}
+        followed = [_key(stage) for stage in phase.mimic if stage in phase.train]
+        beside = [f'{holder}.{key}.' for key in followed for holder in ('adapters', 'mimic_losses')]
+        beside = (*beside, *(['logits_loss.'] if phase.logits else []))
+        active |= {name for name, _ in self.named_parameters() if name.startswith(beside)}
         frozen = []
         for name, parameter in self.named_parameters():
             own_name = name.removeprefix('student.')
@@ -208,15 +211,15 @@ class StagewiseDistiller(BaseModel):
                 frozen.append(parameter.requires_grad_(False))
         own = {f'student.{path}'.rstrip('.') for part in phase.train for path in self.modules_of(part)}
         trains = {
-            path: path in own or f'{path}.'.startswith(tuple(adapters))
+            path: path in own or f'{path}.'.startswith(beside)
             for path, _ in self.named_modules()
-            if f'{path}.'.startswith(('student.', 'adapters.')) and not path.startswith('student.data_preprocessor')
+            if f'{path}.'.startswith(('student.', *BESIDE)) and not path.startswith('student.data_preprocessor')
         }
         self._frozen_parameters = frozen
         self._frozen_modules = [
             self.get_submodule(path)
             for path, active in trains.items()
-            if not active and path not in ('student', 'adapters')
+            if not active and f'{path}.' not in ('student.', *BESIDE)
         ]
         self._training_modules = [path for path, active in trains.items() if active]
 
@@ -230,7 +233,7 @@ class StagewiseDistiller(BaseModel):
         return self
 
     def training_modules(self) -> dict[str, nn.Module]:
-        """The modules of what the current phase trains, adapters included, by their paths in the distiller."""
+        """The modules of what the current phase trains, adapters and losses included, by their paths in the distiller."""
         return {path: self.get_submodule(path) for path in self._training_modules}
 
     def parameters_of(self, part: str) -> list[str]:
@@ -459,5 +462,5 @@ def _strip_student_prefix(module, state_dict: dict, prefix: str, local_metadata:
 def _add_student_prefix(module, state_dict: dict, prefix: str, *args) -> None:
     """Load hook, the reverse: accepts a distiller's checkpoint and a plain student's."""
     for name in [name for name in state_dict if name.startswith(prefix)]:
-        if not name.startswith(f'{prefix}adapters.'):
+        if not name.removeprefix(prefix).startswith(BESIDE):
             state_dict[f'{prefix}student.{name[len(prefix) :]}'] = state_dict.pop(name)

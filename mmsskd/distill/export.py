@@ -20,7 +20,7 @@ from ..errors import ConfigError
 from ..utils.files import replacing
 from ..utils.trust import config_of
 from ..version import __version__
-from .build import not_finite, read_checkpoint, resolve_with_imports, without_init
+from .build import BESIDE, not_finite, read_checkpoint, resolve_with_imports, without_init
 from .network.projector import resolve_student
 from .phases import is_schedule_hook
 
@@ -193,7 +193,7 @@ def export_student(state_dict: dict, cfg: Config, out_dir: str, dataset_meta: di
     """Write ``student.pth`` and ``student.py`` into ``out_dir``; each is written beside its place and renamed.
 
     Args:
-        state_dict: Of the distiller: the student's weights under its own names, and adapters.
+        state_dict: Of the distiller: the student's weights under its own names, and those beside it.
         cfg: Config of the run.
         out_dir: Made if it is missing.
         dataset_meta: Class names and the like, kept in the checkpoint where inference looks for them.
@@ -202,7 +202,7 @@ def export_student(state_dict: dict, cfg: Config, out_dir: str, dataset_meta: di
         The two paths.
     """
     weights, config = os.path.join(out_dir, 'student.pth'), os.path.join(out_dir, 'student.py')
-    student = {name: value.detach().cpu() for name, value in state_dict.items() if not name.startswith('adapters.')}
+    student = {name: value.detach().cpu() for name, value in state_dict.items() if not name.startswith(BESIDE)}
     wild = not_finite(student)
     if wild:
         raise ConfigError(

@@ -316,7 +316,9 @@ class CWDLoss(MimicLoss):
 
 
 def _places(feature: Tensor) -> Tensor:
-    """A map (N, C, H, W) or tokens (N, L, C) as (N, C, places)."""
+    """A map (N, C, H, W), tokens (N, L, C) or vectors (N, C), which have one place, as (N, C, places)."""
+    if feature.ndim == 2:
+        return feature[..., None]
     return feature.flatten(2) if feature.ndim == 4 else feature.transpose(1, 2)
 
 
@@ -350,14 +352,12 @@ class AttentionMimicLoss(FeatureMimicLoss):
         self.temperature = temperature
 
     def error(self, student: Tensor, teacher: Tensor) -> Tensor:
-        if student.ndim == 2:
-            student, teacher = student[..., None], teacher[..., None].contiguous()
-        else:
-            student, teacher = _places(student), _places(teacher)
-        strength = teacher.abs()
-        places, channels = strength.mean(1, keepdim=True), strength.mean(2, keepdim=True)
-        weights = [n.numel() // len(n) * F.softmax(n / self.temperature, dim=d) for n, d in ((places, 2), (channels, 1))]
-        return (weights[0] * weights[1] * (student - teacher).square()).mean()
+        student, teacher = _places(student), _places(teacher)
+        _, channels, places = teacher.shape
+        strength = teacher.abs() / self.temperature
+        where = places * F.softmax(strength.mean(1, keepdim=True), dim=2)
+        which = channels * F.softmax(strength.mean(2, keepdim=True), dim=1)
+        return (where * which * (student - teacher).square()).mean()
 
 
 @MODELS.register_module()
@@ -488,7 +488,8 @@ def build_loss(cfg: Mapping, key: str, shapes: Sequence[tuple[int, ...]] | None 
         raise ConfigError(f'{key} must be the config of a loss, a dict with a type; found {cfg!r}')
     cfg = dict(cfg)
     with naming(cfg, key):
-        kind = ROOT_MODELS.get(cfg['type']) if isinstance(cfg.get('type'), str) else cfg.get('type')
+        with ROOT_MODELS.switch_scope_and_registry(cfg.get('_scope_')) as registry:
+            kind = registry.get(cfg['type']) if isinstance(cfg.get('type'), str) else cfg.get('type')
         if shapes is not None and kind is not None and 'shapes' in inspect.signature(kind).parameters:
             cfg.setdefault('shapes', [tuple(shape) for shape in shapes])
         return ROOT_MODELS.build(cfg)

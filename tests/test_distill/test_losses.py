@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from helpers import loader, run_cfg, save_weights, train
+from helpers import loader, run_cfg, same, save_weights, train, weights
 
-from mmsskd.distill.losses import AgreementMeter, CosineMimicLoss, FeatureMimicLoss
+from mmsskd.distill.losses import (
+    AgreementMeter,
+    AttentionMimicLoss,
+    BalancedMimicLoss,
+    CosineMimicLoss,
+    CWDLoss,
+    FeatureMimicLoss,
+    MGDLoss,
+    PKDLoss,
+)
 from mmsskd.errors import ConfigError
 
 SHAPES = [(6, 5, 4, 3), (6, 7, 5), (6, 5)]  # maps, tokens, vectors
@@ -221,3 +230,162 @@ def test_a_loss_for_a_stage_that_is_not_there(tmp_path, teacher_path):
     losses = {'layer9': dict(type='mmsskd.CosineMimicLoss')}
     with pytest.raises(ConfigError, match=r"mimic_loss, a dict by stage: unknown field 'layer9'; did you mean 'layer"):
         train(run_cfg(tmp_path, teacher_path, **{'model.mimic_loss': losses}))
+
+
+def rows(tensor):
+    """A feature in numpy: for each image, C rows of its places."""
+    array = tensor.double().numpy()
+    if array.ndim == 2:
+        return array[:, :, None]
+    return array.reshape(*array.shape[:2], -1) if array.ndim == 4 else np.moveaxis(array, 1, 2)
+
+
+def softmax(x):
+    return np.exp(x) / np.exp(x).sum()
+
+
+def correlation_by_numpy(s, t):
+    return np.mean([1 - np.corrcoef(s[:, c].ravel(), t[:, c].ravel())[0, 1] for c in range(s.shape[1])])
+
+
+def cwd_by_numpy(s, t, temperature=3.0):
+    divergences = []
+    for image in range(len(s)):
+        for channel in range(s.shape[1]):
+            p, q = (softmax(x[image, channel] / temperature) for x in (t, s))
+            divergences.append(temperature**2 * (p * np.log(p / q)).sum())
+    return np.mean(divergences)
+
+
+def balanced_by_numpy(s, t):
+    d = np.abs(s - t)
+    cosines = [
+        1 - np.dot(s[n, :, i], t[n, :, i]) / np.linalg.norm(s[n, :, i]) / np.linalg.norm(t[n, :, i])
+        for n in range(len(s))
+        for i in range(s.shape[2])
+    ]
+    return 0.7 * np.mean(cosines) + 0.3 * np.where(d < 1, d * d / 2, d - 0.5).mean()
+
+
+def attention_by_numpy(s, t, temperature=0.5):
+    total = 0.0
+    for own, other in zip(s, t):
+        where = other.shape[1] * softmax(np.abs(other).mean(0) / temperature)
+        which = other.shape[0] * softmax(np.abs(other).mean(1) / temperature)
+        total += (which[:, None] * where[None, :] * (own - other) ** 2).sum()
+    return total / s.size
+
+
+BY_NUMPY = {
+    'pkd': (PKDLoss(), correlation_by_numpy),
+    'cwd': (CWDLoss(temperature=3.0), cwd_by_numpy),
+    'balanced': (BalancedMimicLoss(cosine=0.7, smooth_l1=0.3), balanced_by_numpy),
+    'attention': (AttentionMimicLoss(normalize='none'), attention_by_numpy),
+}
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('name', BY_NUMPY)
+def test_loss_is_its_formula(name, shape):
+    """The value, and the gradient by differences; of two tensors the mean; none reaches the teacher."""
+    loss, formula = BY_NUMPY[name]
+    if (name, len(shape)) == ('cwd', 2):
+        with pytest.raises(ConfigError, match='CWDLoss compares where in the image .* the feature is a vector'):
+            loss(*((tensor,) for tensor in pair(shape)))
+        return
+    student, teacher = pair(shape)
+    student.requires_grad_()
+    teacher.requires_grad_()
+    value = loss((student,), (teacher,))
+    s, t = rows(student.detach()), rows(teacher.detach())
+    assert value.item() == pytest.approx(formula(s, t), rel=1e-4)
+    value.backward()
+    assert teacher.grad is None
+    step, place = 1e-4, (1, 2, 0)
+    up, down = s.copy(), s.copy()
+    up[place] += step
+    down[place] -= step
+    expected = (formula(up, t) - formula(down, t)) / (2 * step)
+    assert rows(student.grad)[place] == pytest.approx(expected, rel=1e-2, abs=1e-6)
+    other = pair(shape, seed=1)
+    both = loss((student, other[0]), (teacher, other[1])).item()
+    assert both == pytest.approx((value.item() + formula(*map(rows, other))) / 2, rel=1e-4)
+
+
+def test_attention_has_mean_one():
+    """So that the loss, normalized, is as large as the plain one where errors are independent of it."""
+    _, teacher = pair((2, 5, 4, 3))
+    loss = AttentionMimicLoss(normalize='none')
+    assert loss((teacher + 1,), (teacher,)).item() == pytest.approx(1, rel=1e-5)
+    assert AttentionMimicLoss()((teacher + 1,), (teacher,)).item() == pytest.approx(
+        FeatureMimicLoss()((teacher + 1,), (teacher,)).item(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize('loss', [PKDLoss(), CWDLoss(), AttentionMimicLoss(), BalancedMimicLoss()])
+def test_dead_features_give_a_finite_gradient(loss):
+    student = torch.zeros(1, 3, 2, 2, dtype=torch.float16, requires_grad=True)
+    value = loss((student,), (torch.zeros(1, 3, 2, 2, dtype=torch.float16),))
+    value.backward()
+    assert value.dtype == torch.float32 and torch.isfinite(value) and torch.isfinite(student.grad).all()
+
+
+def test_mgd_generates_the_teacher_from_what_the_mask_leaves():
+    """Against convolutions written out, with the mask that the seed gives."""
+    student, teacher = pair((2, 3, 4, 5))
+    torch.manual_seed(0)
+    loss = MGDLoss(shapes=[(3, 4, 5)], mask=0.4, normalize='none', loss_weight=2.0)
+    torch.manual_seed(1)
+    value = loss((student,), (teacher,)).item()
+    torch.manual_seed(1)
+    keep = (torch.rand(2, 1, 4, 5) >= 0.4).numpy()
+    assert 0 < keep.mean() < 1
+    x = student.numpy() * keep
+    w = {name: parameter.detach().numpy() for name, parameter in loss.named_parameters()}
+    for layer in (0, 2):
+        padded, out = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), np.zeros_like(x)
+        for i in range(3):
+            for j in range(3):
+                kernel = w[f'generators.0.{layer}.weight'][:, :, i, j]
+                out += np.einsum('oc,nchw->nohw', kernel, padded[:, :, i : i + 4, j : j + 5])
+        x = out + w[f'generators.0.{layer}.bias'][None, :, None, None]
+        x = np.maximum(x, 0) if layer == 0 else x
+    assert value == pytest.approx(2 * ((x - teacher.numpy()) ** 2).mean(), rel=1e-4)
+
+
+def test_mgd_refuses_what_it_cannot_generate(teacher_path):
+    with pytest.raises(ConfigError, match=r'MGDLoss generates maps .* a tensor of shape \(7,\)'):
+        MGDLoss(shapes=[(7,)])
+    with pytest.raises(ConfigError, match=r'MGDLoss.mask must be a share .* found 1'):
+        MGDLoss(shapes=[(3, 4, 4)], mask=1)
+
+
+MGD = {'model.mimic_loss': dict(layer1=dict(type='mmsskd.MGDLoss'), layer2=dict(type='mmsskd.MGDLoss'))}
+
+
+def test_weights_of_a_loss_train_with_their_stage(tmp_path, teacher_path):
+    """They are in the phase's optimizer and in its checkpoints, frozen to the bit afterwards, and not in the student."""
+    train(run_cfg(tmp_path, teacher_path, **MGD))
+    before, first, second, last = (
+        weights(tmp_path / f'{name}.pth') for name in ('phase1_layer1', 'phase2_layer2', 'phase3_layer3', 'epoch_4')
+    )
+    own = {
+        stage: [name for name in last if name.startswith(f'mimic_losses.{stage}.')] for stage in ('layer1', 'layer2')
+    }
+    assert [len(names) for names in own.values()] == [4, 4]
+    assert same(before, first, own['layer1']) and same(before, last, own['layer1'])
+    assert not any(torch.equal(before[name], first[name]) for name in own['layer2'])
+    assert same(first, second, own['layer2']) and same(first, last, own['layer2'])
+    plain = weights(tmp_path / 'student.pth')
+    assert plain and not [name for name in plain if name.startswith('mimic_losses')]
+    assert set(plain) == {name for name in last if not name.startswith(('mimic_losses', 'adapters'))}
+
+
+def test_weights_of_a_loss_resume_to_the_bit(tmp_path, teacher_path):
+    phases = dict(phases=[dict(train='layer1', epochs=2), dict(train='layer2')])
+    whole = train(run_cfg(tmp_path / 'whole', teacher_path, hook=phases, **MGD)).model.state_dict()
+    for done in (1, 2):  # within a phase, and at its end
+        cfg = run_cfg(tmp_path / f'resumed{done}', teacher_path, hook=phases, **MGD)
+        cfg.load_from, cfg.resume = str(tmp_path / f'whole/epoch_{done}.pth'), True
+        resumed = train(cfg).model.state_dict()
+        assert set(whole) == set(resumed) and same(whole, resumed)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 from ...errors import ConfigError, candidates
 from ...utils.states import seed_random_states
+from ..build import BESIDE
 from ..phases import Phase, default_param_scheduler
 from .mmengine_private import forget, parts_of, scaled_by
 from .places import begin_pass, place_samples
@@ -59,14 +60,21 @@ def check_optimizer(wrapper: dict, where: str, scope: str | None = None) -> None
 
 @contextmanager
 def student_with_adapters(distiller: nn.Module):
-    """The student, with the adapters in it for a while: optimizer constructors that go by names or depth know the student's."""
+    """The student, with what trains beside it in it for a while: optimizer constructors that go by names or depth know the
+    student's.
+    """
     student = distiller.student
-    if distiller.adapters:
-        student.add_module('adapters', distiller.adapters)
+    beside = {name: getattr(distiller, name) for name in (prefix.rstrip('.') for prefix in BESIDE)}
+    added = {
+        name: module for name, module in beside.items() if module is not None and any(True for _ in module.parameters())
+    }
+    for name, module in added.items():
+        student.add_module(name, module)
     try:
         yield student
     finally:
-        student._modules.pop('adapters', None)
+        for name in added:
+            student._modules.pop(name)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
