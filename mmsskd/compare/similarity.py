@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..distill.distiller import StagewiseDistiller
 from ..distill.losses import AgreementMeter
 from ..distill.network.pairing import Pairing
+from ..distill.network.stages import taps_of
 from ..distill.network.tap import features_at
 
 GRID = 4
@@ -75,9 +76,7 @@ def compare_features(
         if own is None:
             own, theirs, _ = Pairing(input_shape=tuple(inputs.shape[1:]), resize=True).pair(model, teacher)
         grams = grams or {name: (Gram(), Gram()) for name in own}
-        features = [
-            features_at(net, inputs, [s.tap for s in cut.values()]) for net, cut in ((model, own), (teacher, theirs))
-        ]
+        features = [features_at(net, inputs, taps_of(cut.values())) for net, cut in ((model, own), (teacher, theirs))]
         for name in own:
             for gram, feature, stage in zip(grams[name], features, (own[name], theirs[name])):
                 gram.add(stage.feature(feature))

@@ -247,19 +247,25 @@ class StagewiseDistiller(BaseModel):
         """Paths, in the student, of the modules of a stage or of ``'head'``."""
         if part != HEAD:
             return list(self.stages[part].modules)
-        roots = {'backbone'} | {stage.tap.split('.')[0] for stage in self.stages.values()}
-        holders = {name.rpartition('.')[0] for name in self.parameters_of(HEAD)}  # levels of a neck that no stage has
+        taken = {path for stage in self.stages.values() for path in stage.modules}
+        holders = {
+            name.rpartition('.')[0] for name in self.parameters_of(HEAD)
+        }  # and what these are in, such as a dense head
         return [
             path
             for path, _ in self.student.named_modules()
-            if path.split('.')[0] not in roots or path in holders - {''}
+            if (path not in taken and path.split('.')[0] != 'backbone')
+            or any(f'{holder}.'.startswith(f'{path}.') for holder in holders - {''})
         ]
 
     def head_state(self) -> dict[str, Tensor]:
         """The student's head: the parameters and buffers that no stage owns, under their own names."""
         modules = set(self.modules_of(HEAD)) | {''}
+        taken = {name for stage in self.stages.values() for name in stage.parameters}
         state = self.student.state_dict()
-        return {name: value for name, value in state.items() if name.rpartition('.')[0] in modules}
+        return {
+            name: value for name, value in state.items() if name.rpartition('.')[0] in modules and name not in taken
+        }
 
     def adapter_of(self, stage: str) -> nn.Module | None:
         """The adapter from the student's feature of ``stage`` to the teacher's channels; None where they are equal."""
@@ -318,7 +324,7 @@ class StagewiseDistiller(BaseModel):
         logits = [self.logits.module] if phase.logits else []
         if not phase.task_loss:
             return {}, features_at(self.student, inputs, taps, *logits)
-        with capture(self.student, [*logits, *taps]) as outputs:
+        with capture(self.student, {**dict.fromkeys(logits, 1), **taps}) as outputs:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
         if phase.task_weight != 1:
             losses = {

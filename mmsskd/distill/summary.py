@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from .network.pairing import Pairing, student_trains
 from .network.projector import PATH
+from .network.stages import taps_of
 from .network.tap import features_at
 from .phases import HEAD
 
@@ -34,11 +35,11 @@ def stage_table(student: nn.Module, teacher: nn.Module, pairing: Pairing) -> lis
         for parameter_name, parameter in student.named_parameters():
             parameter.requires_grad_(parameter_name in stage.parameters)
         with _counter() as forward:
-            feature = stage.feature(features_at(student, image, [stage.tap]))
+            feature = stage.feature(features_at(student, image, taps_of([stage])))
         with _counter() as backward:
             sum(tensor.sum() for tensor in feature).backward()
         with _counter() as teaching, torch.no_grad():
-            features_at(teacher, image, [teacher_stages[name].tap])
+            features_at(teacher, image, taps_of([teacher_stages[name]]))
         adapter = adapters.get(name)
         values = (
             name + (f' ({stage.tap})' if stage.tap.removeprefix('backbone.') != name else ''),

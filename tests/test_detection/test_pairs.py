@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 SSKD = [path for path in sorted((ROOT / 'configs/sskd').glob('*.py')) if is_detection(path)]
 PLAIN = [path for path in sorted((ROOT / 'configs/plain').glob('*.py')) if is_detection(path)]
-OTHER_SCHEDULES = ('_fpn_in_head', '_from_teacher', '_unlabelled')  # of a pair that is trained as it stands
+OTHER_SCHEDULES = ('_fpn_in_head', '_from_teacher', '_unlabelled', '_pkd')  # of a pair that is trained as it stands
 SIZES = ('scale', 'img_scale', 'size', 'crop_size')
 
 

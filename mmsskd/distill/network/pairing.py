@@ -127,21 +127,22 @@ class FeatureAdapter(nn.Module):
 
 
 def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> tuple[Stage, Stage]:
-    """Pair the tensors of two features by size: each of the student's with the next of the teacher's that has as many places.
+    """Pair the tensors of two features by size: each of the student's with the first of the teacher's left that has as many places.
 
-    Levels without a partner (P7 of a RetinaNet beside a Faster R-CNN that has P2 to P6, a class token) are dropped, which is
+    So levels of equal strides are paired, in whichever order a neck returns them (YOLOv3's begins with the coarsest). Levels
+    without a partner (P7 of a RetinaNet beside a Faster R-CNN that has P2 to P6, a class token) are dropped, which is
     logged; what of the student's neck only they need is then trained with the head. A map beside tokens is compared place by
     place. Features of as many tensors of which none has a partner stay as they are, for ``resize`` or for the message.
 
     Raises:
         ConfigError: No two sizes are equal, or without a level a parameter of the backbone would belong to no stage.
     """
-    pairs, start = [], 0
+    pairs, left = [], list(range(len(other.levels)))
     for i, level in enumerate(stage.levels):
-        j = next((j for j in range(start, len(other.levels)) if _fit(level.shape, other.levels[j].shape)), None)
+        j = next((j for j in left if _fit(level.shape, other.levels[j].shape)), None)
         if j is not None:
             pairs.append((i, j))
-            start = j + 1
+            left.remove(j)
     counts = len(stage.levels), len(other.levels)
     if not pairs:
         if counts[0] != counts[1] or (counts[0] > 1 and not resize):

@@ -7,6 +7,9 @@ gives parameters that a container holds itself (position embeddings, layer scale
 
 A stage is named by its blocks. Where the backbone returns the feature of several stages, each through a norm of its own beside
 the path to the next stage (Swin, ConvNeXt with several ``out_indices``), the tap is that norm: the feature is what the neck sees.
+
+A stage can be one tensor of several that a module returns (``neck.1``, where there is no module of that path), and it can end in
+a head that runs on the features alone. There a module runs once a level, and each call is a tensor of the feature.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +20,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError, candidates
 from .projector import PATH, InFront
-from .tap import capture, feature_tensors, features_at
+from .tap import capture, feature_tensors, features_at, run_heads
 from .trace import (
     DEFAULT_SHAPE,
     Trace,
@@ -74,6 +77,7 @@ class Stage:
         name: As the config says it, for instance ``layer1``.
         tap: Path of the module whose output is the stage's feature, for instance ``backbone.layer1``; not that of the name where
             the backbone returns the feature through a norm of its own (``backbone.norm0`` of the stage ``stages.0``).
+        calls: How often the tap runs in a forward.
         parameters: Names of the parameters that belong to the stage.
         modules: Paths of the modules that belong to the stage (a container belongs to each stage that it holds modules of).
         levels: The tensors of the feature.
@@ -84,6 +88,7 @@ class Stage:
     parameters: tuple[str, ...]
     modules: tuple[str, ...]
     levels: tuple[Level, ...]
+    calls: int = 1
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -107,9 +112,9 @@ class Stage:
         )
 
 
-def taps_of(stages: Iterable[Stage]) -> list[str]:
-    """The taps of ``stages``."""
-    return [stage.tap for stage in stages]
+def taps_of(stages: Iterable[Stage]) -> dict[str, int]:
+    """The taps of ``stages``, and how often each runs."""
+    return {stage.tap: stage.calls for stage in stages}
 
 
 def find_stages(
@@ -119,9 +124,9 @@ def find_stages(
 
     Args:
         model: Has ``backbone`` and ``extract_feat``; is left as it was found, buffers and random state included.
-        names: Module paths in the order in which they run, ``layer1`` meaning ``backbone.layer1``. None: the resolution stages
-            of the backbone, see :func:`resolution_stages`, and what a model names in ``extra_stages``, such as a neck that
-            belongs to what is transferred.
+        names: Module paths in the order in which they run, ``layer1`` meaning ``backbone.layer1``; ``neck.1`` means the second
+            tensor that the neck returns. None: the resolution stages of the backbone, see :func:`resolution_stages`, and what a
+            model names in ``extra_stages``, such as a neck that belongs to what is transferred.
         inputs: A batch that the model accepts, for instance (1, 3, 224, 224).
         key: The config key that holds ``names``, for messages.
         must_own: Every parameter of the backbone must belong to a stage. Not so for a teacher: nothing of it trains.
@@ -136,12 +141,14 @@ def find_stages(
         )
     try:
         with as_found(model):
-            trace = watch(model, inputs)
-            if names is None:
+            ends = None if names is None else _find_ends(model, names, key)
+            trace = watch(model, inputs, () if ends is None else [end.path for end in ends])
+            if ends is None:
                 names = [*resolution_stages(model, trace, inputs), *getattr(model, 'extra_stages', ())]
-            taps = _order_taps(model, names, trace, key)
-            _check_image_size(model, feature_tensors(trace.outputs[taps[0]]))
-            stages = _assign(model, names, taps, trace, key, must_own)
+                ends = _find_ends(model, names, key)
+            _check_ends(ends, trace, key)
+            _check_image_size(model, feature_tensors(trace.outputs[ends[0].path]))
+            stages = _assign(model, ends, trace, key, must_own)
             if isinstance(getattr(model, 'neck', None), InFront):
                 stages[-1] = _with_projector(model, stages[-1], trace)
             _check_truncation(model, stages, inputs, trace)
@@ -274,56 +281,84 @@ def _resolution(backbone: nn.Module, output) -> int | None:
     return tensors[0].shape[1] - (_extra_tokens(backbone, parameters_behind(tensors[:1])) if has_extra else 0)
 
 
-def _order_taps(model: nn.Module, names: list[str], trace: Trace, key: str) -> list[str]:
-    """Check the names and their order; returns the module paths."""
+@dataclass(frozen=True)
+class _End:
+    """The module in which a stage ends, by its path in the model, and which one of its tensors is the feature; None: all."""
+
+    name: str
+    path: str
+    tensor: int | None = None
+
+
+def _find_ends(model: nn.Module, names: Sequence[str], key: str) -> list[_End]:
+    """The modules that the names of stages mean."""
     if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f'model.{key} must be a list of module paths (None: the default stages), found {names!r}')
-    paths, modules = [], dict(model.named_modules())
-    for name in names:
-        path = name if name in modules else f'backbone.{name}'
-        if path not in modules or not name:
-            known = [p.removeprefix('backbone.') for p in trace.exited if p.count('.') <= 2]
-            raise ConfigError(f'model.{key}: {type(model).__name__} has no module {name!r}; {candidates(name, known)}')
-        if len(trace.exited.get(path, ())) != 1:
-            times = len(trace.exited.get(path, ()))
+    paths = [path for path, _ in model.named_modules()]
+    return [_find_end(model, name, paths, key) for name in names]
+
+
+def _find_end(model: nn.Module, name: str, paths: Sequence[str], key: str) -> _End:
+    holder, _, number = name.rpartition('.')
+    for path in (name, f'backbone.{name}'):
+        if name and path in paths:
+            return _End(name, path)
+    for path in (holder, f'backbone.{holder}'):
+        if number.isdecimal() and path in paths and f'{path}.0' not in paths:  # of a list, the number would be an item
+            return _End(name, path, int(number))
+    known = [path.removeprefix('backbone.') for path in paths if path and path.count('.') <= 2]
+    raise ConfigError(f'model.{key}: {type(model).__name__} has no module {name!r}; {candidates(name, known)}')
+
+
+def _check_ends(ends: Sequence[_End], trace: Trace, key: str) -> None:
+    """Check that the modules run, how often, and in which order."""
+    names = [end.name for end in ends]
+    for end in ends:
+        times, count = len(trace.exited.get(end.path, ())), len(feature_tensors(trace.outputs.get(end.path)))
+        if times != 1 and not (times and end.path.split('.')[0] in trace.heads):
             raise ConfigError(
-                f'model.{key}: {name!r} runs {times} times in a forward, a stage must end in one that runs once'
+                f'model.{key}: {end.name!r} runs {times} times in a forward, a stage must end in one that runs once'
             )
-        paths.append(path)
-    ran = sorted(paths, key=lambda path: trace.exited[path])
-    if ran != paths:
-        order = [names[paths.index(path)] for path in ran]
-        raise ConfigError(f'model.{key} are not in the order in which they run; found {list(names)}, write {order}')
-    if len(set(paths)) != len(paths):
-        raise ConfigError(f'model.{key} names a stage twice: {list(names)}')
-    return paths
+        if end.tensor is not None and end.tensor >= count:
+            raise ConfigError(
+                f'model.{key}: {end.name!r} is not there: {end.path!r} gives {count} tensors, 0 to {count - 1}'
+            )
+    ran = sorted(ends, key=lambda end: trace.exited[end.path])
+    if ran != list(ends):
+        raise ConfigError(
+            f'model.{key} are not in the order in which they run; found {names}, write {[end.name for end in ran]}'
+        )
+    if len({(end.path, end.tensor) for end in ends}) != len(ends):
+        raise ConfigError(f'model.{key} names a stage twice: {names}')
 
 
-def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, key: str, must_own: bool) -> list[Stage]:
-    """Give every parameter and module of the backbone, and of the named parts outside it, to a stage."""
-    roots = ['backbone'] + [tap.split('.')[0] for tap in taps if tap.split('.')[0] != 'backbone']
+def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must_own: bool) -> list[Stage]:
+    """Give every parameter and module of the backbone to a stage, and of the named parts outside it those that one depends on."""
+    names, taps = [end.name for end in ends], [end.path for end in ends]
+    reached = parameters_behind([tensor for tap in taps for tensor in feature_tensors(trace.outputs[tap])])
+    roots = {'backbone', *(tap.split('.')[0] for tap in taps)}
+    roots |= {name.split('.')[0] for name, parameter in model.named_parameters() if id(parameter) in reached}
     inside = {
         path: module
         for path, module in model.named_modules()
         if path.split('.')[0] in roots
     }  # fmt: skip
-    last = max((i for i, tap in enumerate(taps) if tap.split('.')[0] == 'backbone'), default=None)
-    if last is None:
-        raise ConfigError(f'model.stages {list(names)}: at least one stage must be in the backbone')
-    after_last = [
-        path
-        for path, module in inside.items()
-        if path.startswith('backbone.')
-        and trace.entered.get(path, 0) > trace.exited[taps[last]][0]
-        and (list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
-    ]
-    last_block = taps[last]
     # where the paths to the next stages go on: a norm beside them may run much later
-    ends = [trace.exited[tap][0] for tap in taps]
-    taps = [_side_norm(taps[k : last + 1], trace) if k < last else tap for k, tap in enumerate(taps)]
-    if after_last:
-        taps[last] = _end_of_backbone(taps[last], after_last, trace)
-        ends[last] = trace.exited[taps[last]][0]
+    exits = [trace.exited[tap][-1] for tap in taps]
+    last = max((i for i, tap in enumerate(taps) if tap.split('.')[0] == 'backbone'), default=-1)
+    last_block = taps[last]
+    if last >= 0:
+        after_last = [
+            path
+            for path, module in inside.items()
+            if path.startswith('backbone.')
+            and trace.entered.get(path, 0) > exits[last]
+            and (list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
+        ]
+        taps = [_side_norm(taps[k : last + 1], trace) if k < last else tap for k, tap in enumerate(taps)]
+        if after_last:
+            taps[last] = _end_of_backbone(taps[last], after_last, trace)
+            exits[last] = trace.exited[taps[last]][0]
 
     outputs = [feature_tensors(trace.outputs[tap]) for tap in taps]
     left = {name: p for name, p in model.named_parameters() if name.split('.')[0] in roots and p.requires_grad}
@@ -332,6 +367,7 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
     for k, (tap, tensors) in enumerate(zip(taps, outputs)):
         inner = tap.startswith('backbone.')
         chosen = original_tensors(trace.outputs[tap]) if inner else range(len(tensors))
+        chosen = chosen if ends[k].tensor is None else [ends[k].tensor]
         reached = {i: parameters_behind((tensors[i],)) for i in chosen}
         own = {name: p for name, p in left.items() if any(id(p) in behind for behind in reached.values())}
         owner.update(dict.fromkeys(own, k))
@@ -348,10 +384,11 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
                 for level in _levels(i, tensors[i], behind[i], _extra_tokens(model.backbone, reached[i]))
             )
         )
-    if left and must_own:
+    bare = [name for name in left if name.startswith('backbone.')]
+    if bare and must_own:
         raise ConfigError(
-            f'{len(left)} parameters belong to no stage, because no feature depends on them: {", ".join(list(left)[:8])}'
-            f'{", ..." if len(left) > 8 else ""}. {_how_to_own(names, left, trace, key)}'
+            f'{len(bare)} parameters belong to no stage, because no feature depends on them: {", ".join(bare[:8])}'
+            f'{", ..." if len(bare) > 8 else ""}. {_how_to_own(names, bare, trace, key)}'
         )
 
     modules: dict[str, set[int]] = {}
@@ -359,8 +396,16 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
         own = {
             owner[f'{path}.{name}'] for name, _ in module.named_parameters(recurse=False) if f'{path}.{name}' in owner
         }
-        runs_in = min(sum(end < trace.entered[path] for end in ends), len(ends) - 1) if path in trace.entered else None
-        modules[path] = own or ({runs_in} if runs_in is not None else set())
+        around = own or (set() if path.split('.')[0] == 'backbone' else _owners_around(path, owner, left))
+        if len(around) == 1:
+            modules[path] = around - {None}
+        elif around and next(module.children(), None) is not None:
+            modules[path] = own  # and what it holds
+        else:
+            runs_in = sum(end < trace.entered[path] for end in exits) if path in trace.entered else None
+            if runs_in == len(exits):  # behind the last tap: in a head, the head's own
+                runs_in = None if path.split('.')[0] in trace.heads else runs_in - 1
+            modules[path] = own or ({runs_in} - {None})
     for path in sorted(inside, key=lambda path: -path.count('.')):  # a container belongs to each stage that it holds
         parent = path.rpartition('.')[0]
         if parent in modules and next(inside[parent].children(), None) is not None:
@@ -377,6 +422,7 @@ def _assign(model: nn.Module, names: list[str], taps: list[str], trace: Trace, k
                 parameters=parameters,
                 modules=tuple(path for path, owners in modules.items() if k in owners),
                 levels=levels[k],
+                calls=len(trace.exited[tap]),
             )
         )
     return stages
@@ -397,6 +443,16 @@ def _with_projector(model: nn.Module, stage: Stage, trace: Trace) -> Stage:
             for i, tensor in enumerate(tensors)
         ),
     )
+
+
+def _owners_around(path: str, owner: dict[str, int], left: Iterable[str]) -> set[int | None]:
+    """The stages of the parameters in the innermost module at or above ``path`` that has some; None for those of no stage."""
+    while path:
+        owners = {owner.get(name) for name in (*owner, *left) if name.startswith(f'{path}.')}
+        if owners:
+            return owners
+        path = path.rpartition('.')[0]
+    return {None}
 
 
 def _how_to_own(names: Sequence[str], left: Iterable[str], trace: Trace, key: str) -> str:
@@ -509,10 +565,10 @@ def _check_image_size(model: nn.Module, feature: Sequence[Tensor]) -> None:
 @torch.no_grad()
 def _check_truncation(model: nn.Module, stages: list[Stage], inputs: Tensor, trace: Trace) -> None:
     """The feature of each stage must be the same, to the bit, whether or not the forward goes on after its tap."""
-    with capture(model, [stage.tap for stage in stages]) as whole:
-        model.extract_feat(inputs)
+    with capture(model, taps_of(stages)) as whole:
+        run_heads(model, model.extract_feat(inputs), trace.heads)
     for stage in stages:
-        cut = features_at(model, inputs, [stage.tap])
+        cut = features_at(model, inputs, taps_of([stage]))
         if not all(torch.equal(a, b) for a, b in zip(stage.feature(cut), stage.feature(whole), strict=True)):
             layer = changed_in_place_by(trace, stage.tap)
             name = f', {layer.removeprefix("backbone.")!r}' if layer else ''

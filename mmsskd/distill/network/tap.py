@@ -1,9 +1,11 @@
 """A tap is a module and its output. Capturing it costs one forward hook for the length of one forward."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
+
+from ...errors import ConfigError, describe
 
 
 class _Reached(Exception):
@@ -26,26 +28,30 @@ def feature_tensors(output) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def capture(model: nn.Module, taps: Iterable[str], stop: bool = False):
+def capture(model: nn.Module, taps: Iterable[str] | Mapping[str, int], stop: bool = False):
     """Collect the outputs of the modules ``taps`` during the forward in the body; yields a dict from path to tensors.
 
     Args:
         model: Holds the modules.
-        taps: Module paths in ``model``.
-        stop: End the forward in the body as soon as every tap has run.
+        taps: Module paths in ``model``; or a dict from each to how often it runs, 1 without. The tensors of the calls, of a head
+            one for each level, follow one another.
+        stop: End the forward in the body as soon as every tap has run that often.
     """
-    taps = list(dict.fromkeys(taps))
+    due = dict(taps) if isinstance(taps, Mapping) else dict.fromkeys(taps, 1)
     features: dict[str, tuple[Tensor, ...]] = {}
 
     def keep(path):
         def hook(module, args, output):
-            features[path] = feature_tensors(output)
-            if stop and len(features) == len(taps):
+            tensors, several = feature_tensors(output), path in features and calls[path] > 1
+            features[path] = (*features[path], *tensors) if several else tensors
+            due[path] -= 1
+            if stop and not any(left > 0 for left in due.values()):
                 raise _Reached
 
         return hook
 
-    handles = [model.get_submodule(path).register_forward_hook(keep(path)) for path in taps]
+    calls = dict(due)
+    handles = [model.get_submodule(path).register_forward_hook(keep(path)) for path in due]
     try:
         yield features
     except _Reached:
@@ -56,17 +62,37 @@ def capture(model: nn.Module, taps: Iterable[str], stop: bool = False):
 
 
 def features_at(
-    model: nn.Module, inputs: Tensor, taps: Iterable[str], logits: str | None = None
+    model: nn.Module, inputs: Tensor, taps: Iterable[str] | Mapping[str, int], logits: str | None = None
 ) -> dict[str, tuple[Tensor, ...]]:
     """Run ``model`` on ``inputs`` up to the last of ``taps``, and of the module ``logits``, and no further; see :func:`capture`.
 
     Returns:
         Each tap's tensors, by its path.
     """
+    taps = dict(taps) if isinstance(taps, Mapping) else dict.fromkeys(taps, 1)
     if logits is None:
         with capture(model, taps, stop=True) as features:
-            model.extract_feat(inputs)
+            run_heads(model, model.extract_feat(inputs), [tap for tap in taps if tap not in features])
     else:
-        with capture(model, [logits, *taps], stop=True) as features:
+        with capture(model, {logits: 1, **taps}, stop=True) as features:
             model(inputs, None, mode='tensor')
     return features
+
+
+def run_heads(model: nn.Module, feature, taps: Iterable[str]) -> None:
+    """Run those heads of ``model`` on ``feature``, what ``extract_feat`` returned, that hold the ``taps``.
+
+    Raises:
+        ConfigError: A head needs more than features, such as a RoI head its proposals.
+    """
+    for name in dict.fromkeys(tap.split('.')[0] for tap in taps):
+        head = model.get_submodule(name)
+        try:
+            head(feature)
+        except (_Reached, ConfigError):
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f'{name!r}, {type(head).__name__}, does not run on the features alone ({describe(error)}), so no stage can end in '
+                'it. Heads that do are the dense ones (bbox_head of one stage, rpn_head).'
+            ) from error

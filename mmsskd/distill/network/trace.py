@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from ...utils.states import in_eval_mode, random_states_kept
-from .tap import feature_tensors
+from .tap import feature_tensors, run_heads
 
 DEFAULT_SHAPE = (3, 224, 224)  # of an image, where nobody says
 RESIZING = (
@@ -22,17 +22,23 @@ RESIZING = (
 class Trace:
     """Record of one untruncated forward. Order is counted in module entries and exits.
 
-    ``versions`` holds how often each tensor of an output had been changed in place when its module was left.
+    ``versions`` holds how often each tensor of an output had been changed in place when its module was left. ``heads`` are the
+    children of the model that ran on what ``extract_feat`` returned; the outputs of what runs in them several times, once a
+    level, follow one another.
     """
 
     entered: dict[str, int]
     exited: dict[str, list[int]]
     outputs: dict[str, object]
     versions: dict[str, list[int]]
+    heads: list[str] = field(default_factory=list)
 
 
-def watch(model: nn.Module, inputs: Tensor) -> Trace:
-    """Run ``model.extract_feat(inputs)`` once with a graph and note when each module runs and what it returns."""
+def watch(model: nn.Module, inputs: Tensor, paths: Iterable[str] = ()) -> Trace:
+    """Run ``model.extract_feat(inputs)`` once with a graph and note when each module runs and what it returns.
+
+    The heads that hold those of the modules ``paths`` that have not run then run too.
+    """
     trace, clock, handles = Trace({}, {}, {}, {}), [0], []
 
     def on_enter(path):
@@ -46,8 +52,12 @@ def watch(model: nn.Module, inputs: Tensor) -> Trace:
         def hook(module, args, output):
             clock[0] += 1
             trace.exited.setdefault(path, []).append(clock[0])
-            trace.outputs[path] = output
-            trace.versions[path] = [tensor._version for tensor in feature_tensors(output)]
+            versions = [tensor._version for tensor in feature_tensors(output)]
+            if path in trace.outputs and path.split('.')[0] in trace.heads:
+                trace.outputs[path] = (*feature_tensors(trace.outputs[path]), *feature_tensors(output))
+                trace.versions[path] += versions
+            else:
+                trace.outputs[path], trace.versions[path] = output, versions
 
         return hook
 
@@ -55,9 +65,10 @@ def watch(model: nn.Module, inputs: Tensor) -> Trace:
         if path:
             handles += [module.register_forward_pre_hook(on_enter(path)), module.register_forward_hook(on_exit(path))]
     try:
-        model.extract_feat(
-            inputs.detach().clone().requires_grad_() * 1
-        )  # what is done to the image shows in the graph too
+        image = inputs.detach().clone().requires_grad_() * 1  # what is done to the image shows in the graph too
+        feature = model.extract_feat(image)
+        trace.heads += dict.fromkeys(path.split('.')[0] for path in paths if path not in trace.exited)
+        run_heads(model, feature, trace.heads)
     finally:
         for handle in handles:
             handle.remove()
