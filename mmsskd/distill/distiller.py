@@ -199,8 +199,8 @@ class StagewiseDistiller(BaseModel):
         """Note what ``phase`` trains and what it leaves frozen."""
         active = {name for part in phase.train for name in self.parameters_of(part)}
         followed = [_key(stage) for stage in phase.mimic if stage in phase.train]
-        beside = [f'{holder}.{key}.' for key in followed for holder in ('adapters', 'mimic_losses')]
-        beside = (*beside, *(['logits_loss.'] if phase.logits else []))
+        own_of_stages = [f'{holder}.{key}.' for key in followed for holder in ('adapters', 'mimic_losses')]
+        beside = (*own_of_stages, *(['logits_loss.'] if phase.logits else []))
         active |= {name for name, _ in self.named_parameters() if name.startswith(beside)}
         frozen = []
         for name, parameter in self.named_parameters():
