@@ -26,6 +26,8 @@ def plain_errors():
     keeps its traceback, as it may be a defect in somebody's code. ``MMSSKD_TRACEBACK=1`` keeps all tracebacks.
     """
     progress = SimpleNamespace(training=False)
+    if hasattr(sys.stdout, 'reconfigure'):  # the name of a folder may not be text, and is a class
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         yield progress
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..utils.labels import in_figure
 from ..visualization.report import Report
 from .plan import Plan
 from .statistics import LEAST_GAP
@@ -108,8 +109,8 @@ def _curves(plan: Plan, table: Table) -> Figure:
         values = [np.mean([curve[epoch] for curve in points]) for epoch in epochs]
         total, seconds = sum(row.epochs), row.seconds or 0
         for axes, x in zip(both, (epochs, [seconds * epoch / total for epoch in epochs])):
-            axes.plot(x, values, marker='.', color=COLORS[number % 20], label=_plain(row.name))
-    both[0].set(xlabel='epochs', ylabel=plan.metric)
+            axes.plot(x, values, marker='.', color=COLORS[number % 20], label=in_figure(row.name))
+    both[0].set(xlabel='epochs', ylabel=in_figure(plan.metric))
     both[1].set(xlabel='seconds of training (an arm’s epochs at their mean length)')
     both[1].legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
     for axes in both:
@@ -125,7 +126,7 @@ def _gaps(rows: Sequence[Row]) -> Figure:
         low, high = (gap.share, gap.share) if gap.low is None else (gap.low, gap.high)
         axes.barh(place, 100 * gap.share, color=COLORS[place % 20])
         axes.plot([100 * low, 100 * high], [place, place], color='black', linewidth=1.5)
-    axes.set_yticks(range(len(rows)), [_plain(row.name) for row in rows])
+    axes.set_yticks(range(len(rows)), [in_figure(row.name) for row in rows])
     axes.invert_yaxis()
     axes.axvline(0, color='grey', linewidth=0.8)
     axes.axvline(100, color='grey', linewidth=0.8, linestyle=':')
@@ -137,7 +138,9 @@ def _by_stage(rows: Sequence[Row], key: str) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 3.2), layout='constrained')
     for number, row in enumerate(rows):
         values = [stage.get(key, np.nan) for stage in row.stages.values()]
-        axes.plot(list(row.stages), values, marker='.', color=COLORS[number % 20], label=_plain(row.name))
+        axes.plot(
+            list(map(in_figure, row.stages)), values, marker='.', color=COLORS[number % 20], label=in_figure(row.name)
+        )
     axes.set(ylabel=key.replace('_', ' '), ylim=(0, None))
     axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
     axes.grid(alpha=0.3)
@@ -155,11 +158,6 @@ def _by_class(rows: Sequence[Row]) -> Figure:
     axes.imshow(values, cmap='RdBu', vmin=-most, vmax=most, aspect='auto')
     for (i, j), value in np.ndenumerate(values):
         axes.text(j, i, f'{value:+.1f}', ha='center', va='center', fontsize=7)
-    axes.set_xticks(range(len(classes)), classes, rotation=30, ha='right', fontsize=8)
-    axes.set_yticks(range(len(rows)), [_plain(row.name) for row in rows], fontsize=8)
+    axes.set_xticks(range(len(classes)), list(map(in_figure, classes)), rotation=30, ha='right', fontsize=8)
+    axes.set_yticks(range(len(rows)), [in_figure(row.name) for row in rows], fontsize=8)
     return figure
-
-
-def _plain(name: str) -> str:
-    """A name that matplotlib takes for no formula."""
-    return name.replace('$', r'\$')

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+from ..utils.labels import in_markdown, one_line
 from ..utils.tables import text_table
 from .plan import Plan
 from .statistics import GapClosed, gap_closed, mean_std
@@ -110,22 +111,18 @@ def to_text(table: Table) -> str:
     lines = text_table([COLUMNS, *(row.cells() for row in table.rows)])
     reasons = sorted({row.gap.reason for row in table.rows if row.gap is not None and row.gap.reason})
     notes = [f'(no share of the gap is quoted: {reason})' for reason in reasons]
-    return '\n'.join([f'{table.title}, {table.seeds} seeds', lines, *notes])
+    return '\n'.join([f'{one_line(table.title)}, {table.seeds} seeds', lines, *notes])
 
 
 def to_markdown(tables: Sequence[Table]) -> str:
     """The tables as they stand in a README."""
     parts = []
     for table in tables:
-        lines = [f'**{table.title[:1].upper()}{table.title[1:]}**, {table.seeds} seeds', '']
+        lines = [f'**{in_markdown(table.title[:1].upper() + table.title[1:])}**, {table.seeds} seeds', '']
         lines += [f'| {" | ".join(COLUMNS)} |', f'|{" --- |" * len(COLUMNS)}']
-        lines += [f'| {" | ".join(map(_in_markdown, row.cells()))} |' for row in table.rows]
+        lines += [f'| {" | ".join([in_markdown(row.name), *row.cells()[1:]])} |' for row in table.rows]
         parts.append('\n'.join(lines))
     return '\n\n'.join(parts) + '\n'
-
-
-def _in_markdown(cell: str) -> str:
-    return cell.replace('|', '\\|').replace('<', '&lt;')
 
 
 def to_csv(tables: Sequence[Table]) -> str:

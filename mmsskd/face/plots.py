@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from ..utils.files import replacing
+from ..utils.labels import in_figure
 
 COLORS = plt.get_cmap('tab10').colors
 
@@ -86,7 +87,7 @@ def _curves(
         # a rate of 0 has no place on a logarithmic axis: the line ends where the misses do
         rates = [(1 - rate or None) if misses else rate for rate in points['rate']]
         least = min([least, *(rate for rate in rates if rate is not None)])
-        axes.step(points[over], rates, where='post', color=COLORS[number % len(COLORS)], label=name)
+        axes.step(points[over], rates, where='post', color=COLORS[number % len(COLORS)], label=in_figure(name))
     axes.set(xlabel=xlabel, ylabel=ylabel, xscale='log', title=f'mean over {averaged} lists' if averaged > 1 else '')
     if misses:
         axes.set(yscale='log', ylim=(min(0.5 * least, 0.1), 1))

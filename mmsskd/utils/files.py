@@ -41,9 +41,9 @@ def replacing(path: str | Path, suffix: str = '') -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file beside its place, then rename it."""
+    """Write a text file beside its place, then rename it. Halves of characters, as file names may have, are written as escapes."""
     with replacing(path) as part:
-        part.write_text(text, encoding='utf-8')
+        part.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 @contextmanager

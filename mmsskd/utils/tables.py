@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from .labels import one_line
+
 
 def text_table(rows: Sequence[Sequence[str]], align: str = '<>') -> str:
     """Rows as lines with aligned columns.
@@ -16,6 +18,7 @@ def text_table(rows: Sequence[Sequence[str]], align: str = '<>') -> str:
         layer1  12
         layer2   9
     """
+    rows = [[one_line(cell) for cell in row] for row in rows]
     count = len(rows[0])
     sides = align[:count] + align[-1] * (count - len(align))
     widths = [max(len(row[i]) for row in rows) for i in range(count)]

@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..utils.labels import in_figure
 from .history import History
 
 COLORS = plt.get_cmap('tab10').colors  # type: ignore[attr-defined]  # a ListedColormap
@@ -21,10 +22,10 @@ def mimic_curves(history: History) -> Figure:
     """Relative error of each stage on the validation set over the epochs of the run."""
     names = sorted({name for record in history.records for name in record if name.startswith('val/relative_error_')})
     figure, axes = plt.subplots(figsize=(7, 3.2), layout='constrained')
-    for color, name in zip(COLORS, names):
+    for number, name in enumerate(names):
         steps, values = history.series(name)
         stage = name.removeprefix('val/relative_error_')
-        axes.plot(steps, values, marker='.', color=color, label=f'{stage}: {values[-1]:.2f}')
+        axes.plot(steps, values, marker='.', color=COLORS[number % 10], label=in_figure(f'{stage}: {values[-1]:.2f}'))
     axes.set(xlabel='epoch', ylabel='unexplained share of the\nteacher feature’s variance', ylim=(0, None))
     axes.legend(title='stage: last value')
     axes.grid(alpha=0.3)
@@ -48,7 +49,7 @@ def timeline(phases: Sequence[dict]) -> Figure:
             )
         begin += phase['length']
         axes.axvline(begin, color='grey', linewidth=0.5)
-    axes.set_yticks(range(len(parts)), parts)
+    axes.set_yticks(range(len(parts)), list(map(in_figure, parts)))
     axes.invert_yaxis()
     axes.set(xlabel='epoch', xlim=(0, begin), title='what trains when (plain: mimic loss, hatched: task loss)')
     return figure
@@ -73,7 +74,7 @@ def feature_maps(images: Tensor, rows: dict[str, Sequence[Tensor]], stages: Sequ
             low, high = min(m.min() for m in maps), max(m.max() for m in maps)
             for r, values in enumerate(maps):
                 axes[1 + k * len(rows) + r][column].imshow(values, cmap='viridis', vmin=low, vmax=high)
-    labels = ['image', *(f'{stage}\n{name}' for stage in stages for name in rows)]
+    labels = ['image', *(f'{in_figure(stage)}\n{in_figure(name)}' for stage in stages for name in rows)]
     for row, label in zip(axes, labels):
         row[0].set_ylabel(label, rotation=0, ha='right', va='center', fontsize=8)
     for axis in axes.flat:
@@ -99,7 +100,7 @@ def detections(images: Sequence[np.ndarray], rows: dict[str, Sequence[tuple]], c
         for row, (image, (boxes, labels, scores)) in enumerate(zip(images, found, strict=True)):
             axis = axes[row][column]
             axis.imshow(image)
-            axis.set(xticks=[], yticks=[], title=name if row == 0 else '')
+            axis.set(xticks=[], yticks=[], title=in_figure(name) if row == 0 else '')
             for (x1, y1, x2, y2), label, score in zip(boxes, labels, scores):
                 color = COLORS[label % len(COLORS)]
                 axis.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.2))
@@ -107,7 +108,7 @@ def detections(images: Sequence[np.ndarray], rows: dict[str, Sequence[tuple]], c
                 axis.text(
                     x1,
                     y1,
-                    text,
+                    in_figure(text),
                     fontsize=6,
                     color='white',
                     va='bottom',

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from ..utils.files import write_text
+from ..utils.labels import one_line
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -30,14 +31,14 @@ class Report:
         self.parts: list[str] = []
 
     def text(self, text: str) -> None:
-        self.parts.append(f'<p>{html.escape(text)}</p>')
+        self.parts.append(f'<p>{_escaped(text)}</p>')
 
     def heading(self, text: str) -> None:
-        self.parts.append(f'<h2>{html.escape(text)}</h2>')
+        self.parts.append(f'<h2>{_escaped(text)}</h2>')
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        head = ''.join(f'<th>{html.escape(column)}</th>' for column in columns)
-        body = ''.join('<tr>' + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row) + '</tr>' for row in rows)
+        head = ''.join(f'<th>{_escaped(column)}</th>' for column in columns)
+        body = ''.join('<tr>' + ''.join(f'<td>{_escaped(cell)}</td>' for cell in row) + '</tr>' for row in rows)
         self.parts.append(f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
     def figure(self, figure: Figure, caption: str) -> None:
@@ -46,13 +47,17 @@ class Report:
         figure.savefig(buffer, format='svg')
         plt.close(figure)
         svg = buffer.getvalue()
-        self.parts.append(f'<figure>{svg[svg.index("<svg") :]}<figcaption>{html.escape(caption)}</figcaption></figure>')
+        self.parts.append(f'<figure>{svg[svg.index("<svg") :]}<figcaption>{_escaped(caption)}</figcaption></figure>')
 
     def write(self, path: str | Path) -> None:
         """Write the page beside ``path`` and rename it."""
-        title = html.escape(self.title)
+        title = _escaped(self.title)
         page = (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
             f'<body><h1>{title}</h1>{"".join(self.parts)}</body></html>'
         )
         write_text(path, page)
+
+
+def _escaped(text: str) -> str:
+    return html.escape(one_line(text))

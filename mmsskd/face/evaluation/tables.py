@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ...utils.labels import one_line
 from .evaluate import far_label
 
 BASIS = ('k', 'N', 'threshold', 'realized rate')
@@ -206,7 +207,9 @@ def _without_empty(head: list[str], rows: list[list[str]]) -> tuple[list[str], l
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, [' --- ' if number == 0 else ' ---: ' for number in range(len(head))], *rows]
-    return '\n'.join('| ' + ' | '.join(cell.strip() for cell in line) + ' |' for line in lines)
+    return '\n'.join(
+        '| ' + ' | '.join(one_line(cell.strip()).replace('|', r'\|') for cell in line) + ' |' for line in lines
+    )
 
 
 def _with_deviation(value: dict | None) -> str:
