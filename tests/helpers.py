@@ -12,7 +12,8 @@ import pytest
 import torch
 import warm
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS, MODELS
 from mmengine.runner import Runner
 
 import mmsskd  # noqa: F401  registers the scope
@@ -52,6 +53,17 @@ def save_weights(model_cfg: dict, path: Path, seed: int = 0) -> str:
             module.running_var.uniform_(0.5, 1.5)
     torch.save(dict(state_dict=model.state_dict()), path)
     return str(path)
+
+
+@METRICS.register_module()
+class Confidence(BaseMetric):
+    """Probability of the true class: a number that grows from one validation to the next, where accuracy jumps."""
+
+    def process(self, data_batch, data_samples):
+        self.results += [sample['pred_score'][sample['gt_label'].item()].item() for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(confidence=sum(results) / len(results))
 
 
 def loader(split='train', count=96, batch_size=32, infinite=False, **dataset) -> dict:

@@ -1,7 +1,9 @@
 """One training as tools/train.py runs it, for every tool that trains."""
 
 import argparse
+import os
 import os.path as osp
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +12,11 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from ..distill.build import read_checkpoint
 from ..distill.export import is_stagewise
+from ..distill.schedule.checkpoints import checkpoint_to_resume
 from ..distill.schedule.coco_list import keeping_lists
 from ..distill.schedule.data_checks import DataChecks, find_data_error
 from ..errors import ConfigError, naming
@@ -80,6 +83,12 @@ class FirstStep(Hook):
         self.progress.training = True
 
 
+def _say(text: str) -> None:
+    """Print a line once, whatever the number of processes."""
+    if os.environ.get('RANK', '0') == '0':
+        print(text, file=sys.stderr)
+
+
 def prepare(cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume: str | None = None) -> None:
     """Turn the options of a training into what they mean in its config, in place.
 
@@ -87,7 +96,8 @@ def prepare(cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume:
         cfg: Of the run, as :func:`mmsskd.cli.read_config` gives it.
         amp: Mixed precision.
         auto_scale_lr: Scale learning rates with the batch size.
-        resume: A checkpoint, ``'auto'`` for the latest in the work dir, None to start anew.
+        resume: A checkpoint, ``'auto'`` for the latest in the work dir, None to start anew. Of a run that died before its first
+            checkpoint there is none: it starts from the beginning.
 
     Raises:
         ConfigError: A file, or what an option needs, is not there.
@@ -104,7 +114,11 @@ def prepare(cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume:
             )
         cfg.auto_scale_lr.enable = True
     if resume:
-        path = find_latest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
+        path = checkpoint_to_resume(cfg.work_dir, None if resume == 'auto' else resume, _say)
+        if path is None and osp.isdir(cfg.work_dir) and os.listdir(cfg.work_dir):
+            _say(f'{cfg.work_dir} holds no checkpoint yet: the run starts from the beginning')
+            resume = None
+    if resume:
         if path is None or ('://' not in path and not osp.isfile(path)):
             where = f'{cfg.work_dir!r} holds no checkpoint' if resume == 'auto' else f'there is no file {path!r}'
             raise ConfigError(f'nothing to resume: {where}; remove --resume to start anew')

@@ -35,12 +35,6 @@ class ComparisonClock(Hook):
         self._first = True
         if SECONDS not in runner.message_hub.runtime_info:
             runner.message_hub.update_info(SECONDS, [])
-        loop = runner.train_loop
-        due = (
-            runner.epoch >= loop.val_begin and runner.epoch % loop.val_interval == 0
-        ) or runner.epoch == loop.max_epochs
-        if runner.epoch and due and runner.epoch not in dict(read_curve(runner.work_dir)):
-            runner.val_loop.run()  # it was saved, and then interrupted before it was validated
 
     def before_train_epoch(self, runner: Runner) -> None:
         if DRAWS in runner.message_hub.runtime_info:

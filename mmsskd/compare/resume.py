@@ -1,19 +1,10 @@
 """Resume of an interrupted comparison: nothing that a killed run left on disk may stop it, or pass for something else."""
 
-import zipfile
 from pathlib import Path
 
+from ..distill.schedule.checkpoints import newest_checkpoint
+
 WEIGHTS = 'weights'
-
-
-def newest_checkpoint(work_dir: str | Path) -> str | None:
-    """The last whole checkpoint of a run; None where there is none.
-
-    MMEngine writes a checkpoint, and the file ``last_checkpoint`` that names it by its absolute path, in place: a kill leaves half
-    of one, and a folder that was copied names those of the other. The end of the archive is written last: it tells a whole one.
-    """
-    files = sorted(Path(work_dir).glob('epoch_*.pth'), key=_epoch, reverse=True)
-    return next((str(file) for file in files if zipfile.is_zipfile(file)), None)
 
 
 def keep_newest(work_dir: str | Path) -> None:
@@ -36,8 +27,3 @@ def weights_of(work_dir: str | Path | None) -> str | None:
     note = Path(work_dir, WEIGHTS)
     path = note.read_text() if note.is_file() else newest_checkpoint(work_dir)
     return path if path and Path(path).is_file() else None
-
-
-def _epoch(file: Path) -> int:
-    number = file.stem.rpartition('_')[2]
-    return int(number) if number.isdigit() else -1

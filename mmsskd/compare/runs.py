@@ -18,14 +18,16 @@ from torch import nn
 from ..distill.build import build_teacher, load_strictly, resolve_model_cfg
 from ..distill.export import is_stagewise
 from ..distill.phases import schedule_hook
+from ..distill.schedule.checkpoints import newest_checkpoint
 from ..distill.schedule.data_checks import check_loops
 from ..distill.schedule.mmengine_private import forget_managers
+from ..distill.schedule.resume import GoOn
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text
 from ..utils.trust import trust
 from .checks import check_options
 from .clock import SECONDS, ComparisonClock, read_curve
-from .resume import keep_newest, name_weights, newest_checkpoint, weights_of
+from .resume import keep_newest, name_weights, weights_of
 from .schedule import phase_epochs, set_epochs, stage_names, stretch
 from .similarity import compare_features
 from .workers import take_share
@@ -208,6 +210,8 @@ def _train(run: Run) -> dict:
     result = dict(label=run.label, seed=run.seed)
     if run.checkpoint is None:
         runner.register_hook(ComparisonClock(run.metric, run.jobs))
+        if not is_stagewise(cfg):  # the schedule's hook does it
+            runner.register_hook(GoOn())
         runner.train()
         seconds, jobs = _seconds(runner.message_hub.get_info(SECONDS), len(epochs))
         result |= dict(epochs=epochs, seconds_per_epoch=seconds, jobs=jobs, curve=read_curve(run.work_dir))

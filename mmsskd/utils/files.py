@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ def replacing(path: str | Path, suffix: str = '') -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def remove_parts(folder: str | Path) -> None:
+    """Remove what :func:`replacing` has left of files that a kill kept from their places. Nobody else may be writing there."""
+    for path in Path(folder).glob('*.part*'):
+        if re.search(r'\.[0-9a-f]{8}\.part(\.\w+)?$', path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -16,9 +16,10 @@ from helpers import ROOT, same, warm_python, weights
 
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import read_plan
-from mmsskd.compare.resume import newest_checkpoint, weights_of
+from mmsskd.compare.resume import weights_of
 from mmsskd.compare.runs import Run, _seconds
 from mmsskd.compare.workers import workers
+from mmsskd.distill.schedule.checkpoints import newest_checkpoint
 from mmsskd.errors import ConfigError
 
 EXECUTE = """

@@ -25,7 +25,7 @@ from .mmengine_private import (
 )
 from .non_finite import check_weights, is_due, stop
 from .places import begin_pass
-from .resume import begin_epoch_anew, check_resumable, check_same_schedule, restore_gradients, schedule_state
+from .resume import begin_epoch_anew, check_resumable, check_same_schedule, prepare, restore_gradients, schedule_state
 from .runner_state import (
     PhaseBatches,
     build_loaders,
@@ -156,7 +156,6 @@ class StageScheduleHook(Hook):
         self.save_phase_ends = save_phase_ends
         self.schedule: Schedule | None = None
         self.index: int | None = None
-        self.resumed_inside = False
         self.first_batches: list[dict | None] = []
         self.pending: dict = {}
 
@@ -166,7 +165,8 @@ class StageScheduleHook(Hook):
         check_strategy(runner)
         if sum(isinstance(hook, StageScheduleHook) for hook in runner.hooks) > 1:
             raise ConfigError('the config has two StageScheduleHooks (default_hooks, custom_hooks); remove one')
-        if has_train_loop(runner):
+        if has_train_loop(runner) and self.schedule is None:  # a test after training comes here too
+            prepare(runner)
             self._set_up(runner)
 
     def _set_up(self, runner: Runner) -> None:
@@ -229,12 +229,9 @@ class StageScheduleHook(Hook):
             begin_epoch_anew(checkpoint, schedule.first_iteration(step), runner.logger)
         if checkpoint['meta'].get('seed') is not None:
             reseed_samplers(schedule.loaders, checkpoint['meta']['seed'])
-        self._enter(runner, index)
-        self.resumed_inside = saved['phase'] == index
-        if not self.resumed_inside:  # the checkpoint closed the phase before: its optimizer is of no use in this one
-            checkpoint.pop('optimizer', None)
-            checkpoint.pop('param_schedulers', None)
-        self.pending = saved['gradients'] if self.resumed_inside else {}
+        # the phase of which it is: where it closed one, the next is entered as in the uninterrupted run
+        self._enter(runner, min(saved['phase'], index))
+        self.pending = saved['gradients']
 
     def before_train(self, runner: Runner) -> None:
         """Try the losses of all phases, enter the one in which the run starts or goes on, and measure the teacher.
@@ -243,11 +240,13 @@ class StageScheduleHook(Hook):
         """
         self._try_losses(runner)
         self.distiller.on_non_finite = lambda values: stop(runner, self.distiller, self.phase, self.position, values)
-        self._enter(runner, self.schedule.at(self._now(runner)), keep_optimization=self.index is not None)
+        resumed = self.index is not None
+        index = self.index if resumed else self.schedule.at(self._now(runner))
+        self._enter(runner, index, keep_optimization=resumed)
         restore_gradients(self.distiller, self.pending)
         if self.evaluate_teacher and runner.val_loop is not None:
             measure_teacher(runner, self.distiller)
-        if not self.resumed_inside:
+        if not resumed:
             self._begin(runner)
 
     def _try_losses(self, runner: Runner) -> None:

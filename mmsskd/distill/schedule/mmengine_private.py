@@ -1,10 +1,14 @@
 """Private attributes of MMEngine: every touch of one is here, with the reason. A new release of MMEngine is checked here first."""
 
 import os
+from collections import deque
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 
 import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, checkpoint
 from mmengine.utils import ManagerMixin
@@ -45,6 +49,107 @@ def is_resuming(runner: Runner) -> bool:
 def build_train_loop(runner: Runner) -> None:
     """Build the train loop while a checkpoint is being loaded: the phase, and so the optimizer, follows from its loaders."""
     runner._train_loop = runner.build_train_loop(runner._train_loop)
+
+
+def choose_checkpoint(runner: Runner, choose: Callable[[str, str | None], str | None]) -> None:
+    """Let ``choose`` say, from the work dir and what the user named, which checkpoint a run that is to be resumed reads.
+
+    MMEngine reads what its note in the work dir names, whatever that is by now. Nothing public says that it will.
+    """
+    if runner._resume:
+        runner._load_from = choose(runner.work_dir, runner._load_from)
+
+
+def write_whole_checkpoints(runner: Runner) -> None:
+    """Let what the Runner saves be written beside its place and then renamed, and removed only after its successor is there.
+
+    MMEngine writes in place, and removes the last checkpoint, or the best one, before it writes the next. A hook of ours in place
+    of its CheckpointHook would not be there in configs that inherit their default hooks.
+    """
+    save = runner.save_checkpoint
+
+    def save_checkpoint(out_dir: str, filename: str, *args, **kwargs) -> None:
+        if '://' in str(out_dir) or not is_main_process():  # the other ranks do not save
+            save(out_dir, filename, *args, **kwargs)
+            return
+        with replacing(os.path.join(out_dir, filename)) as part:
+            save(out_dir, part.name, *args, **kwargs)
+
+    runner.save_checkpoint = save_checkpoint
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            hook.__class__ = type(type(hook).__name__, (WholeCheckpoints, type(hook)), {})
+
+
+class WholeCheckpoints(CheckpointHook):
+    """What a CheckpointHook becomes: nothing is removed before its successor is there."""
+
+    asked: list[str]  # best checkpoints whose successors are being written
+
+    def _save_checkpoint_with_step(self, runner, step, meta) -> None:
+        self._remove_best()
+        keep, ids = self.max_keep_ckpts, [*getattr(self, 'keep_ckpt_ids', ())]
+        if keep > 0:
+            ids = [*(each for each in ids if each != step), step]
+            # the checkpoint names what is still there: where a kill leaves it, MMEngine removes it on resume
+            runner.message_hub.update_info('keep_ckpt_ids', ids)
+        self.max_keep_ckpts = -1  # then it only saves
+        try:
+            super()._save_checkpoint_with_step(runner, step, meta)
+        finally:
+            self.max_keep_ckpts = keep
+        if keep > 0:
+            for each in ids[:-keep]:
+                self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(each)))
+            self.keep_ckpt_ids = deque(ids[-keep:], keep)
+            runner.message_hub.update_info('keep_ckpt_ids', ids[-keep:])
+
+    def _save_best_checkpoint(self, runner, metrics) -> None:
+        self.asked, backend = [], self.file_backend
+        self.file_backend = _Absent(backend, self.asked)
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend = backend
+        self._remove_best()
+
+    def _remove_best(self) -> None:
+        """Remove the best checkpoints that have a successor by now, which may have the same name."""
+        best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
+        for path in getattr(self, 'asked', ()):
+            if path not in best:
+                self._remove(path)
+        self.asked = []
+
+    def _remove(self, path: str) -> None:
+        backend = self.file_backend.backend if isinstance(self.file_backend, _Absent) else self.file_backend
+        if is_main_process() and backend.isfile(path):
+            backend.remove(path)
+
+
+class _Absent:
+    """A file backend that notes for which files it is asked, and says that they are not there."""
+
+    def __init__(self, backend, asked: list[str]):
+        self.backend, self.asked = backend, asked
+
+    def isfile(self, path: str) -> bool:
+        self.asked.append(path)
+        return False
+
+    def isdir(self, path: str) -> bool:
+        return False
+
+    def __getattr__(self, name: str):
+        return getattr(self.backend, name)
+
+
+def validation_is_due(loop: EpochBasedTrainLoop | IterBasedTrainLoop) -> bool:
+    """Whether the loop validates where it is now. It asks itself within the method that trains, with a private method."""
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    done, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+    loop._decide_current_val_interval()
+    return done >= max(loop.val_begin, 1) and (done % loop.val_interval == 0 or done == end)
 
 
 def set_loop_length(runner: Runner, epochs: int | None, iterations: int) -> None:

@@ -1,13 +1,89 @@
 """Resume: whether, and where, a run can go on from a checkpoint."""
 
+import os
 from collections.abc import Sequence
 
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
 from ...errors import ConfigError
+from ...utils.files import remove_parts, write_text
 from ..build import misfits
 from ..distiller import StagewiseDistiller
 from ..phases import LATER, Phase
+from .checkpoints import checkpoint_to_resume
+from .mmengine_private import choose_checkpoint, is_resuming, validation_is_due, write_whole_checkpoints
+
+
+class GoOn(Hook):
+    """Bring a run that is resumed to where the uninterrupted one was: its folder, its best checkpoint, its last validation.
+
+    It comes after all other hooks in ``before_train``: what it validates is saved by them.
+
+    Example:
+        >>> GoOn.priority
+        'LOWEST'
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.resumed, self.validated = False, None
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self.resumed, self.validated = is_resuming(runner), checkpoint.get('validated')
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['validated'] = self.validated
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self.validated = _step(runner)
+
+    def before_train(self, runner: Runner) -> None:
+        if is_main_process():
+            remove_parts(runner.work_dir)
+        if not self.resumed:
+            return
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                _name_files_here(runner, hook)
+        if runner.val_loop is not None and self.validated != _step(runner) and validation_is_due(runner.train_loop):
+            runner.logger.info('the checkpoint was saved before the validation that was due then: it is made up')
+            runner.val_loop.run()
+
+
+def _step(runner: Runner) -> int:
+    """Epochs or iterations that are done."""
+    return runner.epoch if isinstance(runner.train_loop, EpochBasedTrainLoop) else runner.iter
+
+
+def _name_files_here(runner: Runner, hook: CheckpointHook) -> None:
+    """Give a checkpoint hook the files of a work dir that may have been moved since."""
+
+    def here(path: str | None) -> str | None:
+        return path and os.path.join(hook.out_dir, os.path.basename(path))
+
+    hub = runner.message_hub
+    for key in [key for key in hub.runtime_info if key.startswith('best_ckpt')]:
+        hub.update_info(key, here(hub.get_info(key)))
+    hook.best_ckpt_path = here(getattr(hook, 'best_ckpt_path', None))
+    hook.best_ckpt_path_dict = {key: here(path) for key, path in getattr(hook, 'best_ckpt_path_dict', {}).items()}
+    last = os.path.join(hook.out_dir, hook.filename_tmpl.format(_step(runner)))
+    if os.path.isfile(last):
+        hook.last_ckpt = last  # which it saves again with a better best score
+        if is_main_process():
+            write_text(os.path.join(runner.work_dir, 'last_checkpoint'), last)
+
+
+def prepare(runner: Runner) -> None:
+    """Let a run write whole checkpoints, and go on from one where it is to be resumed. For ``before_run``."""
+    choose_checkpoint(
+        runner, lambda work_dir, path: checkpoint_to_resume(work_dir, path, lambda text: runner.logger.warning(text))
+    )
+    write_whole_checkpoints(runner)
+    runner.register_hook(GoOn())
 
 
 def schedule_state(distiller: StagewiseDistiller, phases: Sequence[Phase], index: int, by_epoch: bool) -> dict:

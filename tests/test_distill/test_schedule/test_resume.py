@@ -1,10 +1,14 @@
 """A resumed run ends with the weights of the uninterrupted one, to the bit, wherever it was cut; augmentation included."""
 
 import shutil
+from pathlib import Path
 
+import mmengine.runner.runner
 import pytest
 import torch
 from helpers import classifier, loader, run_cfg, same, train, weights
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 from mmsskd.errors import ConfigError
 
@@ -192,3 +196,125 @@ def test_checkpoint_of_another_kind_of_run(tmp_path, teacher_path):
     torch.save(dict(state_dict={}, meta=dict(epoch=1, iter=3), message_hub={}), tmp_path / 'plain.pth')
     with pytest.raises(ConfigError, match='was not written by a stage-by-stage run'):
         resume(cfg_of(tmp_path, teacher_path, None), tmp_path / 'plain.pth')
+
+
+class Die(Exception):
+    """In place of a kill."""
+
+
+@HOOKS.register_module()
+class DieBeforeValidation(Hook):
+    def __init__(self, at):
+        self.at = at
+
+    def before_val(self, runner):
+        if self.at in (runner.epoch, runner.iter):
+            raise Die
+
+
+def keeping_best(work_dir, teacher_path, iters=None, die_at=None):
+    """A phase without and two with a task metric; one checkpoint and the best are kept."""
+    lengths = [dict(epochs=n) if iters is None else dict(iters=iters) for n in (1, 3, 2)]
+    phases = [dict(train=train, **length) for train, length in zip(('layer1', 'all', 'head'), lengths)]
+    cfg = cfg_of(work_dir, teacher_path, iters)
+    cfg.default_hooks.stage_schedule.update(phases=phases, evaluate_teacher=False)
+    cfg.default_hooks.stage_schedule.head.optim_wrapper.optimizer = dict(type='Adam', lr=0.01)
+    cfg.default_hooks.checkpoint.update(max_keep_ckpts=1, save_best='confidence', rule='greater')
+    cfg.val_evaluator = dict(type='Confidence')
+    if iters is not None:
+        cfg.train_cfg.val_interval = 2
+    if die_at is not None:
+        cfg.custom_hooks = [dict(type='DieBeforeValidation', at=die_at)]
+    return cfg
+
+
+def bests(folder):
+    """Names and weights of the best checkpoints, and the score that the last checkpoint of all holds."""
+    best = {path.name: weights(path) for path in sorted(folder.glob('best_*.pth'))}
+    (last,) = [*folder.glob('epoch_*.pth'), *folder.glob('iter_*.pth')]
+    last = torch.load(last, weights_only=False)
+    return best, last['message_hub']['runtime_info']['best_score']
+
+
+@pytest.fixture(scope='module')
+def kept(tmp_path_factory, teacher_path):
+    """An uninterrupted run that keeps one checkpoint and the best, and what lay in its folder when each file was written."""
+    folder, seen = tmp_path_factory.mktemp('kept') / 'run', []
+    with pytest.MonkeyPatch.context() as patch:
+
+        def save(checkpoint, path, **options):
+            seen.append((Path(path).name, sorted(each.name for each in folder.glob('*.pth'))))
+            write(checkpoint, path, **options)
+
+        write = mmengine.runner.runner.save_checkpoint
+        patch.setattr('mmengine.runner.runner.save_checkpoint', save)
+        train(keeping_best(folder, teacher_path))
+    return folder, seen
+
+
+def test_nothing_is_removed_before_its_successor_is_there(kept):
+    folder, seen = kept
+    for kind in ('epoch_', 'best_'):
+        written = [number for number, (name, _) in enumerate(seen) if name.startswith(kind)]
+        assert len(written) > 3  # some of them within a phase
+        for _, there in seen[written[0] + 1 :]:
+            assert any(name.startswith(kind) for name in there)
+    assert not any(name in there for name, there in seen)  # nor written where it is to be
+    assert len(list(folder.glob('epoch_*.pth'))) == 1 and not list(folder.glob('*.part*'))
+
+
+@pytest.mark.parametrize('die_at', [pytest.param(3, marks=pytest.mark.slow), 4, 6])
+def test_a_validation_that_was_due_is_made_up(kept, tmp_path, teacher_path, die_at):
+    """Within a phase, at its end, at the end of the run; and the work dir is moved meanwhile."""
+    with pytest.raises(Die):
+        train(keeping_best(tmp_path / 'run', teacher_path, die_at=die_at))
+    (tmp_path / f'run/epoch_{die_at}.pth.0123abcd.part').write_text('half')
+    (tmp_path / 'run').rename(tmp_path / 'moved')
+    cfg = keeping_best(tmp_path / 'moved', teacher_path)
+    cfg.resume = True
+    train(cfg)
+    (best, score), (expected, expected_score) = bests(tmp_path / 'moved'), bests(kept[0])
+    assert list(best) == list(expected) and score == expected_score
+    assert all(same(best[name], expected[name]) for name in best)
+    files = {path.name for path in (tmp_path / 'moved').iterdir() if path.is_file()} - {'last_checkpoint'}
+    assert {name for name in files if name.endswith(('pth', 'part'))} == {path.name for path in kept[0].glob('*.pth')}
+
+
+@pytest.mark.slow
+def test_a_validation_that_was_due_is_made_up_in_iterations(tmp_path, teacher_path):
+    train(keeping_best(tmp_path / 'whole', teacher_path, 4))
+    with pytest.raises(Die):
+        train(keeping_best(tmp_path / 'cut', teacher_path, 4, die_at=8))
+    cfg = keeping_best(tmp_path / 'cut', teacher_path, 4)
+    cfg.resume = True
+    train(cfg)
+    (best, score), (expected, expected_score) = bests(tmp_path / 'cut'), bests(tmp_path / 'whole')
+    assert list(best) == list(expected) and score == expected_score
+
+
+def test_a_validation_that_was_done_is_not_made_up(kept, tmp_path, teacher_path):
+    folder = shutil.copytree(kept[0], tmp_path / 'run')
+    cfg = keeping_best(folder, teacher_path)
+    cfg.resume = True
+    (folder / 'last_checkpoint').write_text('')  # as a kill leaves it
+    validated = torch.load(folder / 'epoch_6.pth', weights_only=False)['validated']
+    train(cfg)
+    scores = max(folder.glob('*/vis_data')) / 'scalars.json'
+    assert scores.is_file() == (validated != 6)  # the last one was the best, and the checkpoint saved again
+    assert 'last_checkpoint names no file: going on from' in max(folder.glob('*/*.log')).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('named', [False, True])
+def test_half_a_checkpoint_is_not_gone_on_from(whole, tmp_path, teacher_path, named):
+    """The newest whole one before it is taken, whether MMEngine finds the broken one or the user named it."""
+    for number in (2, 3):
+        shutil.copy(whole['epoch'] / f'epoch_{number}.pth', tmp_path)
+    broken = tmp_path / 'epoch_3.pth'
+    broken.write_bytes(broken.read_bytes()[:-100])
+    (tmp_path / 'last_checkpoint').write_text(str(broken))
+    cfg = cfg_of(tmp_path, teacher_path, None)
+    cfg.resume, cfg.load_from = True, str(broken) if named else None
+    train(cfg)
+    assert f'{broken} is not whole' in next(tmp_path.glob('*/*.log')).read_text()
+    assert same(weights(whole['epoch'] / 'epoch_6.pth'), weights(tmp_path / 'epoch_6.pth'))
