@@ -8,6 +8,7 @@ exit code is 1 where one is not.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -200,8 +201,12 @@ def run(case: Case, folder: Path, teacher: Path, resume: bool = False, plan: tup
     folder.mkdir(exist_ok=True)
     pid = os.fork()
     if not pid:
+        os.setsid()
         work(case, folder, teacher, resume, plan)
-    return abs(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # its workers, as a cluster does
+    return abs(code)
 
 
 def scores(folder: Path) -> dict:
