@@ -80,10 +80,7 @@ def resolve_with_imports(
     if path is not None:
         cfg = _read_config(path, key)
         imports = cfg.get('custom_imports')
-        model = cfg.model
-        model.setdefault('_scope_', cfg.get('default_scope', 'mmengine'))
-        if 'data_preprocessor' in cfg:
-            model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        model = model_of(cfg)
         try:
             spec = ConfigDict(Config._merge_a_into_b(spec, model))
         except Exception as error:
@@ -99,6 +96,14 @@ def resolve_with_imports(
     if data_preprocessor is not None:
         spec.data_preprocessor = copy.deepcopy(ConfigDict(data_preprocessor))
     return spec, imports
+
+
+def model_of(cfg: Config) -> ConfigDict:
+    """The model config of a whole one, with the scope and the preprocessor that a Runner would give it."""
+    cfg.model.setdefault('_scope_', cfg.get('default_scope', 'mmengine'))
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return cfg.model
 
 
 def check_config_path(spec: str | dict, key: str) -> None:

@@ -4,7 +4,10 @@ import copy
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import mmengine
 import torch
@@ -12,15 +15,27 @@ from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 from mmengine.runner import Runner, weights_to_cpu
+from mmengine.structures import BaseDataElement
 from mmengine.utils import get_git_hash
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..errors import ConfigError
+from ..errors import ConfigError, describe
 from ..utils.files import replacing
-from ..utils.trust import config_of
+from ..utils.states import in_eval_mode, random_states_kept
+from ..utils.trust import config_of, is_trusting
 from ..version import __version__
-from .build import BESIDE, not_finite, read_checkpoint, resolve_with_imports, without_init
+from .build import (
+    BESIDE,
+    build_model,
+    load_strictly,
+    model_of,
+    not_finite,
+    predicts_nothing,
+    read_checkpoint,
+    resolve_with_imports,
+    without_init,
+)
 from .network.projector import resolve_student
 from .phases import is_schedule_hook
 
@@ -189,35 +204,110 @@ def _mentions_mmsskd(value) -> bool:
     return isinstance(value, str) and value.startswith('mmsskd.')
 
 
-def export_student(state_dict: dict, cfg: Config, out_dir: str, dataset_meta: dict | None = None) -> tuple[str, str]:
-    """Write ``student.pth`` and ``student.py`` into ``out_dir``; each is written beside its place and renamed.
+def export_student(
+    state_dict: dict,
+    plain: Config,
+    out_dir: str,
+    dataset_meta: dict | None = None,
+    ask: Callable[[nn.Module], list[Tensor]] | None = None,
+    student: nn.Module | None = None,
+    read: Callable[[Path], Config] | None = Config.fromfile,
+) -> tuple[str, str]:
+    """Write ``student.pth`` and ``student.py`` into ``out_dir``, and read them back before they get these names.
+
+    The student is built from what was written, the weights are loaded strictly, and where somebody asks, it must answer as the
+    one in memory does.
 
     Args:
         state_dict: Of the distiller: the student's weights under its own names, and those beside it.
-        cfg: Config of the run.
+        plain: Config of the student, see :func:`plain_config`.
         out_dir: Made if it is missing.
         dataset_meta: Class names and the like, kept in the checkpoint where inference looks for them.
+        ask: Gives a student's answers to some images.
+        student: The one in memory; it has the weights of ``state_dict``.
+        read: Reads the config that was written; None: nothing is read back.
 
     Returns:
         The two paths.
+
+    Raises:
+        ConfigError: Weights are not finite; or what was written is not the student. Then its files are
+            ``student.not_valid.pth`` and ``.py``.
     """
     weights, config = os.path.join(out_dir, 'student.pth'), os.path.join(out_dir, 'student.py')
-    student = {name: value.detach().cpu() for name, value in state_dict.items() if not name.startswith(BESIDE)}
-    wild = not_finite(student)
+    own = {name: value.detach().cpu() for name, value in state_dict.items() if not name.startswith(BESIDE)}
+    wild = not_finite(own)
     if wild:
         raise ConfigError(
             f'the student is not exported: {len(wild)} of its weights and buffers are NaN or infinite ({", ".join(wild[:3])}); '
             'take an earlier checkpoint'
         )
     meta = dict(mmsskd_version=__version__, **(dict(dataset_meta=dataset_meta) if dataset_meta else {}))
-    with replacing(weights) as part:
-        torch.save(dict(meta=meta, state_dict=student), part)
-    plain = plain_config(cfg)
+    plain = copy.deepcopy(plain)
     for key in ('work_dir', 'launcher', 'model_wrapper_cfg'):  # of the run, not of the student
         plain.pop(key, None)
-    with replacing(config, '.py') as part:
-        plain.dump(str(part))
+    with replacing(weights) as weights_part, replacing(config, '.py') as config_part:
+        torch.save(dict(meta=meta, state_dict=own), weights_part)
+        plain.dump(str(config_part))
+        try:
+            if read is not None:
+                written = build_model(without_init(model_of(read(config_part))), 'student.py')
+                load_strictly(written, str(weights_part), 'student.pth')
+            if ask is not None:
+                _check_same_answers(ask(student), ask(written.to(next(student.parameters()).device)))
+        except Exception as error:
+            kept = [os.path.join(out_dir, f'student.not_valid{suffix}') for suffix in ('.pth', '.py')]
+            os.replace(weights_part, kept[0])
+            os.replace(config_part, kept[1])
+            raise ConfigError(
+                f'the student that was written is not the one that was trained: {describe(error)}. Its files are {kept[0]} and '
+                f'{kept[1]}; the checkpoints are not touched by this'
+            ) from error
     return weights, config
+
+
+def _check_same_answers(expected: list[Tensor], found: list[Tensor]) -> None:
+    shapes = [[tuple(each.shape) for each in answers] for answers in (expected, found)]
+    if shapes[0] != shapes[1]:
+        raise ConfigError(f'on the same images the answers have the shapes {shapes[1][:8]}, in memory {shapes[0][:8]}')
+    for one, other in zip(expected, found):
+        if not torch.allclose(one.float(), other.float(), rtol=1e-3, atol=1e-4, equal_nan=True):
+            gap = (one.float() - other.float()).abs().max().item()
+            raise ConfigError(f'on the same images its answers differ from those in memory by up to {gap:.3g}')
+
+
+def answers(model: nn.Module, batch: dict, predict: bool) -> list[Tensor]:
+    """What a model says of a batch of a data loader: its predictions, or its features where it has none."""
+    batch = copy.deepcopy(batch)  # predictions are put into the data samples
+    with torch.no_grad(), in_eval_mode(model), random_states_kept():
+        if predict:
+            return list(_tensors(model.test_step(batch)))
+        return list(_tensors(model.extract_feat(model.data_preprocessor(batch, False)['inputs'])))
+
+
+def _tensors(value) -> Iterator[Tensor]:
+    if isinstance(value, BaseDataElement):
+        value = dict(value.items())
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+@contextmanager
+def weights_of(distiller: nn.Module, state_dict: dict):
+    """Within this context the student of ``distiller`` has other weights, as those that an EMA has averaged."""
+    with distiller.own_names():
+        kept = {name: value.clone() for name, value in distiller.state_dict().items()}
+        distiller.load_state_dict(state_dict)
+        try:
+            yield distiller.student
+        finally:
+            distiller.load_state_dict(kept)
 
 
 def dataset_meta(runner: Runner, loaders: Sequence[DataLoader]) -> dict | None:
@@ -255,13 +345,48 @@ def whole_checkpoint(runner: Runner, model: nn.Module) -> dict:
     )
 
 
+def export_run(runner: Runner, distiller: nn.Module, plain: Config, loaders: Sequence[DataLoader]) -> None:
+    """Write the plain student of a run that ends, with what hooks do to a checkpoint: an EMA puts its averaged weights in.
+
+    Args:
+        runner, distiller: Of the run.
+        plain: Config of the student.
+        loaders: Of the phases. Their data sets may know the names of the classes; without a validation set the last one gives the
+            images on which what was written must answer as the student in memory.
+    """
+    checkpoint = whole_checkpoint(runner, distiller)
+    for hook in runner.hooks:
+        hook.before_save_checkpoint(runner, checkpoint)
+    state, meta = checkpoint['state_dict'], dataset_meta(runner, loaders)
+    validates = runner.val_loop is not None
+    batch = _first_images(runner.val_loop.dataloader if validates else loaders[-1])
+    with weights_of(distiller, state) as student:
+        predict = validates and predicts_nothing(student) is None
+        ask = None if batch is None else partial(answers, batch=batch, predict=predict)
+        weights, config = export_student(state, plain, runner.work_dir, meta, ask, student)
+    runner.logger.info(
+        f'the plain student is in {weights}, its config in {config}; read back, it answers as the one in memory does'
+    )
+
+
+def _first_images(loader: DataLoader) -> dict | None:
+    """Two images of a loader, or as many as it gives; in this process, as nothing else reads by now."""
+    dataset = loader.dataset
+    if not hasattr(dataset, '__getitem__') or not hasattr(dataset, '__len__'):
+        return None
+    count = min(loader.batch_size or 1, len(dataset), 2)
+    return loader.collate_fn([dataset[i] for i in range(count)])
+
+
 def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None) -> tuple[str, str]:
     """Export the student of any checkpoint of a stage-by-stage run; see :func:`export_student`.
 
+    Its config is the one with which the run began, whatever has become of the files that it named.
+
     Args:
-        path: The checkpoint, which holds the config of its run.
+        path: The checkpoint.
         out_dir: As there.
-        cfg_options: Changes of that config, by dotted keys.
+        cfg_options: Changes of the config, by dotted keys: ``model.student.head.topk``, or those of data and evaluators.
 
     Raises:
         ConfigError: The file is missing, unreadable, or of another kind of run.
@@ -269,10 +394,22 @@ def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None) 
     checkpoint = read_checkpoint(path, 'checkpoint')
     if 'stage_schedule' not in checkpoint or 'cfg' not in checkpoint.get('meta', {}):
         raise ConfigError(f'{path!r} was not written by a stage-by-stage run; a plain checkpoint needs no export')
-    meta = checkpoint['meta']
-    cfg = config_of(meta['cfg'], path)
+    if 'pins' in checkpoint:
+        plain = config_of(checkpoint['pins']['student_config'], path)
+    else:  # from before runs were pinned
+        plain = plain_config(config_of(checkpoint['meta']['cfg'], path))
+    options = {}
+    for key, value in (cfg_options or {}).items():
+        if key.startswith('model.') and not key.startswith('model.student.'):
+            raise ConfigError(f'--cfg-options: {key} is not of the student; its keys begin with model.student.')
+        options[key.replace('model.student.', 'model.', 1)] = value
     try:
-        cfg.merge_from_dict(cfg_options or {})
+        plain.merge_from_dict(options)
     except Exception as error:
         raise ConfigError(f'--cfg-options: {type(error).__name__}: {error}') from error
-    return export_student(checkpoint['state_dict'], cfg, out_dir, meta.get('dataset_meta'))
+    imports = (plain.get('custom_imports') or {}).get('imports', ())
+    read = Config.fromfile
+    if not is_trusting():  # nothing that the checkpoint names is imported to look at it
+        foreign = [each for each in imports if each.partition('.')[0] not in REGISTER_THEIR_OWN]
+        read = None if foreign else lambda file: config_of(file.read_text(), str(file))
+    return export_student(checkpoint['state_dict'], plain, out_dir, checkpoint['meta'].get('dataset_meta'), read=read)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader
 from ...errors import ConfigError
 from ...registry import HOOKS
 from ..distiller import StagewiseDistiller
-from ..export import dataset_meta, export_student, whole_checkpoint
+from ..export import export_run
 from ..phases import HEAD, Phase, phases_of
 from .checks import check_ends, check_load_from, check_run, check_still_ends, check_strategy
 from .data_checks import check_data
@@ -24,6 +25,7 @@ from .mmengine_private import (
     set_loop_length,
 )
 from .non_finite import check_weights, is_due, stop
+from .pins import check_pins, pins_of
 from .places import begin_pass
 from .resume import begin_epoch_anew, check_resumable, check_same_schedule, prepare, restore_gradients, schedule_state
 from .runner_state import (
@@ -189,6 +191,7 @@ class StageScheduleHook(Hook):
         try_recipes(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
         self.first_batches = first_batches(phases, schedule.loaders)
         self.schedule = schedule
+        self.pins = pins_of(runner, self.distiller, phases, schedule.loaders)
         if not by_epoch:
             loop.dataloader_iterator = PhaseBatches(self, runner)
         set_loop_length(runner, schedule.end if by_epoch else None, sum(schedule.iterations))
@@ -225,6 +228,8 @@ class StageScheduleHook(Hook):
         step = checkpoint['meta']['epoch' if schedule.by_epoch else 'iter']
         index = schedule.at(step)
         check_same_schedule(saved, schedule.phases, step, index)
+        reached = index + (step > schedule.phases[index].begin)
+        check_pins(checkpoint, self.pins, schedule.phases, reached, schedule.by_epoch, runner.logger)
         if schedule.by_epoch:
             begin_epoch_anew(checkpoint, schedule.first_iteration(step), runner.logger)
         if checkpoint['meta'].get('seed') is not None:
@@ -353,14 +358,10 @@ class StageScheduleHook(Hook):
         checkpoint['stage_schedule'] = schedule_state(
             self.distiller, self.schedule.phases, self.index, self.schedule.by_epoch
         )
+        checkpoint['pins'] = self.pins
 
     def after_train(self, runner: Runner) -> None:
-        """Write the plain student, with what hooks do to a checkpoint: an EMA puts its averaged weights in their place."""
+        """Write the plain student."""
         self._check_weights(runner)
         if is_main_process():
-            checkpoint = whole_checkpoint(runner, self.distiller)
-            for hook in runner.hooks:
-                hook.before_save_checkpoint(runner, checkpoint)
-            meta = dataset_meta(runner, self.schedule.loaders)
-            weights, config = export_student(checkpoint['state_dict'], runner.cfg, runner.work_dir, meta)
-            runner.logger.info(f'the plain student is in {weights}, its config in {config}')
+            export_run(runner, self.distiller, Config(self.pins['student_config']), self.schedule.loaders)
