@@ -1,5 +1,6 @@
 """Steps that the tasks of tools/demo.py share: trainings as a user would start them, and the table that compares them."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -86,6 +87,11 @@ def train(task: Task, name: str, config: str, out: Path, options: Sequence[str])
     if is_stagewise(cfg):
         options.append(f'model.teacher_checkpoint={last_checkpoint(out / Path(task.arms[0][1]).stem)}')
         cfg = plain_config(cfg)
+    mark = work_dir / 'made_by_demo'
+    if mark.is_file():  # of an earlier demo; what another run left there stays, and is told of
+        shutil.rmtree(work_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    mark.touch()
     command = [sys.executable, ROOT / 'tools/train.py', ROOT / 'configs' / config, '--work-dir', work_dir]
     command = [*map(str, command), *(['--cfg-options', *options] if options else [])]
     print(f'\n--- {name}: python {" ".join(map(_relative, command[1:]))}', flush=True)

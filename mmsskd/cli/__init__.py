@@ -121,6 +121,12 @@ def read_config(args: argparse.Namespace, whole: bool = True) -> Config:
     return cfg
 
 
+def is_first_rank() -> bool:
+    """Whether this process is the first one of a run, before the processes know each other; by what their launcher says."""
+    ranks = [os.environ.get(name) for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')]
+    return next((rank for rank in ranks if rank is not None), '0') == '0'
+
+
 def start_processes(cfg: Config) -> None:
     """Start the processes of a distributed run with gloo where NCCL cannot: without a GPU, or with more processes than GPUs.
 

@@ -19,8 +19,9 @@ from ..distill.export import is_stagewise
 from ..distill.schedule.checkpoints import checkpoint_to_resume
 from ..distill.schedule.coco_list import keeping_lists
 from ..distill.schedule.data_checks import DataChecks, find_data_error
+from ..distill.schedule.work_dir import claim, release
 from ..errors import ConfigError, naming
-from . import start_processes
+from . import is_first_rank, start_processes
 from .progress import Progress
 from .run_config import check_files
 
@@ -141,6 +142,8 @@ def train(cfg: Config, progress: SimpleNamespace) -> Runner:
     Raises:
         ConfigError: Whatever of config and data cannot work.
     """
+    if is_first_rank():
+        claim(cfg.work_dir, resuming=bool(cfg.get('resume')))
     start_processes(cfg)
     with naming(cfg._cfg_dict):
         try:
@@ -158,4 +161,6 @@ def train(cfg: Config, progress: SimpleNamespace) -> Runner:
             if problem is None:
                 raise
             raise ConfigError(problem) from error
+        finally:
+            release(cfg.work_dir)
     return runner

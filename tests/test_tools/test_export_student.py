@@ -18,11 +18,11 @@ def test_export_student(run, monkeypatch, capsys, tmp_path):
 def test_export_student_with_options_for_its_config(run, monkeypatch, capsys, tmp_path):
     _, work_dir, _ = run
     checkpoint = work_dir / 'epoch_5.pth'
-    options = ['--cfg-options', 'test_dataloader.dataset.indices=7', 'model.student.test_cfg.flip=True']
+    options = ['--cfg-options', 'test_dataloader.dataset.indices=7', 'model.student.head.cal_acc=True']
     code, _, error = call(monkeypatch, capsys, 'export_student.py', checkpoint, tmp_path / 'out', *options)
     assert code == 0, error
     cfg = Config.fromfile(tmp_path / 'out' / 'student.py')
-    assert cfg.test_dataloader.dataset.indices == 7 and cfg.model.test_cfg.flip
+    assert cfg.test_dataloader.dataset.indices == 7 and cfg.model.head.cal_acc
     assert same(weights(tmp_path / 'out' / 'student.pth'), weights(work_dir / 'student.pth'))
     options = ['--cfg-options', 'model.student.backbone.depth.wrong=1']
     code, _, error = call(monkeypatch, capsys, 'export_student.py', checkpoint, tmp_path / 'no', *options)

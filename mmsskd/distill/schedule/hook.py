@@ -39,6 +39,7 @@ from .runner_state import (
     wrap_anew,
 )
 from .validation import average_buffers, measure_teacher, show, validate_features
+from .work_dir import claim, release
 
 
 class Schedule:
@@ -168,6 +169,8 @@ class StageScheduleHook(Hook):
         if sum(isinstance(hook, StageScheduleHook) for hook in runner.hooks) > 1:
             raise ConfigError('the config has two StageScheduleHooks (default_hooks, custom_hooks); remove one')
         if has_train_loop(runner) and self.schedule is None:  # a test after training comes here too
+            if is_main_process():
+                claim(runner.work_dir, is_resuming(runner))
             prepare(runner)
             self._set_up(runner)
 
@@ -353,6 +356,9 @@ class StageScheduleHook(Hook):
             runner.logger.info(f'{self.position} student: {show(student)} | teacher: {show(teacher)}')
 
     # -- files -------------------------------------------------------------------------------------------------------
+
+    def after_run(self, runner: Runner) -> None:
+        release(runner.work_dir)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['stage_schedule'] = schedule_state(

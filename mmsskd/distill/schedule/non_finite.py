@@ -1,6 +1,5 @@
 """Numbers that are NaN or infinite: a loss ends the run before its step, a weight before it is saved or exported."""
 
-from pathlib import Path
 from typing import NoReturn
 
 from mmengine.dist import get_rank
@@ -11,9 +10,8 @@ from ...errors import NonFiniteLossError
 from ..build import not_finite
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
+from .checkpoints import newest_checkpoint
 from .mmengine_private import save_on_this_rank
-
-RESUMABLE = ('epoch_*.pth', 'iter_*.pth', 'phase*.pth')
 
 
 def is_due(runner: Runner) -> bool:
@@ -66,10 +64,10 @@ def stop(runner: Runner, distiller: StagewiseDistiller, phase: Phase, position: 
 
 def _last_good(runner: Runner) -> str:
     """Name the newest checkpoint that can be resumed. None is saved with weights that are not finite."""
-    files = [file for pattern in RESUMABLE for file in Path(runner.work_dir).glob(pattern)]
-    if not files:
+    last = newest_checkpoint(runner.work_dir)
+    if last is None:
         return f'No checkpoint was saved in {runner.work_dir} before.'
-    return f'The last good checkpoint is {max(files, key=lambda file: file.stat().st_mtime_ns)}.'
+    return f'The last good checkpoint is {last}.'
 
 
 def _remedies(phase: Phase) -> str:
