@@ -82,7 +82,7 @@ def write_whole_checkpoints(runner: Runner) -> None:
 
 
 class WholeCheckpoints(CheckpointHook):
-    """What a CheckpointHook becomes: nothing is removed before its successor is there."""
+    """A CheckpointHook that removes nothing before its successor is there."""
 
     asked: list[str]  # best checkpoints whose successors are being written
 

@@ -14,7 +14,7 @@ from .mmengine_private import set_batch_sampler
 
 
 class Place(NamedTuple):
-    """What a worker is given in place of a sample's index.
+    """An index with the place of its sample, which a worker is given for it.
 
     Attributes:
         index: Of the sample, as the sampler gave it.
