@@ -236,13 +236,16 @@ def _is_second_name(name: str, state: dict, own: dict) -> bool:
     return torch.is_tensor(value) and any(torch.is_tensor(other) and torch.equal(value, other) for other in others)
 
 
-def load_strictly(model: nn.Module, path: str, key: str) -> None:
+def load_strictly(model: nn.Module, path: str, key: str) -> dict:
     """Load the weights at ``path`` into ``model``; every name and every shape must match.
 
     Args:
         model: Receives the weights.
         path: File or URL of a checkpoint (``state_dict`` inside, or a bare state dict).
         key: What the user set ``path`` with, for messages: ``model.teacher_checkpoint``.
+
+    Returns:
+        The whole checkpoint.
 
     Raises:
         ConfigError: The file is missing or unreadable, or names or shapes differ; the message lists them.
@@ -267,6 +270,20 @@ def load_strictly(model: nn.Module, path: str, key: str) -> None:
     model.load_state_dict(
         state, strict=False
     )  # strict above, except for BN's num_batches_tracked, which old files lack
+    return checkpoint
+
+
+def label_names(checkpoint: Mapping) -> tuple[str, ...]:
+    """Names of the classes in the order of the labels; empty where a checkpoint does not say them for sure.
+
+    mmdet writes the names of its config, and numbers labels by the annotation file: only for checkpoints of ours they are checked.
+    """
+    meta = checkpoint.get('meta') if isinstance(checkpoint.get('meta'), Mapping) else {}
+    data = meta.get('dataset_meta') if isinstance(meta.get('dataset_meta'), Mapping) else {}
+    names = data.get('classes') or meta.get('CLASSES')
+    ours = 'mmsskd_version' in meta or 'stage_schedule' in checkpoint
+    sure = ours or not any(name.startswith(DETECTION) for name in checkpoint.get('state_dict', ()))
+    return tuple(map(str, names)) if sure and isinstance(names, (list, tuple)) else ()
 
 
 def predicts_nothing(model: nn.Module) -> str | None:
@@ -280,11 +297,16 @@ def predicts_nothing(model: nn.Module) -> str | None:
 
 # what a checkpoint holds beside the student's own weights: modules of the distiller that train with their stages
 BESIDE = ('adapters.', 'mimic_losses.', 'logits_loss.')
-NORMALIZATION = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')
+# how the names of weights of mmdet's heads begin
+DETECTION = ('rpn_head.', 'roi_head.', 'bbox_head.', 'mask_head.', 'panoptic_head.')
+NORMALIZATION = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr', 'pad_size_divisor', 'pad_value')
 
 
-def build_teacher(spec: str | dict, checkpoint: str | None) -> tuple[nn.Module, ConfigDict]:
-    """Build the teacher and load its weights strictly; returns it in eval mode without gradients, and its config.
+def build_teacher(spec: str | dict, checkpoint: str | None) -> tuple[nn.Module, ConfigDict, tuple[str, ...]]:
+    """Build the teacher and load its weights strictly.
+
+    Returns:
+        The teacher in eval mode without gradients, its config, and the names of its classes as of :func:`label_names`.
 
     Raises:
         ConfigError: No checkpoint is named, or it does not fit; the message lists the keys.
@@ -293,11 +315,11 @@ def build_teacher(spec: str | dict, checkpoint: str | None) -> tuple[nn.Module, 
     if not checkpoint:
         raise ConfigError('model.teacher_checkpoint is not set; name the file or URL of its weights')
     teacher = build_model(without_init(cfg), 'model.teacher')
-    load_strictly(teacher, checkpoint, 'model.teacher_checkpoint')
+    loaded = load_strictly(teacher, checkpoint, 'model.teacher_checkpoint')
     teacher.eval().requires_grad_(False)
     count = sum(parameter.numel() for parameter in teacher.parameters()) / 1e6
     print_log(f'teacher: {type(teacher).__name__}, {count:.2f} M parameters, from {checkpoint}', logger='current')
-    return teacher, cfg
+    return teacher, cfg, label_names(loaded)
 
 
 def without_init(cfg):
@@ -321,7 +343,7 @@ def check_same_normalization(teacher_cfg: dict, student: nn.Module, teacher: nn.
     A teacher config without a ``data_preprocessor`` of its own expects what the student gets.
 
     Raises:
-        ConfigError: The two differ in mean, standard deviation or channel order.
+        ConfigError: The two differ in mean, standard deviation, channel order or padding.
     """
     if not teacher_cfg.get('data_preprocessor'):
         return
@@ -339,9 +361,12 @@ def check_same_normalization(teacher_cfg: dict, student: nn.Module, teacher: nn.
             for key in NORMALIZATION
             if student_settings[key] != teacher_settings[key]
         ]
-        values = [f'{key}={value}' for key, value in teacher_cfg['data_preprocessor'].items() if key in NORMALIZATION]
+        given = teacher_cfg['data_preprocessor']
+        missing = {key: teacher_settings[key] for key in ('pad_size_divisor', 'pad_value') if key not in given}
+        missing = {key: value for key, value in missing.items() if value != student_settings[key]}
+        values = [f'{key}={value}' for key, value in {**given, **missing}.items() if key in NORMALIZATION]
         raise ConfigError(
-            'teacher and student expect differently normalized images, but both see the same batch. '
+            'teacher and student expect differently normalized or padded images, but both see the same batch. '
             + '; '.join(different)
             + '. Ways out: train the student on the images of the teacher, with '
             + f'model.student.data_preprocessor=dict({", ".join(values)}) (in mmpretrain, the data_preprocessor at the top of the '

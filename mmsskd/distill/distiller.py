@@ -125,7 +125,7 @@ class StagewiseDistiller(BaseModel):
         described = dict(student=student, teacher=teacher, projector=projector, stages=stages, input_shape=input_shape)
         student_model = build_model(resolve_student(described, data_preprocessor)[0], 'model.student')
         super().__init__(data_preprocessor=student_model.data_preprocessor, init_cfg=init_cfg)
-        teacher_model, teacher_cfg = build_teacher(teacher, teacher_checkpoint)
+        teacher_model, teacher_cfg, self.teacher_classes = build_teacher(teacher, teacher_checkpoint)
         check_same_normalization(teacher_cfg, student_model, teacher_model)
         self._check_teacher_predicts(teacher_model, init_from_teacher, logits)
         self._frozen_modules: list[nn.Module] = []
@@ -258,6 +258,14 @@ class StagewiseDistiller(BaseModel):
             or any(f'{holder}.'.startswith(f'{path}.') for holder in holders - {''})
         ]
 
+    def starts_trained(self, part: str) -> bool:
+        """Whether a stage or ``'head'`` starts from weights that were trained: those of a checkpoint, or of the teacher."""
+        inits = [getattr(module, 'init_cfg', None) or () for module in self.student.modules()]
+        pretrained = any(
+            cfg.get('type') == 'Pretrained' for init in inits for cfg in ([init] if isinstance(init, dict) else init)
+        )
+        return bool(self.student_checkpoint) or pretrained or set(self.parameters_of(part)) <= set(self._shared)
+
     def head_state(self) -> dict[str, Tensor]:
         """The student's head: the parameters and buffers that no stage owns, under their own names."""
         modules = set(self.modules_of(HEAD)) | {''}
@@ -336,11 +344,12 @@ class StagewiseDistiller(BaseModel):
     def compare(self, inputs: Tensor, names: Sequence[str]) -> dict[str, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]:
         """Compute for each stage named the student's feature, adapted, and the teacher's, for a preprocessed batch."""
         student = features_at(self.student, inputs, taps_of(self.stages[name] for name in names))
-        teacher = self._teacher_features(inputs, names)
+        teacher = self.teacher_features(inputs, names)
         return {name: self.comparable(self.adapt(name, student), teacher[name]) for name in names}
 
     @torch.no_grad()
-    def _teacher_features(self, inputs: Tensor, names: Sequence[str]) -> dict[str, tuple[Tensor, ...]]:
+    def teacher_features(self, inputs: Tensor, names: Sequence[str]) -> dict[str, tuple[Tensor, ...]]:
+        """The teacher's feature of each stage named, for a preprocessed batch."""
         features = features_at(self.teacher, inputs, taps_of(self.teacher_stages[name] for name in names))
         return {name: self.teacher_stages[name].feature(features) for name in names}
 

@@ -13,6 +13,16 @@ from ..errors import ConfigError, check_keys, naming
 from ..registry import MODELS
 
 
+def _checked_weight(loss: nn.Module, weight: float) -> float:
+    """Refuse a weight with which nothing, or the opposite, is learned."""
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float('inf'):
+        raise ConfigError(
+            f'{type(loss).__name__}.loss_weight must be a number above 0, found {weight!r}; to do without the loss, leave the '
+            'stage out of `mimic`, or set logits=False'
+        )
+    return weight
+
+
 class MimicLoss(nn.Module):
     """Base of the losses between two features; one of your own writes :meth:`compare` (docs/losses.md).
 
@@ -34,7 +44,7 @@ class MimicLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0):
         super().__init__()
-        self.loss_weight = loss_weight
+        self.loss_weight = _checked_weight(self, loss_weight)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Compare two features.
@@ -433,7 +443,7 @@ class LogitsKDLoss(nn.Module):
         if not temperature > 0:
             raise ConfigError(f'LogitsKDLoss.temperature must be above 0, found {temperature!r}')
         self.temperature = temperature
-        self.loss_weight = loss_weight
+        self.loss_weight = _checked_weight(self, loss_weight)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Compare two batches of logits.

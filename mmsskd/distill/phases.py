@@ -345,6 +345,10 @@ def _check_losses(cfg: Mapping, train, mimic, task_loss: bool, logits: bool, sta
 # -- the recipe of a phase -------------------------------------------------------------------------------------------
 
 
+OPTIMIZER_DEFAULTS = dict(lr=1e-3, momentum=0.0, weight_decay=0.0)  # for what a config leaves to the optimizer
+MOST_DECAY = 0.02  # recipes of OpenMMLab stay below 0.002
+
+
 def default_optim_wrapper() -> dict:
     """Adam for phases without task loss; docs/design.md has the measurement against SGD."""
     return dict(optimizer=dict(type='Adam', lr=0.01))
@@ -402,7 +406,7 @@ def check_wrapper(wrapper, where: str) -> None:
     """Refuse what is not the config of an optimizer wrapper.
 
     Raises:
-        ConfigError: Its optimizer has no type, or its learning rate is no number.
+        ConfigError: Its optimizer has no type, or numbers with which nothing can be learned.
     """
     optimizer = wrapper.get('optimizer') if isinstance(wrapper, Mapping) else None
     kind = optimizer.get('type') if isinstance(optimizer, Mapping) else None
@@ -410,9 +414,19 @@ def check_wrapper(wrapper, where: str) -> None:
         raise ConfigError(
             f'{where}: optim_wrapper must have the form dict(optimizer=dict(type=..., lr=...)), found {wrapper!r}'
         )
-    rate = optimizer.get('lr', 0)
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < float('inf'):
-        raise ConfigError(f'{where}: optim_wrapper.optimizer.lr must be a number of at least 0, found {rate!r}')
+    where = f'{where}: optim_wrapper.optimizer'
+    rate, momentum, decay = (optimizer.get(key, default) for key, default in OPTIMIZER_DEFAULTS.items())
+    if not _is_weight(rate):
+        raise ConfigError(
+            f'{where}.lr must be a number above 0, found {rate!r}; what is to stay as it is, leave out of `train`'
+        )
+    if isinstance(momentum, (int, float)) and not 0 <= momentum < 1:
+        raise ConfigError(f'{where}.momentum must be a number from 0 to below 1, found {momentum!r}')
+    if isinstance(decay, (int, float)) and rate * decay > MOST_DECAY:
+        raise ConfigError(
+            f'{where}: weight_decay={decay} with lr={rate} takes {rate * decay:.0%} off each weight in each step, which drives '
+            f'the weights to 0 whatever the loss says; lower it until lr * weight_decay is below {MOST_DECAY}'
+        )
 
 
 def _schedulers(cfg, length: int, unit: str, where: str) -> list[dict]:

@@ -83,7 +83,7 @@ KINDS = [
     ('val_dataloader.num_workers', -1, 'val_dataloader.num_workers must be a whole number, 0 or more'),
     ('optim_wrapper', 'SGD', "optim_wrapper must be a dict; found 'SGD'"),
     ('optim_wrapper', dict(lr=1), 'optim_wrapper must have the form dict(optimizer=dict(type=..., lr=...))'),
-    ('optim_wrapper.optimizer.lr', '0.1', "optim_wrapper.optimizer.lr must be a number of at least 0, found '0.1'"),
+    ('optim_wrapper.optimizer.lr', '0.1', "optim_wrapper.optimizer.lr must be a number above 0, found '0.1'"),
     ('param_scheduler', 'cosine', "param_scheduler must be a dict or a list of dicts; found 'cosine'"),
     ('param_scheduler', [dict(by_epoch=True)], 'param_scheduler[0]: `type` must be'),
     ('default_hooks', [], 'default_hooks must be a dict; found []'),

@@ -45,7 +45,7 @@ def test_teacher_stays_in_eval_without_gradients(tmp_path):
         assert model.train(mode) is model
         assert not any(module.training for module in model.teacher.modules())
         assert not any(p.requires_grad for p in model.teacher.parameters())
-        features = [model._teacher_features(images, ['stages.3'])['stages.3'][0] for _ in range(2)]
+        features = [model.teacher_features(images, ['stages.3'])['stages.3'][0] for _ in range(2)]
         assert torch.equal(*features) and not features[0].requires_grad
 
 

@@ -23,7 +23,7 @@ def test_it_teaches_and_is_not_measured_which_is_said_once(tmp_path, reason):
     path = save_weights(teacher, tmp_path / 'teacher.pth')
     runner = train(run_cfg(tmp_path / 'run', path, teacher=teacher))
     log = next((tmp_path / 'run').glob('*/*.log')).read_text()
-    assert log.count('the teacher is not evaluated') == 1
+    assert log.count('WARNING - the teacher is not evaluated') == 1
     assert f'the teacher is not evaluated: {reason}, it has features but no predictions; its features serve' in log
     assert 'teacher_metrics' not in runner.message_hub.runtime_info
     assert runner.message_hub.get_scalar('val/accuracy/top1').current() > 0

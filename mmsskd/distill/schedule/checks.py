@@ -123,6 +123,7 @@ def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller
             raise ConfigError(
                 'SyncBuffersHook would touch the statistics of frozen stages; remove it, StageScheduleHook averages what trains'
             )
+    _check_starts(runner, phases, distiller)
     trained: set[str] = set()
     for number, phase in enumerate(phases, 1):
         trained |= set(phase.mimic) & set(phase.train)
@@ -145,6 +146,27 @@ def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller
                     f'phase {number} ({phase.name}): milestones {late} of {scheduler["type"]} lie at or beyond its end '
                     f'{scheduler["end"]}, counted from the start of the phase; they will not be reached'
                 )
+
+
+def _check_starts(runner: Runner, phases: Sequence[Phase], distiller: StagewiseDistiller) -> None:
+    """Warn of starts that overwrite each other, and of stages that start from nothing and stay so."""
+    load_from = runner.cfg.get('load_from')
+    if load_from and not runner.cfg.get('resume'):
+        starts = dict(student_checkpoint=distiller.student_checkpoint)
+        starts['init_from_teacher'] = distiller.init_from_teacher == 'all' and 'all'
+        for key, value in starts.items():
+            if value:
+                runner.logger.warning(
+                    f'load_from={load_from!r} overwrites the start that model.{key}={value!r} gives; remove one'
+                )
+    trained = {part for phase in phases for part in phase.train}
+    left = [stage for stage in distiller.stages if stage not in trained and not distiller.starts_trained(stage)]
+    if left and not load_from:
+        runner.logger.warning(
+            f'no phase trains {", ".join(left)}, which start from random weights and stay so: what comes behind gets features of '
+            'no use. Add them to a phase, or start from trained weights (model.init_from_teacher, model.student_checkpoint, '
+            'init_cfg of the backbone).'
+        )
 
 
 def _check_logits(distiller: StagewiseDistiller, phase: Phase, where: str) -> None:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...errors import ConfigError, candidates, describe
 from ...version import __version__
+from ..distiller import StagewiseDistiller
 from ..phases import Phase
 from .checks import check_load_from
 from .coco_list import CocoList, as_coco_list, read_coco_list
@@ -29,6 +30,10 @@ MOST_FILES = 200_000  # looked for; of a larger set, every n-th
 STAT_SECONDS = 2  # of looking at sizes of files: all of them on a local disk, on a network disk it would take minutes
 MOST_DECODED = 256  # images of a set whose size is looked at
 FEW = 0.01  # share of images of another size than listed up to which it is only said
+TEACHER = (
+    'model.teacher_checkpoint, whose head or logits the student takes over (only features are followed without '
+    'model.init_from_teacher and logits)'
+)
 OWN_CLASSES = ('rpn', 'semantic', 'reid', 'decode_head', 'auxiliary_head')  # parts of the paths of heads
 ORIENTATION = 0x0112  # EXIF's tag; from 5 on, width and height change places
 
@@ -36,8 +41,13 @@ ORIENTATION = 0x0112  # EXIF's tag; from 5 on, width and height change places
 # -- who calls ---------------------------------------------------------------------------------------------------------
 
 
-def check_data(runner: Runner, phases: Sequence[Phase], loaders: Sequence[DataLoader], student: nn.Module) -> None:
-    """Check the data sets of a stage-by-stage run, and that of validation with its evaluators; see :func:`check_datasets`."""
+def check_data(
+    runner: Runner, phases: Sequence[Phase], loaders: Sequence[DataLoader], distiller: StagewiseDistiller
+) -> None:
+    """Check the data sets of a stage-by-stage run, and that of validation with its evaluators; see :func:`check_datasets`.
+
+    Where the student takes over the teacher's head or logits, the teacher says what the labels mean.
+    """
     datasets, unlabelled = {}, []
     for i, (phase, loader) in enumerate(zip(phases, loaders), 1):
         key = f'train_dataloader of phase {i} ({phase.name})' if phase.train_dataloader else 'train_dataloader'
@@ -46,7 +56,12 @@ def check_data(runner: Runner, phases: Sequence[Phase], loaders: Sequence[DataLo
             unlabelled.append(key)
     if runner.val_loop is not None:
         datasets['val_dataloader'] = runner.val_loop.dataloader.dataset
-    _check_of_runner(runner, datasets, model=student, where='model.student', unlabelled=unlabelled)
+    reference = None
+    if distiller.teacher_classes and (distiller.has_teacher_head or any(phase.logits for phase in phases)):
+        reference = TEACHER, distiller.teacher_classes
+    _check_of_runner(
+        runner, datasets, model=distiller.student, where='model.student', unlabelled=unlabelled, reference=reference
+    )
 
 
 def check_loops(
@@ -74,7 +89,7 @@ def check_loops(
     ours = 'mmsskd_version' in meta or 'stage_schedule' in (checkpoint or {})
     # in a phase that learns no labels, a checkpoint has the names of its data, which may be others
     fits = names and any(
-        len(names) == _count_classes(one) for outer in datasets.values() for _, one in plain_datasets(outer)
+        len(names) == count_classes(one) for outer in datasets.values() for _, one in plain_datasets(outer)
     )
     reference = ('the checkpoint', tuple(names)) if ours and fits else None
     _check_of_runner(runner, datasets, model=model, reference=reference)
@@ -416,7 +431,7 @@ def _paths_of_list(dataset, coco: CocoList | None) -> list[str] | None:
     prefix = getattr(dataset, 'data_prefix', {}).get('img')
     if coco is None or not isinstance(prefix, str) or '://' in prefix:
         return None
-    for i in _spread(len(dataset), 16):
+    for i in spread(len(dataset), 16):
         info = BaseDataset.get_data_info(dataset, i)
         image = coco.images.get(info.get('img_id'))
         if image is None or os.path.join(prefix, image[-1]) != info.get('img_path'):
@@ -466,7 +481,7 @@ def _listing(folder: str) -> set[str] | None:
         return None
 
 
-def _spread(count: int, most: int) -> range:
+def spread(count: int, most: int) -> range:
     """At most ``most`` indices below ``count``, evenly spread."""
     return range(0, count, max(-(-count // most), 1))
 
@@ -483,7 +498,7 @@ def _check_sizes(dataset, coco: CocoList | None, key: str, logger: MMLogger) -> 
     if not isinstance(dataset, BaseDataset) or not len(dataset) or not _reads_local_files(dataset):
         return
     looked, wrong = 0, []
-    for i in _spread(len(dataset), MOST_DECODED):
+    for i in spread(len(dataset), MOST_DECODED):
         info = BaseDataset.get_data_info(dataset, i)
         path, listed = info.get('img_path'), (info.get('width'), info.get('height'))
         if not isinstance(path, str) or '://' in path or not all(isinstance(value, (int, float)) for value in listed):
@@ -539,7 +554,24 @@ def _decoded(dataset, path: str, key: str) -> tuple[int, int] | None:
 def other_classes(model: nn.Module, dataset: Dataset) -> str | None:
     """Say why ``model`` cannot be measured on ``dataset``: a head is made for another number of classes. None where it can."""
     wrong = next((f'{path} for {count}' for path, count, refused in _unequal(model, dataset) if refused), None)
-    return None if wrong is None else f'{wrong} classes, the data set has {_count_classes(dataset)}'
+    return None if wrong is None else f'{wrong} classes, the data set has {count_classes(dataset)}'
+
+
+def classes_of_task(model: nn.Module, dataset: Dataset) -> int:
+    """Number of classes among which ``model`` chooses on ``dataset``; 0 where neither says it."""
+    counts = [count_classes(plain) for _, plain in plain_datasets(dataset)]
+    return max([*counts, *([] if any(counts) else head_classes(model).values())], default=0)
+
+
+def other_order(classes: Sequence[str], dataset: Dataset) -> str | None:
+    """Say where the classes of a teacher stand in another order than those of ``dataset``; None where they do not."""
+    for _, plain in plain_datasets(dataset):
+        own = _classes_of(plain)
+        one, two = list(map(_plain, classes)), list(map(_plain, own))
+        first = next((i for i, (a, b) in enumerate(zip(one, two)) if a != b), None)
+        if first is not None and set(one) & set(two):
+            return f'label {first} means {own[first]!r}, but {classes[first]!r} in model.teacher_checkpoint'
+    return None
 
 
 def _check_classes(dataset, model: nn.Module, key: str, where: str, logger: MMLogger) -> None:
@@ -547,7 +579,7 @@ def _check_classes(dataset, model: nn.Module, key: str, where: str, logger: MMLo
     names = f' ({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""})' if classes else ''
     for path, count, refused in _unequal(model, dataset):
         message = (
-            f'{key}: {_count_classes(dataset)} classes{names}, but {where}.{path} is made for {count}. Set its num_classes'
+            f'{key}: {count_classes(dataset)} classes{names}, but {where}.{path} is made for {count}. Set its num_classes'
             f'{", or dataset.metainfo=dict(classes=(...))" if classes else ""}.'
         )
         if refused:
@@ -560,12 +592,12 @@ def _unequal(model: nn.Module, dataset) -> list[tuple[str, int, bool]]:
 
     A head must have a place for each class, and in detection no others: COCO's metric stops at a class that it does not know.
     """
-    classes, things = _count_classes(dataset), getattr(dataset, 'metainfo', {}).get('thing_classes') or ()
+    classes, things = count_classes(dataset), getattr(dataset, 'metainfo', {}).get('thing_classes') or ()
     if not classes or getattr(dataset, 'return_classes', False):  # the latter: classes are words for a text encoder
         return []
     return [
         (path, count, count < classes or hasattr(dataset, 'cat_ids'))
-        for path, count in _head_classes(model).items()
+        for path, count in head_classes(model).items()
         if count not in (classes, len(things))  # of a panoptic model, some heads are for things alone
     ]
 
@@ -575,12 +607,12 @@ def _classes_of(dataset) -> list:
     return list(getattr(dataset, 'metainfo', {}).get('classes') or ())
 
 
-def _count_classes(dataset) -> int:
+def count_classes(dataset) -> int:
     """Number of classes of a data set, 0 where it says none; one of many thousand people has a number but no names."""
     return len(_classes_of(dataset)) or getattr(dataset, 'num_classes', 0)
 
 
-def _head_classes(model: nn.Module) -> dict[str, int]:
+def head_classes(model: nn.Module) -> dict[str, int]:
     """For how many classes each head is made, by its path, without those that have classes of their own: RPNs, semantic branches,
     whom a tracker tells apart."""
     return {

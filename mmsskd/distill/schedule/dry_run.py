@@ -18,6 +18,7 @@ from ...errors import ConfigError
 from ...utils.states import random_states_kept
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
+from .learning import check_learning
 from .runner_state import batches_beside, build_optimization, can_be_indexed, check_optimizer, message_hub_kept
 
 IMAGES = 2
@@ -33,7 +34,7 @@ def try_recipes(
     """Build the optimizer and the schedulers of each phase. The Runner's own stay as they are.
 
     Raises:
-        ConfigError: One cannot be built, or a loader gives no batch; the message names the phase.
+        ConfigError: One cannot be built or would learn nothing, or a loader gives no batch; the message names the phase.
     """
     held = runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader
     for where, phase, loader, count in zip(_places(phases), phases, loaders, iterations):
@@ -51,6 +52,7 @@ def try_recipes(
             raise ConfigError(
                 f'{where}: its optim_wrapper or param_scheduler cannot be built: {_say(error)}'
             ) from error
+        check_learning(runner, distiller, phase, loader, count, where)
     runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader = held
 
 

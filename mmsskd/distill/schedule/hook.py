@@ -16,6 +16,7 @@ from ..phases import HEAD, Phase, phases_of
 from .checks import check_ends, check_load_from, check_run, check_still_ends, check_strategy
 from .data_checks import check_data
 from .dry_run import first_batches, try_losses, try_recipes
+from .learning import Learning
 from .mmengine_private import (
     build_train_loop,
     end_workers,
@@ -27,6 +28,7 @@ from .mmengine_private import (
 from .non_finite import check_weights, is_due, stop
 from .pins import check_pins, pins_of
 from .places import begin_pass
+from .reminder import Reminder
 from .resume import begin_epoch_anew, check_resumable, check_same_schedule, prepare, restore_gradients, schedule_state
 from .runner_state import (
     PhaseBatches,
@@ -38,7 +40,9 @@ from .runner_state import (
     unwrap,
     wrap_anew,
 )
-from .validation import average_buffers, measure_teacher, show, validate_features
+from .samples import check_samples
+from .teacher_checks import check_teacher
+from .validation import average_buffers, check_student, measure_teacher, show, validate_features
 from .work_dir import claim, release
 
 
@@ -159,6 +163,7 @@ class StageScheduleHook(Hook):
         self.save_phase_ends = save_phase_ends
         self.schedule: Schedule | None = None
         self.index: int | None = None
+        self.learning: Learning | None = None
         self.first_batches: list[dict | None] = []
         self.pending: dict = {}
 
@@ -178,6 +183,7 @@ class StageScheduleHook(Hook):
         """Check the schedule against model and run, build the loaders of all phases, give the train loop its length."""
         if self.schedule is not None:
             return
+        self.reminder = Reminder(runner.logger)
         loop, cfg = runner.train_loop, runner.cfg
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
         self.distiller = unwrap(runner.model)
@@ -190,9 +196,10 @@ class StageScheduleHook(Hook):
         schedule = Schedule(phases, build_loaders(runner, phases), by_epoch)
         if by_epoch:
             check_ends(phases, schedule.loaders)
-        check_data(runner, phases, schedule.loaders, self.distiller.student)
+        check_data(runner, phases, schedule.loaders, self.distiller)
         try_recipes(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
         self.first_batches = first_batches(phases, schedule.loaders)
+        check_samples(runner, self.distiller, phases, schedule.loaders)
         self.schedule = schedule
         self.pins = pins_of(runner, self.distiller, phases, schedule.loaders)
         if not by_epoch:
@@ -247,6 +254,7 @@ class StageScheduleHook(Hook):
         The first event after MMEngine has initialized the weights, and loaded those of ``load_from`` or of a resume.
         """
         self._try_losses(runner)
+        check_teacher(runner, self.distiller)
         self.distiller.on_non_finite = lambda values: stop(runner, self.distiller, self.phase, self.position, values)
         resumed = self.index is not None
         index = self.index if resumed else self.schedule.at(self._now(runner))
@@ -305,6 +313,8 @@ class StageScheduleHook(Hook):
     def _begin(self, runner: Runner) -> None:
         """Do once what belongs to a phase that really begins rather than goes on."""
         forget_last_phase(runner)
+        loaded = bool(runner.cfg.get('load_from'))
+        self.learning = Learning(self.distiller, self.schedule.phases, self.index, loaded)
         runner.logger.info(f'{self.position} begins: {self.phase.purpose}')
 
     # -- during a phase ----------------------------------------------------------------------------------------------
@@ -342,6 +352,8 @@ class StageScheduleHook(Hook):
                 runner.message_hub.update_scalar(key, value)
             runner.visualizer.add_scalars(values, step=done)
             runner.logger.info(f'{self.position} validation  {show(values)}')
+        if due and self.learning is not None:
+            self.learning.check(runner, self.position, ended=done == phase.end)
         if done == phase.end and done != self.schedule.end and self.save_phase_ends and is_main_process():
             meta = dict(epoch=runner.epoch + self.schedule.by_epoch, iter=runner.iter + (not self.schedule.by_epoch))
             save_on_this_rank(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
@@ -354,6 +366,8 @@ class StageScheduleHook(Hook):
         if teacher and metrics and self.index is not None:
             student = {key: metrics[key] for key in teacher if key in metrics}
             runner.logger.info(f'{self.position} student: {show(student)} | teacher: {show(teacher)}')
+        if metrics and self.index is not None and self.phase.learns_task and self._now(runner) == self.phase.end:
+            check_student(runner, self.distiller, metrics, self.position)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -371,3 +385,4 @@ class StageScheduleHook(Hook):
         self._check_weights(runner)
         if is_main_process():
             export_run(runner, self.distiller, Config(self.pins['student_config']), self.schedule.loaders)
+        self.reminder.close_run()

@@ -7,8 +7,9 @@ from mmengine.runner import Runner
 from ..build import predicts_nothing
 from ..distiller import StagewiseDistiller
 from ..losses import AgreementMeter
-from .data_checks import other_classes
+from .data_checks import classes_of_task, other_classes, other_order
 from .runner_state import forget
+from .teacher_checks import Answers, at_chance
 
 
 @torch.no_grad()
@@ -35,7 +36,9 @@ def validate_features(runner: Runner, distiller: StagewiseDistiller, stages: tup
 def measure_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
     """Evaluate the teacher once, log it and keep it for the comparisons to come; a resumed run has it from its checkpoint."""
     hub, teacher = runner.message_hub, distiller.teacher
-    reason = predicts_nothing(teacher) or other_classes(teacher, runner.val_loop.dataloader.dataset)
+    dataset = runner.val_loop.dataloader.dataset
+    reason = predicts_nothing(teacher) or other_classes(teacher, dataset)
+    reason = reason or other_order(distiller.teacher_classes, dataset)
     if reason is not None:
         runner.logger.warning(f'the teacher is not evaluated: {reason}; its features serve all the same')
         return
@@ -43,7 +46,26 @@ def measure_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
         metrics = evaluate_teacher(runner, distiller)
         hub.update_info('teacher_metrics', metrics)
         runner.visualizer.add_scalars({f'teacher/{key}': value for key, value in metrics.items()}, step=0)
-    runner.logger.info(f'teacher on the validation set: {show(hub.get_info("teacher_metrics"))}')
+    metrics = hub.get_info('teacher_metrics')
+    runner.logger.info(f'teacher on the validation set: {show(metrics)}')
+    guesses = at_chance(metrics, dataset, classes_of_task(teacher, dataset))
+    if guesses:
+        runner.logger.warning(
+            f'the teacher is at chance on the validation set: {guesses}. Its features may teach nothing: does '
+            'model.teacher_checkpoint name its trained weights, is its preprocessing that of its training, and do the labels of '
+            'val_dataloader mean the same classes in the same order?'
+        )
+
+
+def check_student(runner: Runner, distiller: StagewiseDistiller, metrics: dict, position: str) -> None:
+    """Warn of a student that has not learned the task at the end of a phase that teaches it."""
+    dataset = runner.val_loop.dataloader.dataset
+    guesses = at_chance(metrics, dataset, classes_of_task(distiller.student, dataset))
+    if guesses:
+        runner.logger.warning(
+            f'{position}: the student is at chance on the validation set: {guesses}. Likely causes: training labels that mean '
+            'other classes than those of validation, images that are prepared otherwise, or a phase too short'
+        )
 
 
 def show(metrics: dict) -> str:
@@ -58,15 +80,21 @@ def evaluate_teacher(runner: Runner, distiller: StagewiseDistiller) -> dict[str,
     runner.model.eval()
     device = next(distiller.parameters()).device.type
     runner.message_hub.update_info('measured', 'teacher')  # for metrics that write files
+    answers = Answers()
     try:
         with distiller.predicting_with_teacher():
             for data in loop.dataloader:
                 with torch.autocast(device, enabled=loop.fp16):
                     outputs = runner.model.val_step(data)
                 loop.evaluator.process(data_samples=outputs, data_batch=data)
+                answers.update(outputs)
         metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
     finally:
         forget(runner.message_hub, 'measured')
+    if answers.constant():
+        runner.logger.warning(
+            f'the teacher {answers.constant()}, so it teaches little: look at model.teacher_checkpoint and its preprocessing'
+        )
     return {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
 
 

@@ -101,7 +101,7 @@ def test_head_from_teacher(tmp_path):
     checkpoint = save_weights(small, tmp_path / 'teacher.pth')
     phases = [
         dict(train='layer1'),
-        dict(train='head', optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0))),
+        dict(train='head', optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-300))),
     ]
     head = {'model.init_from_teacher': 'head'}
     runner = train(run_cfg(tmp_path, checkpoint, teacher=small, student=small, hook=dict(phases=phases), **head))
@@ -225,7 +225,7 @@ def test_validation_with_the_task_metric_only_where_the_head_trains(tmp_path, te
 def test_best_checkpoint_is_not_compared_across_phases(tmp_path, teacher_path):
     cfg = run_cfg(tmp_path, teacher_path)
     cfg.default_hooks.checkpoint.save_best = 'accuracy/top1'
-    harmless, harmful = dict(type='SGD', lr=0.0), dict(type='SGD', lr=1e4)
+    harmless, harmful = dict(type='SGD', lr=1e-300), dict(type='SGD', lr=1e4)
     cfg.default_hooks.stage_schedule.phases = [
         dict(train='head', optim_wrapper=dict(optimizer=harmless)),
         dict(train='head', name='worse', optim_wrapper=dict(optimizer=harmful)),
