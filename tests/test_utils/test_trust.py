@@ -7,6 +7,7 @@ import functools
 import http.server
 import pathlib
 import pickle
+import re
 import runpy
 import sys
 import threading
@@ -357,3 +358,13 @@ def test_a_damaged_file_is_not_called_malicious(tmp_path):
         (tmp_path / 'x.pth').write_bytes(content)
         with pytest.raises(ConfigError, match='is the file truncated'):
             load_strictly(torch.nn.Linear(1, 1), str(tmp_path / 'x.pth'), 'checkpoint')
+
+
+def test_the_page_on_security_names_tests_that_there_are():
+    named = set(re.findall(r'`(test_\w+)`', (ROOT / 'docs/security.md').read_text()))
+    there = {
+        name
+        for path in ROOT.glob('tests/**/test_*.py')
+        for name in re.findall(r'^def (test_\w+)', path.read_text(), re.M)
+    }
+    assert len(named) > 15 and named <= there
