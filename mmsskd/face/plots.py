@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ..utils.files import replacing
 from ..utils.labels import in_figure
 
-COLORS = plt.get_cmap('tab10').colors
+COLORS = plt.get_cmap('tab10').colors  # type: ignore[attr-defined]  # a ListedColormap
 
 
 def roc_figure(reports: Mapping[str, dict]) -> Figure:

@@ -2,7 +2,8 @@
 
 import pickle
 import reprlib
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -48,6 +49,7 @@ def load_data(file: BinaryIO, encoding: str = 'ASCII'):
 
 class _DataOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str):
+        stand_in: Callable
         if (module, name) == ('_codecs', 'encode'):
             stand_in = _encode
         elif (module, name) in (('__builtin__', 'bytes'), ('builtins', 'bytes')):
@@ -100,7 +102,7 @@ class _DType:
     def __setstate__(self, state: tuple) -> None:
         order = state[1].decode() if isinstance(state[1], bytes) else state[1]
         if order in ('<', '>'):
-            self.real = self.real.newbyteorder(order)
+            self.real = self.real.newbyteorder('<' if order == '<' else '>')
 
 
 class _Array(np.ndarray):
@@ -111,7 +113,8 @@ class _Array(np.ndarray):
         data = data.encode('latin1') if isinstance(data, str) else data
         if not isinstance(data, (bytes, bytearray)):  # of a number, bytes() would ask for so much memory
             raise pickle.UnpicklingError(f'it holds an array of {shown(data)}')
-        super().__setstate__((1, shape, dtype.real, bool(fortran), bytes(data)))
+        whole: Any = 1, shape, dtype.real, bool(fortran), bytes(data)
+        super().__setstate__(whole)
 
     def __reduce_ex__(self, protocol):
         return self.view(np.ndarray).__reduce_ex__(protocol)  # saved again, it is an array like any other
@@ -121,7 +124,7 @@ def _reconstruct(*_) -> np.ndarray:
     return np.empty(0, np.uint8).view(_Array)
 
 
-def _frombuffer(data: bytes, dtype: _DType, shape: tuple, order: str) -> np.ndarray:
+def _frombuffer(data: bytes, dtype: _DType, shape: tuple, order: Literal['A', 'C', 'F']) -> np.ndarray:
     return np.frombuffer(data, dtype.real).reshape(shape, order=order)
 
 

@@ -4,6 +4,8 @@ Coordinates are (x, y) in pixels, 0 being the center of the first one, except th
 (height, width). numpy and OpenCV only.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -133,7 +135,7 @@ def align_face(
 
 
 def crop_box(
-    image: np.ndarray, box: np.ndarray, scale: float, size: tuple[int, int], antialias: bool = False
+    image: np.ndarray, box: np.ndarray | tuple[float, ...], scale: float, size: tuple[int, int], antialias: bool = False
 ) -> np.ndarray:
     """Cut out the square around a box; of a crop that is no square, the middle of it.
 
@@ -166,7 +168,7 @@ def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], antialia
     return warped if samples == 1 else cv2.resize(warped, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def check_size(size: int | tuple[int, int], where: str) -> tuple[int, int]:
+def check_size(size: int | Sequence[int], where: str) -> tuple[int, int]:
     """Height and width of a crop, from both or from one number for both.
 
     Raises:
@@ -177,4 +179,4 @@ def check_size(size: int | tuple[int, int], where: str) -> tuple[int, int]:
         raise ConfigError(
             f'{where} must be the height and width of a crop in pixels, or one number for both, found {size!r}'
         )
-    return tuple(both)
+    return both[0], both[1]

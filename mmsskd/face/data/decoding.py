@@ -50,9 +50,13 @@ def _header_size(data: bytes | np.ndarray) -> tuple[int, int] | None:
     """
     begin = bytes(data[:24])
     if begin.startswith(PNG) and len(begin) == 24:
-        return int.from_bytes(begin[16:20]), int.from_bytes(begin[20:24])
-    found = _jpeg_size(memoryview(data)) if begin.startswith(b'\xff\xd8\xff') else None
+        return int.from_bytes(begin[16:20], 'big'), int.from_bytes(begin[20:24], 'big')
+    found = _jpeg_size(_view(data)) if begin.startswith(b'\xff\xd8\xff') else None
     return found or _size_by_pillow(data)
+
+
+def _view(data: bytes | np.ndarray) -> memoryview:
+    return data.data if isinstance(data, np.ndarray) else memoryview(data)
 
 
 def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
@@ -73,7 +77,7 @@ def _jpeg_size(data: memoryview) -> tuple[int, int] | None:
 
 def _size_by_pillow(data: bytes | np.ndarray) -> tuple[int, int] | None:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(_view(data))) as image:
             return image.size
     except (OSError, SyntaxError, ValueError):
         return None

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from ...errors import ConfigError, candidates
 from ...registry import DATASETS
+from ..evaluation.protocol import PairProtocol, TemplateProtocol
 from ..evaluation.protocols import (
     describe_faults,
     file_faults,
@@ -27,7 +28,7 @@ from .alignment import FaceFailure
 from .decoding import decode
 from .face_bin import pair_protocol_of_bin, read_bin
 
-READERS = dict(
+READERS: dict[str, Callable] = dict(
     ijba=read_ijba,
     ijbc=read_ijbc,
     insightface=read_insightface,
@@ -91,7 +92,8 @@ class FaceEvaluation(Dataset):
             raise ConfigError(f'FaceEvaluation.sets must be a dict of evaluations by name, found {sets!r}')
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.strict = strict
-        self.protocols, self._encoded = {}, {}
+        self.protocols: dict[str, TemplateProtocol | PairProtocol] = {}
+        self._encoded: dict[str, Sequence[bytes]] = {}
         for name, cfg in sets.items():
             if cfg is not None:
                 self.protocols[name] = self._read(name, cfg)
@@ -106,7 +108,7 @@ class FaceEvaluation(Dataset):
         reader = arguments.pop('reader', None)
         if reader not in (*READERS, 'bin'):
             raise ConfigError(f'{where}: there is no reader {reader!r}; {candidates(str(reader), [*READERS, "bin"])}')
-        read = READERS.get(reader, read_bin)
+        read: Callable = read_bin if reader == 'bin' else READERS[reader]
         try:
             inspect.signature(read).bind(**arguments)
         except TypeError as error:
@@ -139,7 +141,7 @@ class FaceEvaluation(Dataset):
         which = int(np.searchsorted(self.starts, index, side='right')) - 1
         name = list(self.protocols)[which]
         place = index - int(self.starts[which])
-        results = dict(sample_idx=index)
+        results: dict = dict(sample_idx=index)
         try:
             results['img'] = self._image(name, place)
             faces = self.protocols[name].faces

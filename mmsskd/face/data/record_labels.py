@@ -35,7 +35,7 @@ def load_labels(reader: RecordReader) -> tuple[np.ndarray, str]:
     """
     path = Path(f'{reader.path}.labels.npy')
     state = os.stat(reader.path)
-    key = np.array([VERSION, state.st_size, state.st_mtime_ns, zlib.crc32(reader.offsets)], '<i8').view('<i4')
+    key = np.array([VERSION, state.st_size, state.st_mtime_ns, zlib.crc32(reader.offsets.data)], '<i8').view('<i4')
     try:
         content = np.load(path, allow_pickle=False)
         if (

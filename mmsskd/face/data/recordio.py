@@ -12,6 +12,7 @@ import struct
 import warnings
 from array import array
 from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,8 @@ class RecordReader:
     def __init__(self, path: str | Path, idx: str | Path | None = None):
         self.path = str(path)
         self.idx_path = str(Path(path).with_suffix('.idx') if idx is None else idx)
-        self._file = self._handle = None
+        self._file: FileIO | None = None
+        self._handle: int | None = None
         if not os.path.isfile(self.path):
             near = sorted(file.name for file in Path(path).parent.glob('*.rec'))
             raise ConfigError(f'no file {self.path!r} in {Path.cwd()}; {candidates(Path(path).name, near)}')

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseModule
@@ -61,13 +62,16 @@ def add_embedding(module: nn.Module, in_channels: int, feature_size: int, num_fe
     module.fc = nn.Linear(in_channels * feature_size**2, num_features)
     module.features = nn.BatchNorm1d(num_features)
     module.features.weight.requires_grad = False
-    module.places = (in_channels, feature_size, feature_size)
+    setattr(module, 'places', (in_channels, feature_size, feature_size))  # noqa: B010  for mypy
 
 
 def embed(module: nn.Module, feat: Tensor) -> Tensor:
     """The embedding (N, num_features) of a map, by the layers that :func:`add_embedding` gave to ``module``."""
-    feat = module.bn2(as_map(feat, module.places))
-    return in_full_precision(module.dropout(feat.flatten(1)), module.fc, module.features)
+    places: Any = module.places
+    feat = module.bn2(as_map(feat, places))
+    return in_full_precision(
+        module.dropout(feat.flatten(1)), module.get_submodule('fc'), module.get_submodule('features')
+    )
 
 
 def in_full_precision(feat: Tensor, *layers: nn.Module) -> Tensor:

@@ -143,13 +143,16 @@ def united_margin(margin: str, m: float | Sequence[float] | None) -> tuple[float
     if margin not in kinds:
         raise ConfigError(f'model.head.margin: there is no {margin!r}; {candidates(str(margin), kinds)}')
     m = DEFAULT_MARGINS.get(margin) if m is None else m
-    numbers = list(m) if isinstance(m, (list, tuple)) else [m]
+    numbers: list = list(m) if isinstance(m, (list, tuple)) else [m]
     if not all(isinstance(value, (int, float)) for value in numbers) or len(numbers) != (
         3 if margin == 'combined' else 1
     ):
         wanted = 'three numbers (m1, m2, m3), for instance (1.0, 0.3, 0.2)' if margin == 'combined' else 'one number'
         raise ConfigError(f'model.head.m must be {wanted} for margin={margin!r}, found {m!r}')
-    m1, m2, m3 = dict(arcface=(1.0, *numbers, 0.0), cosface=(1.0, 0.0, *numbers), combined=numbers)[margin]
+    kinds_of: dict[str, list[float]] = dict(
+        arcface=[1.0, *numbers, 0.0], cosface=[1.0, 0.0, *numbers], combined=numbers
+    )
+    m1, m2, m3 = kinds_of[margin]
     if not (m1 > 0 and 0 <= m2 < math.pi and m3 >= 0):
         raise ConfigError(f'model.head.m: m1 must be above 0, m2 from 0 to below pi, m3 from 0; found {(m1, m2, m3)}')
     return float(m1), float(m2), float(m3)
