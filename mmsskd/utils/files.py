@@ -13,7 +13,7 @@ from ..errors import ConfigError
 
 
 @contextmanager
-def replacing(path: str | Path, suffix: str = '') -> Iterator[Path]:
+def replacing(path: str | os.PathLike, suffix: str = '') -> Iterator[Path]:
     """Write to the yielded path, which takes the place of ``path`` at the end; after an exception it is gone.
 
     No other process of any machine writes to the same one, so ranks may write the same file at once.

@@ -86,13 +86,13 @@ def as_found(*models: nn.Module):
     try:
         with in_eval_mode(*models), random_states_kept(), torch.enable_grad():
             for module in checkpointed:
-                module.with_cp = False
+                setattr(module, 'with_cp', False)  # noqa: B010  for mypy, as below
             for parameter in flags:
                 parameter.requires_grad_(parameter.is_floating_point())
             yield
     finally:
         for module in checkpointed:
-            module.with_cp = True
+            setattr(module, 'with_cp', True)  # noqa: B010
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
 

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def write_embeddings(
         features_flip: (F, D), of the mirrored crops.
         detector_scores: (F,) of float.
     """
-    arrays = dict(zip(ARRAYS, (np.asarray(keys).astype(str), features, features_flip, detector_scores)))
+    arrays: dict[str, Any] = dict(zip(ARRAYS, (np.asarray(keys).astype(str), features, features_flip, detector_scores)))
     with replacing(path) as part, part.open('wb') as file:
         np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
 

@@ -52,7 +52,7 @@ def evaluate_templates(
     fars = curve_fars(min(impostors, default=0))
     splits, rocs, searches = [], [], []
     for split in protocol.splits:
-        result = dict(name=split.name)
+        result: dict = dict(name=split.name)
         if split.verification is not None:
             result['verification'], curve = _verify(split.verification, faces, options, fars)
             rocs.append(curve)
@@ -153,7 +153,7 @@ def _counts(templates: Templates, valid: np.ndarray) -> dict:
 
 
 def _verify(
-    verification: Verification, faces: FaceFeatures, options: EvaluationOptions, fars: Sequence[float]
+    verification: Verification, faces: FaceFeatures, options: EvaluationOptions, fars: np.ndarray
 ) -> tuple[dict, np.ndarray]:
     features, valid = pool(verification.templates, faces, options)
     scores = pair_scores(features, valid, verification.pairs, options.memory)
@@ -237,5 +237,10 @@ def _curves(
         ranks = np.unique(np.round(np.geomspace(1, max(sizes, 1), 200)).astype(np.int64))
         add('cmc', 'rank', ranks, lambda: [cmc_curve(rank, ranks) for _, rank, _, _ in searches])
         fpirs = curve_fars(alarms)
-        add('dir', 'fpir', fpirs, lambda: [dir_curve(*lists, fpirs, options) for *lists, _ in searches])
+        add(
+            'dir',
+            'fpir',
+            fpirs,
+            lambda: [dir_curve(mate, rank, alarm, fpirs, options) for mate, rank, alarm, _ in searches],
+        )
     return curves

@@ -99,7 +99,7 @@ def identification_numbers(mate: np.ndarray, rank: np.ndarray, alarm: np.ndarray
     )
 
 
-def cmc_curve(rank: np.ndarray, ranks: Sequence[int]) -> np.ndarray:
+def cmc_curve(rank: np.ndarray, ranks: Sequence[int] | np.ndarray) -> np.ndarray:
     """(K,) shares of mated probes whose mate is at each of K ranks or better; empty without mated probes."""
     if not len(rank):
         return np.zeros(0)
@@ -107,7 +107,11 @@ def cmc_curve(rank: np.ndarray, ranks: Sequence[int]) -> np.ndarray:
 
 
 def dir_curve(
-    mate: np.ndarray, rank: np.ndarray, alarm: np.ndarray, fpirs: Sequence[float], options: EvaluationOptions
+    mate: np.ndarray,
+    rank: np.ndarray,
+    alarm: np.ndarray,
+    fpirs: Sequence[float] | np.ndarray,
+    options: EvaluationOptions,
 ) -> np.ndarray:
     """(K,) TPIR under the exact rule at K rates of false alarms; empty where there are no probes of one kind."""
     if not len(mate) or not len(alarm):

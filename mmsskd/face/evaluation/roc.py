@@ -136,7 +136,7 @@ def curve_fars(impostors: int, points: int = 500) -> np.ndarray:
     return counts / impostors
 
 
-def roc_curve(genuine: np.ndarray, impostor: np.ndarray, fars: Sequence[float]) -> np.ndarray:
+def roc_curve(genuine: np.ndarray, impostor: np.ndarray, fars: Sequence[float] | np.ndarray) -> np.ndarray:
     """(K,) true accept rates under the exact rule at K false accept rates, also at those that N cannot resolve (k = 0).
 
     Raises:

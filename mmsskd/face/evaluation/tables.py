@@ -143,7 +143,8 @@ def _points_table(title: str, kind: str, lists: Sequence[tuple[str, dict]]) -> s
     """One row for each list and rate; ``kind`` is 'FAR' or 'FPIR'."""
     true = dict(FAR='TAR', FPIR='TPIR')[kind]
     all_key, false_key = dict(FAR=('impostors', 'genuine'), FPIR=('non_mated', 'mated'))[kind]
-    rows, few, reasons = [], False, {}
+    rows: list[list[str]] = []
+    few, reasons = False, dict[str, None]()
     for name, numbers in lists:
         for point in numbers['points']:
             rate = point[kind.lower()]

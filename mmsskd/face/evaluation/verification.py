@@ -72,7 +72,7 @@ def pair_scores(features: np.ndarray, valid: np.ndarray, pairs: np.ndarray, memo
 
 
 def verification_numbers(
-    scores: np.ndarray, genuine: np.ndarray, options: EvaluationOptions, fars: Sequence[float]
+    scores: np.ndarray, genuine: np.ndarray, options: EvaluationOptions, fars: Sequence[float] | np.ndarray
 ) -> tuple[dict, np.ndarray]:
     """The numbers of one list of pairs.
 

@@ -104,7 +104,7 @@ class FaceMetric(BaseMetric):
             return np.concatenate([result[key] for result in results])[order]
 
         features, flipped, failures, aligned_by = map(gathered, ('features', 'flipped', 'failures', 'aligned_by'))
-        numbers = {}
+        numbers: dict[str, float] = {}
         for name, begin, end in zip(protocols, starts[:-1], starts[1:]):
             part = slice(begin, end)
             own, other = features[part], None if flipped is None else flipped[part]
