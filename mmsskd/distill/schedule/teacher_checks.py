@@ -120,6 +120,10 @@ def at_chance(metrics: Mapping[str, float], dataset: Dataset, classes: int) -> s
         >>> at_chance({'accuracy/top1': 11.0}, range(500), classes=10)
         'accuracy/top1 is 11, guessing gives 10'
         >>> at_chance({'accuracy/top1': 90.0}, range(500), classes=10)
+        >>> at_chance({'coco/bbox_mAP': 0.001}, range(500), classes=80)
+        'coco/bbox_mAP is 0.001, guessing gives 0'
+        >>> at_chance({'lfw/accuracy': 0.52}, range(500), classes=0)
+        'lfw/accuracy is 0.52, guessing gives 0.5'
     """
     for key, value in metrics.items():
         name, limit, guessing = key.rpartition('/')[2], None, None
