@@ -197,7 +197,7 @@ def build_config(run: Run) -> tuple[Config, list[int]]:
     # to go on from: the last, and the one before it while that is written
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=max(sum(epochs) // 4, 1), max_keep_ckpts=2)
     if is_stagewise(cfg):
-        schedule_hook(cfg).update(evaluate_teacher=False, save_phase_ends=False)
+        schedule_hook(cfg).update(evaluate_teacher=False, save_phase_ends=False, stitched=False)
         cfg.model.teacher_checkpoint = weights_of(run.teacher)
     path = newest_checkpoint(run.work_dir) if run.checkpoint is None else None
     cfg.resume, cfg.load_from = path is not None, path

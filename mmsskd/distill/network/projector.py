@@ -198,13 +198,13 @@ def _stands_in_front(student: nn.Module, stages: Sequence[str] | None) -> bool:
         ConfigError: The last stage is neither in the backbone nor the neck.
     """
     last = [*(stages or ['backbone', *getattr(student, 'extra_stages', ())])][-1]
-    path = last if last in dict(student.named_modules()) else f'backbone.{last}'
-    if path != 'neck' and path.split('.')[0] != 'backbone':
+    root = last.split('.')[0]
+    if last != 'neck' and root != 'backbone' and root in dict(student.named_children()):
         raise ConfigError(
-            f'model.projector stands behind the backbone or the neck, but the last stage is {last!r}; end model.stages in the '
-            "backbone or in 'neck', or remove model.projector"
+            f'model.projector stands behind the backbone or the whole neck, but the last stage is {last!r}; end model.stages in '
+            "the backbone or in 'neck', or remove model.projector"
         )
-    return path != 'neck'
+    return last != 'neck'
 
 
 def _output(model: nn.Module, part: str, shape: Sequence[int], who: str) -> tuple[Tensor, ...]:

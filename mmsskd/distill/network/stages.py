@@ -64,6 +64,16 @@ class Level:
             tensor = tensor[:, slice(*self.tokens)]
         return tensor.flatten(2).transpose(1, 2) if self.flat else tensor
 
+    def put(self, tensors: list[Tensor], value: Tensor) -> None:
+        """Put ``value`` in the place of the level among the tensors of the tap."""
+        tensor = tensors[self.tensor]
+        if self.flat:
+            value = value.transpose(1, 2).reshape(tensor.shape)
+        if self.tokens is not None:
+            first, last = self.tokens
+            value = torch.cat([tensor[:, :first], value, tensor[:, last:]], dim=1)
+        tensors[self.tensor] = value
+
     def flattened(self) -> 'Level':
         """The same map as tokens."""
         return replace(self, flat=True, shape=(self.shape[1] * self.shape[2], self.shape[0]))
@@ -81,6 +91,7 @@ class Stage:
         parameters: Names of the parameters that belong to the stage.
         modules: Paths of the modules that belong to the stage (a container belongs to each stage that it holds modules of).
         levels: The tensors of the feature.
+        beside: Whether the feature stands beside the path to the next stage, behind a norm of its own.
     """
 
     name: str
@@ -89,6 +100,7 @@ class Stage:
     modules: tuple[str, ...]
     levels: tuple[Level, ...]
     calls: int = 1
+    beside: bool = False
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -346,7 +358,7 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
     # where the paths to the next stages go on: a norm beside them may run much later
     exits = [trace.exited[tap][-1] for tap in taps]
     last = max((i for i, tap in enumerate(taps) if tap.split('.')[0] == 'backbone'), default=-1)
-    last_block = taps[last]
+    last_block, blocks = taps[last], list(taps)
     if last >= 0:
         after_last = [
             path
@@ -423,6 +435,7 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
                 modules=tuple(path for path, owners in modules.items() if k in owners),
                 levels=levels[k],
                 calls=len(trace.exited[tap]),
+                beside=k < last and tap != blocks[k],
             )
         )
     return stages

@@ -1,6 +1,6 @@
 """A tap is a module and its output. Capturing it costs one forward hook for the length of one forward."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -25,6 +25,23 @@ def feature_tensors(output) -> tuple[Tensor, ...]:
     if isinstance(output, (tuple, list)):
         return tuple(tensor for item in output for tensor in feature_tensors(item))
     return ()
+
+
+def with_tensors(output, tensors: Sequence[Tensor]):
+    """A module's output with ``tensors`` in the place of its own, as :func:`feature_tensors` orders them."""
+    waiting = iter(tensors)
+
+    def put(item):
+        if isinstance(item, Tensor):
+            return next(waiting) if item.is_floating_point() else item
+        if isinstance(item, dict):
+            return type(item)((key, put(value)) for key, value in item.items())
+        if isinstance(item, (tuple, list)):
+            items = [put(value) for value in item]
+            return type(item)(*items) if hasattr(item, '_fields') else type(item)(items)
+        return item
+
+    return put(output)
 
 
 @contextmanager

@@ -95,6 +95,12 @@ class Schedule:
         )
         return features and (distiller.has_teacher_head or getattr(distiller.student, 'predicts_without_head', False))
 
+    def learned(self, index: int, stages: Sequence[str]) -> tuple[str, ...]:
+        """The stages that have followed the teacher by the end of a phase, as far as the last that this one mimics."""
+        reached = stages.index(self.phases[index].mimic[-1])
+        followed = {stage for phase in self.phases[: index + 1] for stage in phase.mimic}
+        return tuple(stage for stage in stages[: reached + 1] if stage in followed)
+
     @property
     def trains_head(self) -> bool:
         """Whether any phase trains the head."""
@@ -133,6 +139,9 @@ class StageScheduleHook(Hook):
         head: The same for phases with task loss; what it leaves out is the run's own ``optim_wrapper`` and
             ``param_scheduler``.
         evaluate_teacher: Measure the teacher once on the validation set before training.
+        stitched: In phases in which the student itself predicts nothing yet, validate its stages so far with the teacher's
+            remaining ones and its head behind them: ``val/stitched_top1_layer2``. It costs a forward of student and teacher for
+            each validation image.
         save_phase_ends: Keep a checkpoint at the end of each phase, from which a run with other later phases can be resumed.
 
     Raises:
@@ -154,13 +163,16 @@ class StageScheduleHook(Hook):
         head: dict | None = None,
         evaluate_teacher: bool = True,
         save_phase_ends: bool = True,
+        stitched: bool = True,
     ):
         self.cfg = dict(phases=phases, transfer=transfer, head=head)
-        for key, value in (('evaluate_teacher', evaluate_teacher), ('save_phase_ends', save_phase_ends)):
+        switches = dict(evaluate_teacher=evaluate_teacher, save_phase_ends=save_phase_ends, stitched=stitched)
+        for key, value in switches.items():
             if not isinstance(value, bool):
                 raise ConfigError(f'StageScheduleHook.{key} must be True or False, found {value!r}')
         self.evaluate_teacher = evaluate_teacher
         self.save_phase_ends = save_phase_ends
+        self.stitched = stitched
         self.schedule: Schedule | None = None
         self.index: int | None = None
         self.learning: Learning | None = None
@@ -347,7 +359,9 @@ class StageScheduleHook(Hook):
         if runner.distributed and (due or self.schedule.by_epoch):
             average_buffers(self.distiller)
         if due and phase.mimic and runner.val_loop is not None:
-            values = validate_features(runner, self.distiller, phase.mimic)
+            stitch = self.stitched and not self.schedule.predicts(self.index, self.distiller)
+            learned = self.schedule.learned(self.index, list(self.distiller.stages)) if stitch else ()
+            values = validate_features(runner, self.distiller, phase.mimic, learned)
             for key, value in values.items():
                 runner.message_hub.update_scalar(key, value)
             runner.visualizer.add_scalars(values, step=done)

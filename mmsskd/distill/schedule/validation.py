@@ -1,4 +1,6 @@
-"""Validation beside the task metric of the student: the features of the stages, and the teacher once."""
+"""Validation beside the task metric of the student: features of the stages, student and teacher stitched, the teacher once."""
+
+from contextlib import contextmanager
 
 import torch
 from mmengine.dist import all_reduce_params
@@ -7,38 +9,72 @@ from mmengine.runner import Runner
 from ..build import predicts_nothing
 from ..distiller import StagewiseDistiller
 from ..losses import AgreementMeter
+from ..network.stitch import stitched
 from .data_checks import classes_of_task, other_classes, other_order
 from .runner_state import forget
 from .teacher_checks import Answers, at_chance
 
 
 @torch.no_grad()
-def validate_features(runner: Runner, distiller: StagewiseDistiller, stages: tuple[str, ...]) -> dict[str, float]:
+def validate_features(
+    runner: Runner, distiller: StagewiseDistiller, stages: tuple[str, ...], learned: tuple[str, ...] = ()
+) -> dict[str, float]:
     """Relative error and cosine of ``stages`` over the whole validation set and all ranks.
 
+    Args:
+        runner: Has the validation set and the evaluator.
+        distiller: The model.
+        stages: Those that are mimicked.
+        learned: Those with which the teacher is stitched, see :func:`~mmsskd.distill.network.stitch.stitched`, in the same pass.
+
     Returns:
-        ``{'val/relative_error_<stage>': ..., 'val/cosine_<stage>': ...}``.
+        ``{'val/relative_error_<stage>': ..., 'val/cosine_<stage>': ...}``, and ``'val/stitched_<metric>_<stage>'`` with the last
+        of ``learned`` where the teacher predicts what the evaluator measures.
     """
+    loop = runner.val_loop
     distiller.eval()
     meters = {name: AgreementMeter() for name in stages}
-    for data in runner.val_loop.dataloader:
-        inputs = distiller.data_preprocessor(data, False)['inputs']
-        for name, features in distiller.compare(inputs, stages).items():
-            meters[name].update(*features)
+    if learned and no_metric(runner, distiller) is not None:
+        learned = ()
+    reasons: list[str] = []
+    with _measuring(runner, 'stitched'):
+        for data in loop.dataloader:
+            batch = distiller.data_preprocessor(data, False)
+            for name, features in distiller.compare(batch['inputs'], stages).items():
+                meters[name].update(*features)
+            if learned and not reasons:
+                with stitched(distiller, learned) as reasons, _precision(runner, distiller):
+                    outputs = distiller.teacher(**batch, mode='predict')
+                if not reasons:
+                    loop.evaluator.process(data_samples=outputs, data_batch=data)
+        metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset)) if learned and not reasons else {}
     distiller.train()
     values = {}
     for name, meter in meters.items():
         error, cosine = meter.compute(over_ranks=True)
         values |= {f'val/relative_error_{name}': error.item(), f'val/cosine_{name}': cosine.item()}
+    if reasons:
+        runner.logger.warning(f'no stitched metric of stage {learned[-1]!r}: {reasons[0]}')
+    tails = [key.rpartition('/')[2] for key in metrics]
+    for key, value in _numbers(metrics).items():
+        tail = key.rpartition('/')[2]
+        name = tail if tails.count(tail) == 1 else key.replace('/', '_')
+        values[f'val/stitched_{name}_{learned[-1]}'] = value
     return values
+
+
+def no_metric(runner: Runner, distiller: StagewiseDistiller) -> str | None:
+    """Say why the evaluator has nothing to measure of the teacher; None where it has."""
+    teacher, dataset = distiller.teacher, runner.val_loop.dataloader.dataset
+    reason = predicts_nothing(teacher) or other_classes(teacher, dataset)
+    return reason or other_order(distiller.teacher_classes, dataset)
 
 
 def measure_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
     """Evaluate the teacher once, log it and keep it for the comparisons to come; a resumed run has it from its checkpoint."""
     hub, teacher = runner.message_hub, distiller.teacher
     dataset = runner.val_loop.dataloader.dataset
-    reason = predicts_nothing(teacher) or other_classes(teacher, dataset)
-    reason = reason or other_order(distiller.teacher_classes, dataset)
+    reason = no_metric(runner, distiller)
     if reason is not None:
         runner.logger.warning(f'the teacher is not evaluated: {reason}; its features serve all the same')
         return
@@ -78,23 +114,37 @@ def evaluate_teacher(runner: Runner, distiller: StagewiseDistiller) -> dict[str,
     """The teacher's task metrics on the validation set, by the run's own evaluator, without any hook seeing it."""
     loop = runner.val_loop
     runner.model.eval()
-    device = next(distiller.parameters()).device.type
-    runner.message_hub.update_info('measured', 'teacher')  # for metrics that write files
     answers = Answers()
-    try:
-        with distiller.predicting_with_teacher():
-            for data in loop.dataloader:
-                with torch.autocast(device, enabled=loop.fp16):
-                    outputs = runner.model.val_step(data)
-                loop.evaluator.process(data_samples=outputs, data_batch=data)
-                answers.update(outputs)
+    with _measuring(runner, 'teacher'), distiller.predicting_with_teacher():
+        for data in loop.dataloader:
+            with _precision(runner, distiller):
+                outputs = runner.model.val_step(data)
+            loop.evaluator.process(data_samples=outputs, data_batch=data)
+            answers.update(outputs)
         metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
-    finally:
-        forget(runner.message_hub, 'measured')
     if answers.constant():
         runner.logger.warning(
             f'the teacher {answers.constant()}, so it teaches little: look at model.teacher_checkpoint and its preprocessing'
         )
+    return _numbers(metrics)
+
+
+@contextmanager
+def _measuring(runner: Runner, what: str):
+    """Within this context metrics that write files name them by ``what``."""
+    runner.message_hub.update_info('measured', what)
+    try:
+        yield
+    finally:
+        forget(runner.message_hub, 'measured')
+
+
+def _precision(runner: Runner, distiller: StagewiseDistiller) -> torch.autocast:
+    """The precision of the validation loop."""
+    return torch.autocast(next(distiller.parameters()).device.type, enabled=runner.val_loop.fp16)
+
+
+def _numbers(metrics: dict) -> dict[str, float]:
     return {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
 
 

@@ -170,6 +170,7 @@ def test_the_student_starts_from_all_of_the_teacher_but_the_projector(teacher_pa
         (dict(projector='mmsskd.BottleneckProjector'), r'model.projector must be a config such as dict\(type='),
         (dict(projector=dict(PROJECTOR, red=2)), r'neck.projector cannot be built: .*red'),
         (dict(stages=['layer1', 'head']), r"the last stage is 'head'"),
+        (dict(stages=['layer3', 'neck.0']), r"the last stage is 'neck.0'"),
         (dict(student=dict(NARROW, head=None)), r'found none of the student and head of the teacher'),
         (dict(input_shape=(3, 8, 8)), r'does not run on an input of shape \(1, 3, 8, 8\)'),
     ],
