@@ -20,9 +20,15 @@ if __name__ == '__main__':
         action=DictAction,
         help='change the config that the checkpoint holds: key=value, key="[a,b]", a.b.c=value',
     )
+    parser.add_argument(
+        '--onnx',
+        action='store_true',
+        help='write student.onnx too, of a classifier or a face model: normalized images (N, C, H, W) in, logits or embeddings out',
+    )
     add_trust_argument(parser)
     args = parser.parse_args()
     trust(args.trust_checkpoint)
     with plain_errors():
-        weights, config = export_checkpoint(args.checkpoint, args.out_dir, args.cfg_options)
-        print(f'weights: {weights}\nconfig:  {config}')
+        paths = export_checkpoint(args.checkpoint, args.out_dir, args.cfg_options, args.onnx)
+        for what, path in zip(('weights:', 'config: ', 'onnx:   '), paths):
+            print(what, path)

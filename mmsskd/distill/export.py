@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import ConfigError, describe
 from ..utils.files import replacing
+from ..utils.onnx import check_onnx, write_onnx
 from ..utils.states import in_eval_mode, random_states_kept
 from ..utils.trust import config_of, is_trusting
 from ..version import __version__
@@ -37,6 +38,7 @@ from .build import (
     without_init,
 )
 from .network.projector import resolve_student
+from .network.trace import DEFAULT_SHAPE
 from .phases import is_schedule_hook
 
 # top-level keys that MMEngine and the tools of its packages read
@@ -249,6 +251,7 @@ def export_student(
     with replacing(weights) as weights_part, replacing(config, '.py') as config_part:
         torch.save(dict(meta=meta, state_dict=own), weights_part)
         plain.dump(str(config_part))
+        config_part.write_text(_what_is_ours(plain) + config_part.read_text())
         try:
             if read is not None:
                 written = build_model(without_init(model_of(read(config_part))), 'student.py')
@@ -308,6 +311,16 @@ def weights_of(distiller: nn.Module, state_dict: dict):
             yield distiller.student
         finally:
             distiller.load_state_dict(kept)
+
+
+def _what_is_ours(plain: Config) -> str:
+    """A line of comment on what the packages of OpenMMLab alone cannot build; nothing where they can."""
+    named = [text for key, text in _texts(plain.to_dict()) if key == 'type' and text.startswith('mmsskd.')]
+    if not named:
+        return ''
+    names = ', '.join(dict.fromkeys(f'mmsskd.{text.rpartition(".")[2]}' for text in named))
+    stock = plain.get('default_scope') or 'MMEngine'
+    return f'# Stock {stock} cannot build {names}: they need the package mmsskd (custom_imports).\n'
 
 
 def dataset_meta(runner: Runner, loaders: Sequence[DataLoader]) -> dict | None:
@@ -378,7 +391,7 @@ def _first_images(loader: DataLoader) -> dict | None:
     return loader.collate_fn([dataset[i] for i in range(count)])
 
 
-def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None) -> tuple[str, str]:
+def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None, onnx: bool = False) -> tuple[str, ...]:
     """Export the student of any checkpoint of a stage-by-stage run; see :func:`export_student`.
 
     Its config is the one with which the run began, whatever has become of the files that it named.
@@ -387,10 +400,16 @@ def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None) 
         path: The checkpoint.
         out_dir: As there.
         cfg_options: Changes of the config, by dotted keys: ``model.student.head.topk``, or those of data and evaluators.
+        onnx: Write ``student.onnx`` too, which needs neither OpenMMLab nor mmsskd: see :func:`~mmsskd.utils.onnx.write_onnx`.
+
+    Returns:
+        The paths of ``student.pth``, ``student.py`` and ``student.onnx``.
 
     Raises:
-        ConfigError: The file is missing, unreadable, or of another kind of run.
+        ConfigError: The file is missing, unreadable, or of another kind of run; or the student cannot be written as ONNX.
     """
+    if onnx:
+        check_onnx()
     checkpoint = read_checkpoint(path, 'checkpoint')
     if 'stage_schedule' not in checkpoint or 'cfg' not in checkpoint.get('meta', {}):
         raise ConfigError(f'{path!r} was not written by a stage-by-stage run; a plain checkpoint needs no export')
@@ -412,4 +431,16 @@ def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None) 
     if not is_trusting():  # nothing that the checkpoint names is imported to look at it
         foreign = [each for each in imports if each.partition('.')[0] not in REGISTER_THEIR_OWN]
         read = None if foreign else lambda file: config_of(file.read_text(), str(file))
-    return export_student(checkpoint['state_dict'], plain, out_dir, checkpoint['meta'].get('dataset_meta'), read=read)
+    paths = export_student(checkpoint['state_dict'], plain, out_dir, checkpoint['meta'].get('dataset_meta'), read=read)
+    if not onnx:
+        return paths
+    if read is None:
+        raise ConfigError(
+            f'{path!r} names code that ONNX would need to run: {", ".join(foreign)}; see --trust-checkpoint'
+        )
+    student = build_model(without_init(model_of(read(Path(paths[1])))), 'student.py').eval()
+    load_strictly(student, paths[0], 'student.pth')
+    shape = config_of(checkpoint['meta']['cfg'], path).model.get('input_shape') or DEFAULT_SHAPE
+    file = os.path.join(out_dir, 'student.onnx')
+    write_onnx(student, file, shape, 'output')
+    return (*paths, file)

@@ -1,24 +1,22 @@
 """A face model as others use it: weights under InsightFace's names, and ONNX."""
 
-import warnings
 from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config, ConfigDict
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..distill.build import build_model, load_strictly, resolve_model_cfg, without_init
 from ..distill.export import is_stagewise, plain_config
 from ..errors import ConfigError
 from ..utils.files import replacing
+from ..utils.onnx import write_onnx
 from .data.alignment import check_size
 from .models.face_embed_neck import FaceEmbedNeck
 from .models.face_gdc_neck import FaceGDCNeck
 from .models.face_recognizer import FaceRecognizer
 from .models.iresnet import IResNet
 from .models.mobilefacenet import MobileFaceNet
-
-TOLERANCE = 1e-4  # float32 in another order of summation differs by about 1e-6
 
 
 def read_recognizer(cfg: Config, checkpoint: str) -> FaceRecognizer:
@@ -136,57 +134,7 @@ def export_onnx(
         ConfigError: A package is missing, torch cannot write that ``opset``, the model takes no images of that size, or the two
             differ by ``TOLERANCE`` or more of the largest number.
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  torch's exporter asks for it late, in words of its own
-    except ImportError as error:
-        raise ConfigError(f'ONNX needs {error.name}, which is not installed: pip install mmsskd[onnx]') from error
-    size = check_size(size, 'size')
-    generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(batch, 3, *size, generator=generator) for batch in batches]
-    with torch.no_grad():
-        outputs = [model.embed(images) for images in inputs]
-    with replacing(path) as part:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', FutureWarning)  # of torch about itself
-            program = torch.onnx.export(
-                _Embedding(model).eval(),
-                (torch.zeros(2, 3, *size),),
-                str(part),
-                input_names=['input'],
-                output_names=['embedding'],
-                dynamic_shapes=({0: torch.export.Dim('batch')},),
-                opset_version=opset,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-        if program.model.opset_imports[''] != opset:  # torch only warns
-            raise ConfigError(
-                f'torch cannot write opset {opset}, it wrote {program.model.opset_imports[""]}; set opset to that'
-            )
-        session = onnxruntime.InferenceSession(str(part), providers=['CPUExecutionProvider'])
-        worst = 0.0
-        for images, expected in zip(inputs, outputs, strict=True):
-            found = torch.from_numpy(session.run(['embedding'], {'input': images.numpy()})[0])
-            worst = max(worst, ((found - expected).abs().max() / expected.abs().max()).item())
-        if not worst < TOLERANCE:
-            raise ConfigError(
-                f'torch and onnxruntime differ by {worst:.1e} of the largest number, {TOLERANCE:.0e} is allowed; {path} was not '
-                'written. Try another --opset'
-            )
-    return worst
-
-
-class _Embedding(nn.Module):
-    """The forward that is exported."""
-
-    def __init__(self, model: FaceRecognizer):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model.embed(images)
+    return write_onnx(model, path, (3, *check_size(size, 'size')), 'embedding', opset, batches)
 
 
 def normalization(model: FaceRecognizer) -> str:

@@ -10,8 +10,9 @@ from helpers import ROOT, warm_python
 from mmengine.config import Config
 
 from mmsskd.errors import ConfigError
-from mmsskd.face.export import TOLERANCE, arcface_state_dict, export_onnx, image_size, normalization, read_recognizer
+from mmsskd.face.export import arcface_state_dict, export_onnx, image_size, normalization, read_recognizer
 from mmsskd.face.models import FaceRecognizer, IResNet
+from mmsskd.utils.onnx import TOLERANCE
 
 IRESNET = dict(
     backbone=dict(type='mmsskd.IResNet', depth=18, base_channels=4),

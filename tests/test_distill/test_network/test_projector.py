@@ -1,6 +1,8 @@
 """A projector that stays in the student: where it stands, what trains it, and that the student with it is an ordinary model."""
 
 import copy
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmsskd.distill.build import build_model
-from mmsskd.distill.export import plain_config
+from mmsskd.distill.export import export_checkpoint, plain_config
 from mmsskd.distill.network.projector import BottleneckProjector
 from mmsskd.errors import ConfigError
 
@@ -138,6 +140,31 @@ def test_a_run_ends_in_a_plain_student_with_its_projector(run, teacher_path):
     first, second = (weights(folder / f'phase{i}_layer{i}.pth') for i in (1, 2))
     own = [name for name in saved if name.startswith('neck.')]
     assert own and same(first, second, own) and not same(second, saved, own)
+
+
+def test_what_needs_mmsskd_is_said_in_one_line_and_onnx_needs_nobody(run, tmp_path):
+    onnxruntime = pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxscript')
+    runner, folder = run
+    said = '# Stock mmpretrain cannot build mmsskd.CIFARResNet, mmsskd.ProjectedNeck, mmsskd.BottleneckProjector'
+    assert [line.startswith(said) for line in (folder / 'student.py').read_text().splitlines()[:2]] == [True, False]
+    paths = export_checkpoint(str(folder / 'epoch_3.pth'), str(tmp_path / 'out'), onnx=True)
+    assert [Path(path).name for path in paths] == ['student.pth', 'student.py', 'student.onnx']
+    session = onnxruntime.InferenceSession(paths[2], providers=['CPUExecutionProvider'])
+    with torch.no_grad():
+        expected = runner.model.student.eval()(IMAGES, mode='tensor')
+    (found,) = session.run(None, {'input': IMAGES.numpy()})
+    assert found.shape == (4, 10)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-4)
+
+
+def test_a_missing_package_of_onnx_is_named_before_anything_is_written(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    with pytest.raises(
+        ConfigError, match=r'ONNX needs onnxruntime, which is not installed: pip install mmsskd\[onnx\]'
+    ):
+        export_checkpoint(str(run[1] / 'epoch_3.pth'), str(tmp_path / 'out'), onnx=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(run, teacher_path, tmp_path):
