@@ -217,3 +217,35 @@ def test_the_config_of_the_run_stays_as_it_is(teacher_path, tmp_path):
     assert torch.equal(torch.get_rng_state(), drawn) and cfg.to_dict() == before
     assert plain.model.neck.projector.in_channels == 16 and plain.model.neck.projector.out_channels == 32
     assert plain_config(cfg, 'teacher').model.neck.type.endswith('GlobalAveragePooling')
+
+
+def test_the_recipe_without_labels_trains_through_the_head_of_the_teacher(teacher_path, tmp_path):
+    """Raw L2 of the last feature and 0.1 of the divergence at T = 4, in one phase."""
+    both = dict(train='stages', mimic='layer3', logits=True, task_loss=False)
+    cfg = run_cfg(tmp_path, teacher_path, student=NARROW, hook=dict(phases=[both]))
+    cfg.model.update(
+        projector=PROJECTOR,
+        init_from_teacher='head',
+        mimic_loss=dict(type='mmsskd.FeatureMimicLoss', normalize='none'),
+        logits=dict(module='head.fc', loss=dict(type='mmsskd.LogitsKDLoss', temperature=4.0, loss_weight=0.1)),
+    )
+    runner = train(cfg)
+    saved = weights(tmp_path / 'student.pth')
+    assert same(saved, weights(teacher_path), [name for name in saved if name.startswith('head.')])
+    assert runner.message_hub.get_scalar('val/accuracy/top1').current() >= 0  # the student predicts already
+    # by hand, on the weights that it ended with, in eval mode
+    model = phase(runner.model, **both).eval()
+    with torch.no_grad():
+        losses = model(IMAGES, None, mode='loss')
+        feature, logits = (f(model.student) for f in (_last_feature, lambda net: net(IMAGES, mode='tensor')))
+        theirs, theirs_logits = model.teacher.extract_feat(IMAGES, stage='backbone')[-1], model.teacher(IMAGES)
+        divergence = nn.functional.kl_div(
+            (logits / 4).log_softmax(1), (theirs_logits / 4).log_softmax(1), reduction='batchmean', log_target=True
+        )
+    assert {name for name in losses if 'loss' in name} == {'loss_mimic_layer3', 'loss_logits'}
+    assert losses['loss_mimic_layer3'].item() == pytest.approx((feature - theirs).square().mean().item(), rel=1e-5)
+    assert losses['loss_logits'].item() == pytest.approx(0.1 * 16 * divergence.item(), rel=1e-4, abs=1e-7)
+
+
+def _last_feature(student):
+    return student.neck.projector(student.extract_feat(IMAGES, stage='backbone'))[-1]
