@@ -248,14 +248,12 @@ class StagewiseDistiller(BaseModel):
         if part != HEAD:
             return list(self.stages[part].modules)
         taken = {path for stage in self.stages.values() for path in stage.modules}
-        holders = {
-            name.rpartition('.')[0] for name in self.parameters_of(HEAD)
-        }  # and what these are in, such as a dense head
+        # modules that hold what no stage has, at any depth: a dense head that a stage ends in, levels of a neck that none has
+        holders = {name[:i] for name in self.parameters_of(HEAD) for i, letter in enumerate(name) if letter == '.'}
         return [
             path
             for path, _ in self.student.named_modules()
-            if (path not in taken and path.split('.')[0] != 'backbone')
-            or any(f'{holder}.'.startswith(f'{path}.') for holder in holders - {''})
+            if path in holders or (path not in taken and path.split('.')[0] != 'backbone')
         ]
 
     def starts_trained(self, part: str) -> bool:

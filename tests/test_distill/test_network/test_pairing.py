@@ -113,6 +113,14 @@ def test_levels_of_other_numbers(log):
     assert 'dropped: student 4x32x32, teacher 4x4x4 + 4x2x2 + 4x1x1' in log[0]
 
 
+def test_levels_in_another_order(log):
+    """YOLOv3's neck begins with the coarsest level: strides are paired all the same, and nothing is dropped."""
+    own, theirs, _ = pair(Detector([3, 2, 1]), Detector([1, 2, 3]), **NECK)
+    assert own['neck'].shapes == theirs['neck'].shapes == ((4, 8, 8), (4, 16, 16), (4, 32, 32))
+    assert [level.tensor for level in theirs['neck'].levels] == [2, 1, 0]
+    assert 'dropped: student nothing, teacher nothing' not in ''.join(log)
+
+
 @pytest.mark.parametrize(('student', 'teacher'), [([1, 2], [3, 4]), ([1], [3, 4])])
 def test_levels_of_which_no_two_are_equal(student, teacher):
     with pytest.raises(
