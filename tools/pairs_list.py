@@ -100,6 +100,12 @@ def _detectors(group: str, *rows: tuple) -> list[Pair]:
 
 STAGES = dict(student=THAW, options=dict(stages=['layer1', 'layer2', 'layer3', 'layer4', 'neck']))
 BIG = dict(size=224)
+MAP_TO_CONVNEXT = dict(
+    line_options={
+        'model.student.backbone.gap_before_final_norm': False,
+        'model.student.neck': dict(type='GlobalAveragePooling'),
+    }
+)
 MAP_OF_CONVNEXT = dict(
     line_options={
         'model.teacher.backbone.gap_before_final_norm': False,
@@ -168,7 +174,7 @@ PAIRS = [
         ('efficientnet/efficientnet-b0_8xb32', 'mobilenet_v2/mobilenet-v2_8xb32'),
         ('hrnet/hrnet-w18_4xb32', 'resnet/resnet18_8xb32'),
         ('swin_transformer/swin-tiny_16xb64', 'resnet/resnet50_8xb32', BIG),
-        ('swin_transformer/swin-tiny_16xb64', 'convnext_v2/convnext-v2-atto_32xb32', BIG),
+        ('swin_transformer/swin-tiny_16xb64', 'convnext_v2/convnext-v2-atto_32xb32', BIG | MAP_TO_CONVNEXT),
         ('resnet/resnet50_8xb32', 'swin_transformer/swin-tiny_16xb64', BIG),
         ('twins/twins-pcpvt-small_8xb128', 'resnet/resnet18_8xb32', BIG),
         ('vision_transformer/vit-base-p16_64xb64', 'deit/deit-tiny_4xb256', BIG),
@@ -231,7 +237,6 @@ PAIRS = [
         ('atss/atss_r101_fpn_1x', 'ddod/ddod_r50_fpn_1x', dict(size=256)),
         ('gfl/gfl_r101_fpn_ms-2x', 'retinanet/retinanet_r50_fpn_1x'),
         ('vfnet/vfnet_r101_fpn_1x', 'fsaf/fsaf_r50_fpn_1x'),
-        ('deformable_detr/deformable-detr-refine_r50_16xb2-50e', 'deformable_detr/deformable-detr_r50_16xb2-50e'),
         ('detr/detr_r101_8xb2-500e', 'conditional_detr/conditional-detr_r50_8xb2-50e'),
         ('faster_rcnn/faster-rcnn_r50_fpn_1x', 'centernet/centernet_r18_8xb16-crop512-140e'),
         ('fcos/fcos_r101-caffe_fpn_gn-head-1x', 'retinanet/retinanet_r50_fpn_1x'),
