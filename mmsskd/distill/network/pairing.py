@@ -27,7 +27,8 @@ class Pairing:
             :func:`~mmsskd.distill.network.stages.find_stages`.
         teacher_stages: Names of the teacher's; None: ``stages``.
         input_shape: (channels, height, width) of an image.
-        resize: Allow maps of different height and width, see :func:`match_size`.
+        resize: Whether features of different places may be compared, see :func:`match_size`. None: where each is one map, or
+            tokens whose grid is known; True: the levels of a neck too, in their order; False: never.
         adapter_norm: Put batch normalization after the adapters.
 
     Example:
@@ -38,16 +39,16 @@ class Pairing:
     stages: Sequence[str] | None = None
     teacher_stages: Sequence[str] | None = None
     input_shape: Sequence[int] = DEFAULT_SHAPE
-    resize: bool = False
+    resize: bool | None = None
     adapter_norm: bool = True
 
     def __post_init__(self):
         shape = self.input_shape
         if not (isinstance(shape, (list, tuple)) and all(isinstance(n, int) and n > 0 for n in shape)):
             raise ConfigError(f'model.input_shape must be (channels, height, width) of an image, found {shape!r}')
-        for key in ('resize', 'adapter_norm'):
-            if not isinstance(getattr(self, key), bool):
-                raise ConfigError(f'model.{key} must be True or False, found {getattr(self, key)!r}')
+        for key, allowed in (('resize', (True, False, None)), ('adapter_norm', (True, False))):
+            if not any(getattr(self, key) is value for value in allowed):
+                raise ConfigError(f'model.{key} must be {" or ".join(map(str, allowed))}, found {getattr(self, key)!r}')
 
     @classmethod
     def of_config(cls, model: Mapping) -> 'Pairing':
@@ -70,15 +71,22 @@ class Pairing:
         """
         inputs = torch.randn(1, *self.input_shape, generator=torch.Generator().manual_seed(0))
         student_stages = find_stages(student, self.stages, inputs)
-        key = 'teacher_stages' if self.teacher_stages else 'stages'
-        teacher_stages = find_stages(teacher, self.teacher_stages or self.stages, inputs, key, must_own=False)
+        teacher_stages = self._of_teacher(teacher, inputs)
+        if self.teacher_stages and len(teacher_stages) < len(student_stages):
+            names = [stage.name for stage in student_stages]
+            own, count = names[-len(teacher_stages) :], len(teacher_stages)
+            student_stages = find_stages(student, own, inputs)
+            _warn(
+                f'model.teacher_stages names {count} of the {len(names)} stages that the student has: its last {count} ({own}) '
+                f'follow them, and what comes before is part of {own[0]!r}'
+            )
         if len(student_stages) != len(teacher_stages):
             raise ConfigError(
                 f'the student has {len(student_stages)} stages {[stage.name for stage in student_stages]}, the teacher '
                 f'{len(teacher_stages)} {[stage.name for stage in teacher_stages]}; name as many in model.stages as in '
-                'model.teacher_stages'
+                'model.teacher_stages, or fewer there: the last stages of the student follow these'
             )
-        if len(student_stages) == 1 and self.stages is None:
+        if len(student_stages) == 1 and self.stages is None and not self.teacher_stages:
             _warn(
                 f'{type(student.backbone).__name__} is cut into one stage, {student_stages[0].name!r}: nothing is learned stage '
                 'by stage. Name several module paths in model.stages, in the order in which they run.'
@@ -91,6 +99,20 @@ class Pairing:
             if adapter is not None:
                 adapters[stage.name] = adapter
         return students, teachers, adapters
+
+    def _of_teacher(self, teacher: nn.Module, inputs: Tensor) -> list[Stage]:
+        """The teacher's stages: a name that is repeated is one stage that several of the student's follow.
+
+        Where nobody names them, they are called as the student's, or, where it has none of these modules, found as its own.
+        """
+        key, names = ('teacher_stages', self.teacher_stages) if self.teacher_stages else ('stages', self.stages)
+        if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+            return find_stages(teacher, names, inputs, key, must_own=False)
+        paths = {path for path, _ in teacher.named_modules()}
+        if key == 'stages' and not any({name, f'backbone.{name}'} & paths for name in names):
+            return find_stages(teacher, None, inputs, must_own=False)
+        found = find_stages(teacher, list(dict.fromkeys(names)), inputs, key, must_own=False)
+        return [stage for name in names for stage in found if stage.name == name]
 
 
 class FeatureAdapter(nn.Module):
@@ -126,13 +148,14 @@ class FeatureAdapter(nn.Module):
         return tuple(level(tensor) for level, tensor in zip(self.levels, feature, strict=True))
 
 
-def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> tuple[Stage, Stage]:
+def match_levels(stage: Stage, other: Stage, resize: bool | None, advice: str = '') -> tuple[Stage, Stage]:
     """Pair the tensors of two features by size: each of the student's with the first of the teacher's left that has as many places.
 
     So levels of equal strides are paired, in whichever order a neck returns them (YOLOv3's begins with the coarsest). Levels
     without a partner (P7 of a RetinaNet beside a Faster R-CNN that has P2 to P6, a class token) are dropped, which is
     logged; what of the student's neck only they need is then trained with the head. A map beside tokens is compared place by
-    place. Features of as many tensors of which none has a partner stay as they are, for ``resize`` or for the message.
+    place. One map or patch tokens on each side that differ in places are partners all the same, unless ``resize`` is False; so are
+    features of as many tensors where it is True. What else has no partner stays as it is, for the message.
 
     Raises:
         ConfigError: No two sizes are equal, or without a level a parameter of the backbone would belong to no stage.
@@ -144,8 +167,12 @@ def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> 
             pairs.append((i, j))
             left.remove(j)
     counts = len(stage.levels), len(other.levels)
+    maps, theirs = ([k for k, level in enumerate(each.levels) if _has_places(level.shape)] for each in (stage, other))
+    sized = [i for i, _ in pairs if i in maps]
+    if not sized and resize is not False and len(maps) == len(theirs) and (len(maps) == 1 or (resize and maps)):
+        pairs = sorted([*zip(maps, theirs), *pairs])
     if not pairs:
-        if counts[0] != counts[1] or (counts[0] > 1 and not resize):
+        if counts[0] != counts[1] or counts[0] > 1:
             fix = (
                 advice
                 or 'name stages of equal resolution, or necks of the same strides (tools/print_stages.py lists them)'
@@ -157,7 +184,10 @@ def match_levels(stage: Stage, other: Stage, resize: bool, advice: str = '') -> 
         return stage, other
     student_levels, teacher_levels = [stage.levels[i] for i, _ in pairs], [other.levels[j] for _, j in pairs]
     student_levels, teacher_levels = (
-        [level.flattened() if len(level.shape) > len(beside.shape) else level for level, beside in zip(these, those)]
+        [
+            level.flattened() if len(level.shape) > len(beside.shape) and _fit(level.shape, beside.shape) else level
+            for level, beside in zip(these, those)
+        ]
         for these, those in ((student_levels, teacher_levels), (teacher_levels, student_levels))
     )
     paired = stage.with_levels(student_levels)
@@ -191,6 +221,11 @@ def _fit(student: tuple[int, ...], teacher: tuple[int, ...]) -> bool:
     return {len(student), len(teacher)} == {2, 3} and prod(_places(student)) == prod(_places(teacher)) > 1
 
 
+def _has_places(shape: tuple[int, ...]) -> bool:
+    """Whether a feature is a map, or tokens of which there are several; a class token is none."""
+    return len(shape) == 3 or (len(shape) == 2 and shape[0] > 1)
+
+
 def _places_advice(stage: Stage, model: nn.Module, who: str) -> str:
     """Advise how the backbone of ``model`` returns a map, where what it returns is the feature and is not one."""
     backbone = model.backbone
@@ -211,14 +246,14 @@ def _places_advice(stage: Stage, model: nn.Module, who: str) -> str:
 
 
 def build_adapter(
-    student_shapes, teacher_shapes, stage: str, resize: bool, norm: bool = False, advice: str = ''
+    student_shapes, teacher_shapes, stage: str, resize: bool | None, norm: bool = False, advice: str = ''
 ) -> FeatureAdapter | None:
     """The adapter of a stage, or None where none is needed.
 
     Args:
         student_shapes, teacher_shapes: One shape for each tensor of the feature, without the batch dimension.
         stage: Name of the stage, for messages.
-        resize: Allow maps of different height and width, see :func:`match_size`.
+        resize: False: features of different places are refused.
         norm: Put batch normalization after the linear map.
         advice: What makes features of the same kind, where that is known.
 
@@ -230,30 +265,59 @@ def build_adapter(
         if len(student) != len(teacher) and 1 in (len(student), len(teacher)):
             fix = advice or 'end the stage in layers of the same kind'
             raise ConfigError(f'{pair}: one is a vector without places, the other a map or tokens; {fix}')
-        if len(student) != len(teacher):
+        if prod(_places(student)) == prod(_places(teacher)) and (
+            len(student) != len(teacher) or _places(student) == _places(teacher)
+        ):
+            continue
+        counts = f'{prod(_places(student))} and {prod(_places(teacher))}'
+        if resize is False or (advice and 1 in (prod(_places(student)), prod(_places(teacher)))):
+            ways = [advice] if advice else []
+            ways += ['remove model.resize=False, and the finer of the two is pooled'] if resize is False else []
+            ways += ['name stages of equal resolution (tools/print_stages.py lists them)']
+            raise ConfigError(f'{pair}: the places differ ({counts}); {", or ".join(ways)}')
+        if any(grid(a[0], b[1:] if len(b) == 3 else (1, 1)) is None
+               for a, b in ((student, teacher), (teacher, student)) if len(a) == 2):  # fmt: skip
             raise ConfigError(
-                f'{pair}: a map and tokens are compared place by place, but their numbers of places differ '
-                f'({prod(_places(student))} and {prod(_places(teacher))}); '
-                f'{f"{advice}, and set model.resize=True, or " if advice else ""}name stages of equal resolution '
-                '(tools/print_stages.py lists them)'
+                f'{pair}: tokens that lie on no grid cannot be compared with another number of places ({counts}); '
+                f'{f"{advice}, or " if advice else ""}name stages of equal resolution (tools/print_stages.py lists them)'
             )
-        if _places(student) != _places(teacher) and not (resize and len(student) == 3):
-            fix = 'set model.resize=True to pool the larger map onto the smaller' if len(student) == 3 else ''
-            fix = f'{advice or fix}, or ' if fix else ''
-            raise ConfigError(
-                f'{pair}: the sizes differ; {fix}name stages of equal resolution (tools/print_stages.py lists them)'
-            )
+        print_log(f'{pair}: the places differ ({counts}), the finer of the two is pooled', logger='current')
     if all(channels(student) == channels(teacher) for student, teacher in zip(student_shapes, teacher_shapes)):
         return None
     return FeatureAdapter(student_shapes, teacher_shapes, norm)
 
 
 def match_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Average-pool the larger of two maps (N, C, H, W) onto the grid of the smaller; other features pass unchanged."""
-    if student.ndim != 4 or student.shape[-2:] == teacher.shape[-2:]:
+    """Bring two features to the same places: the larger of two maps (N, C, H, W) is average-pooled onto the grid of the smaller.
+
+    Tokens (N, L, C) of another number are first put back on their grid: that of the proportions of a map beside them, or a
+    square. What has the same places already passes unchanged.
+    """
+    if student.ndim == teacher.ndim and _places(student.shape[1:]) == _places(teacher.shape[1:]):
         return student, teacher
-    size = tuple(min(a, b) for a, b in zip(student.shape[-2:], teacher.shape[-2:]))
-    return F.adaptive_avg_pool2d(student, size), F.adaptive_avg_pool2d(teacher, size)
+    maps = _as_map(student, teacher), _as_map(teacher, student)
+    height, width = (min(a, b) for a, b in zip(maps[0].shape[-2:], maps[1].shape[-2:]))
+    return F.adaptive_avg_pool2d(maps[0], (height, width)), F.adaptive_avg_pool2d(maps[1], (height, width))
+
+
+def _as_map(feature: Tensor, beside: Tensor) -> Tensor:
+    if feature.ndim == 4:
+        return feature
+    size = grid(feature.shape[1], beside.shape[-2:] if beside.ndim == 4 else (1, 1))
+    if size is None:
+        raise ConfigError(
+            f'{feature.shape[1]} tokens beside a feature of shape {tuple(beside.shape)}: they lie on no grid of its proportions, '
+            'so they cannot be pooled. Use images of one size, or stages of equal resolution.'
+        )
+    return feature.transpose(1, 2).unflatten(2, size)
+
+
+def grid(count: int, beside: Sequence[int]) -> tuple[int, int] | None:
+    """Height and width of ``count`` tokens whose proportions are those of ``beside``, up to a place; None where there are none."""
+    height = (count * beside[0] / beside[1]) ** 0.5
+    rows = [n for n in range(max(int(height) - 1, 1), int(height) + 3) if count % n == 0 and abs(n - height) < 1]
+    best = min(rows, key=lambda n: abs(n - height), default=None)
+    return None if best is None or (beside[0] == beside[1] and best**2 != count) else (best, count // best)
 
 
 def _places(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -38,6 +38,17 @@ MOST_STAGES = (
 )
 
 
+EXTRA_TOKENS = (
+    'cls_token',
+    'class_token',
+    'dist_token',
+    'distillation_token',
+    'reg_token',
+    'register_tokens',
+    'storage_tokens',
+)  # fmt: skip  parameters that ViTs put in front of the patch tokens: of mmpretrain, timm, torchvision, transformers, DINOv3
+
+
 @dataclass(frozen=True, kw_only=True)
 class Level:
     """One tensor of a stage's feature.
@@ -47,7 +58,8 @@ class Level:
         tokens: First and last (exclusive) of the tokens (N, L, C) that it holds; None: all. A class token is a level apart from
             the patch tokens, so that neither is measured by the variance of the other.
         flat: Whether a map (N, C, H, W) is given as its places (N, H * W, C), because the other network gives tokens.
-        shape: For one sample, without the batch dimension.
+        channels_last: Whether the tap returns maps as (N, H, W, C), as Swins of torchvision and timm do.
+        shape: For one sample, without the batch dimension; of a map (C, H, W).
         behind: Names of the stage's parameters that it depends on.
     """
 
@@ -56,12 +68,15 @@ class Level:
     shape: tuple[int, ...]
     behind: frozenset[str]
     flat: bool = False
+    channels_last: bool = False
 
     def of(self, tensors: Sequence[Tensor]) -> Tensor:
         """The level among the tensors of the tap."""
         tensor = tensors[self.tensor]
         if self.tokens is not None:
             tensor = tensor[:, slice(*self.tokens)]
+        if self.channels_last:
+            tensor = tensor.permute(0, 3, 1, 2)
         return tensor.flatten(2).transpose(1, 2) if self.flat else tensor
 
     def put(self, tensors: list[Tensor], value: Tensor) -> None:
@@ -192,21 +207,29 @@ def resolution_stages(model: nn.Module, trace: Trace, inputs: Tensor) -> list[st
     """The backbone's stages when none are named: where each of the last four resolutions ends, as paths in the backbone.
 
     Looked for among the backbone's children, where a ``ModuleList`` and a wrapper around a single running child count as what
-    they hold. A resolution with a single convolution is part of a stem. A stage ends in the last block (two layers with weights
-    or more) of its resolution, or in the norm through which the next one sees that block; a lone convolution or norm after the
+    they hold, and so does the only block of a backbone that classifies (``features`` before ``avgpool`` and ``classifier``). A
+    resolution with a single convolution is part of a stem. A stage ends in the last block (two layers with weights or more) of
+    its resolution, or in the norm through which the next one sees that block; a lone convolution or norm after the
     last block makes the feature the backbone's own output. A network of a single resolution, such as a ViT, is cut by depth, see
     :func:`_depths`. Where an activation changes the feature in place, the stage ends in the activation.
     """
     path, module = 'backbone', model.backbone
     while True:
         children = list(_running_children(path, module, trace))
+        if len(children) != 1 and getattr(model, 'classifies_in_backbone', False):
+            blocks = [
+                (child, each)
+                for child, each in children
+                if _count_layers(each) > 1 and _resolution(model.backbone, trace.outputs[child], trace.image)
+            ]
+            children = blocks if len(blocks) == 1 else children
         if len(children) != 1:
             break
         path, module = children[0]
     children.sort(key=lambda item: trace.exited[item[0]][-1])
     groups: dict[int, list[tuple[str, int]]] = {}
     for child, submodule in children:
-        size, layers = _resolution(model.backbone, trace.outputs[child]), _count_layers(submodule)
+        size, layers = _resolution(model.backbone, trace.outputs[child], trace.image), _count_layers(submodule)
         if size is not None and layers:
             groups.setdefault(size, []).append((child, layers))
     stages = [
@@ -241,11 +264,12 @@ def _norm_between(model: nn.Module, path: Sequence[str], following: str, trace: 
 
     A norm that only the backbone's own output passes (Swin's) is not on the way, see :func:`_side_norm`.
     """
-    end, size = path[0], _resolution(model.backbone, trace.outputs[path[0]])
+    end, size = path[0], _resolution(model.backbone, trace.outputs[path[0]], trace.image)
     norms = [
         child
         for child in path[1:]
-        if not _count_layers(model.get_submodule(child)) and _resolution(model.backbone, trace.outputs[child]) == size
+        if not _count_layers(model.get_submodule(child))
+        and _resolution(model.backbone, trace.outputs[child], trace.image) == size
     ]
     if any(True for child in norms for _ in model.get_submodule(child).parameters()):
         behind = parameters_behind(feature_tensors(trace.outputs[following]))
@@ -282,15 +306,25 @@ def _running_children(path: str, module: nn.Module, trace: Trace):
             yield from _running_children(child_path, child, trace)
 
 
-def _resolution(backbone: nn.Module, output) -> int | None:
+def _resolution(backbone: nn.Module, output, image: tuple[int, int]) -> int | None:
     """Number of places in a feature: H * W of a map, L of tokens without the class tokens, None for a vector."""
     tensors = _original(output)
     if not tensors or tensors[0].ndim not in (3, 4):
         return None
-    if tensors[0].ndim == 4:
-        return tensors[0].shape[-2:].numel()
-    has_extra = hasattr(backbone, 'cls_token')
-    return tensors[0].shape[1] - (_extra_tokens(backbone, parameters_behind(tensors[:1])) if has_extra else 0)
+    shape = tensors[0].shape[1:]
+    if len(shape) == 3:
+        return (shape[:2] if _is_channels_last(shape, image) else shape[1:]).numel()
+    extra = any(name.rpartition('.')[2] in EXTRA_TOKENS for name, _ in backbone.named_parameters())
+    return shape[0] - (_extra_tokens(backbone, parameters_behind(tensors[:1])) if extra else 0)
+
+
+def _is_channels_last(shape: Sequence[int], image: tuple[int, int]) -> bool:
+    """Whether a map of ``shape`` is (H, W, C): these two have the proportions of the image, and the last two have not."""
+
+    def fits(height, width):
+        return min(abs(height - width * image[0] / image[1]), abs(width - height * image[1] / image[0])) <= 1
+
+    return fits(*shape[:2]) and not fits(*shape[1:])
 
 
 @dataclass(frozen=True)
@@ -369,7 +403,7 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
         ]
         taps = [_side_norm(taps[k : last + 1], trace) if k < last else tap for k, tap in enumerate(taps)]
         if after_last:
-            taps[last] = _end_of_backbone(taps[last], after_last, trace)
+            taps[last] = _end_of_backbone(model, taps[last], after_last, trace)
             exits[last] = trace.exited[taps[last]][0]
 
     outputs = [feature_tensors(trace.outputs[tap]) for tap in taps]
@@ -393,7 +427,7 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
                 level
                 for i in chosen
                 if behind[i]
-                for level in _levels(i, tensors[i], behind[i], _extra_tokens(model.backbone, reached[i]))
+                for level in _levels(i, tensors[i], behind[i], _extra_tokens(model.backbone, reached[i]), trace.image)
             )
         )
     bare = [name for name in left if name.startswith('backbone.')]
@@ -536,26 +570,41 @@ def _original(output) -> list[Tensor]:
     return [tensors[i] for i in original_tensors(output)]
 
 
-def _end_of_backbone(tap: str, after: Sequence[str], trace: Trace) -> str:
+def _end_of_backbone(model: nn.Module, tap: str, after: Sequence[str], trace: Trace) -> str:
     """The tap of the last stage where modules with weights, ``after``, follow ``tap``: mostly the backbone's own output.
 
-    Where that is only a vector, made of tokens by choosing or averaging, it is the norm that still has the tokens.
+    Where that is only a vector, made of tokens by choosing or averaging, or of scores, in a model that
+    ``classifies_in_backbone``, it is the norm that still has the places; of the latter, without such a norm, ``tap`` itself.
     """
-    norm = max(after, key=lambda path: trace.exited[path])
-    vectors = all(tensor.ndim == 2 for tensor in feature_tensors(trace.outputs['backbone']))
-    before, behind = (feature_tensors(trace.outputs[path]) for path in (tap, norm))
-    same = [tensor.shape for tensor in before] == [tensor.shape for tensor in behind]
-    return norm if vectors and same and before[0].ndim == 3 and len(trace.exited[norm]) == 1 else 'backbone'
+    inside = getattr(model, 'classifies_in_backbone', False)
+    before, output = ([tensor.shape for tensor in feature_tensors(trace.outputs[path])] for path in (tap, 'backbone'))
+    norms = [
+        path
+        for path in after
+        if len(trace.exited[path]) == 1 and [tensor.shape for tensor in feature_tensors(trace.outputs[path])] == before
+    ]
+    if not all(len(shape) == 2 for shape in output) or not (inside or len(before[0]) == 3):
+        return 'backbone'
+    last = max(norms if inside else after, key=lambda path: trace.exited[path], default=tap)
+    return last if inside or last in norms else 'backbone'
 
 
 def _extra_tokens(backbone: nn.Module, reached: set[int]) -> int:
-    """Count the class tokens in front of the patch tokens of a tensor that depends on the parameters ``reached``."""
-    token = getattr(backbone, 'cls_token', None)
-    return getattr(backbone, 'num_extra_tokens', 1) if id(token) in reached else 0
+    """Count the class and register tokens in front of the patch tokens of a tensor that depends on the parameters ``reached``."""
+    if hasattr(backbone, 'num_extra_tokens'):  # of mmpretrain
+        return backbone.num_extra_tokens if id(getattr(backbone, 'cls_token', None)) in reached else 0
+    return sum(
+        parameter.numel() // parameter.shape[-1]
+        for name, parameter in backbone.named_parameters()
+        if name.rpartition('.')[2] in EXTRA_TOKENS and id(parameter) in reached
+    )
 
 
-def _levels(i: int, tensor: Tensor, behind: frozenset[str], extra: int) -> list[Level]:
+def _levels(i: int, tensor: Tensor, behind: frozenset[str], extra: int, image: tuple[int, int]) -> list[Level]:
     """The levels of the feature that are in the tap's tensor ``i``: patch tokens, then each of ``extra`` class tokens."""
+    if tensor.ndim == 4 and _is_channels_last(tensor.shape[1:], image):
+        height, width, channels = tensor.shape[1:]
+        return [Level(tensor=i, tokens=None, shape=(channels, height, width), behind=behind, channels_last=True)]
     if tensor.ndim != 3 or not 0 < extra < tensor.shape[1]:
         return [Level(tensor=i, tokens=None, shape=tuple(tensor.shape[1:]), behind=behind)]
     count, width = tensor.shape[1:]

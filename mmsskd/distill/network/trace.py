@@ -24,13 +24,14 @@ class Trace:
 
     ``versions`` holds how often each tensor of an output had been changed in place when its module was left. ``heads`` are the
     children of the model that ran on what ``extract_feat`` returned; the outputs of what runs in them several times, once a
-    level, follow one another.
+    level, follow one another. ``image`` is the height and width of what the backbone was given.
     """
 
     entered: dict[str, int]
     exited: dict[str, list[int]]
     outputs: dict[str, object]
     versions: dict[str, list[int]]
+    image: tuple[int, int]
     heads: list[str] = field(default_factory=list)
 
 
@@ -39,12 +40,14 @@ def watch(model: nn.Module, inputs: Tensor, paths: Iterable[str] = ()) -> Trace:
 
     The heads that hold those of the modules ``paths`` that have not run then run too.
     """
-    trace, clock, handles = Trace({}, {}, {}, {}), [0], []
+    trace, clock, handles = Trace({}, {}, {}, {}, tuple(inputs.shape[-2:])), [0], []
 
     def on_enter(path):
         def hook(module, args):
             clock[0] += 1
             trace.entered.setdefault(path, clock[0])
+            if path == 'backbone' and args and isinstance(args[0], Tensor):
+                trace.image = tuple(args[0].shape[-2:])
 
         return hook
 

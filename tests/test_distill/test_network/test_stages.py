@@ -441,9 +441,7 @@ def test_norm_of_an_output_that_depends_on_a_later_stage_stays_with_that():
 
 def test_pooling_in_front_of_the_side_norms_is_named():
     pooled, maps = (Toy(build_model(ConfigDict(CONVNEXT, gap_before_final_norm=gap))) for gap in (True, False))
-    message = (
-        r'student 4x1x1, teacher 4x16x16: the sizes differ; set gap_before_final_norm=False in model\.student\.backbone'
-    )
+    message = r'student 4x1x1, teacher 4x16x16: the places differ \(1 and 256\); set gap_before_final_norm=False in model\.stu'
     with pytest.raises(ConfigError, match=message):
         Pairing(input_shape=(3, 64, 64)).pair(pooled, maps)
 
