@@ -188,11 +188,12 @@ def random_distiller(cfg, folder: str):
     """The distiller of a config with a teacher of random weights, saved first, since the distiller loads them."""
     preprocessor = cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor')
     torch.manual_seed(0)
-    teacher = build_model(without_init(resolve_model_cfg(cfg.model.teacher, 'teacher')))
+    teacher = without_init(resolve_model_cfg(cfg.model.teacher, 'teacher'))
     path = os.path.join(folder, 'teacher.pth')
-    torch.save(teacher.state_dict(), path)
+    torch.save(build_model(teacher).state_dict(), path)
     student = without_init(resolve_model_cfg(cfg.model.student, 'student', preprocessor))
-    return MODELS.build(dict(cfg.model, teacher_checkpoint=path, student=student, data_preprocessor=preprocessor))
+    models = dict(teacher=teacher, teacher_checkpoint=path, student=student)
+    return MODELS.build(dict(cfg.model, **models, data_preprocessor=preprocessor))
 
 
 def detects(distiller) -> bool:

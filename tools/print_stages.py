@@ -14,6 +14,7 @@ from mmsskd.distill.export import is_stagewise
 from mmsskd.distill.network.pairing import Pairing
 from mmsskd.distill.network.projector import resolve_student
 from mmsskd.distill.summary import COLUMNS, stage_table
+from mmsskd.distill.teacher_input import give_own_input
 from mmsskd.errors import ConfigError
 from mmsskd.utils.tables import text_table
 
@@ -32,7 +33,9 @@ def main():
     model = cfg.model
     preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
     student = build_model(without_init(resolve_student(model, preprocessor)[0]), 'model.student')
-    teacher = build_model(without_init(resolve_model_cfg(model.teacher, 'teacher')), 'model.teacher')
+    teacher_cfg = resolve_model_cfg(model.teacher, 'teacher')
+    teacher = build_model(without_init(teacher_cfg), 'model.teacher')
+    give_own_input(teacher, teacher_cfg, student)
     rows = stage_table(student, teacher, Pairing.of_config(model))
     print(text_table([COLUMNS, *(list(row.values()) for row in rows)], '<'))
 

@@ -22,6 +22,7 @@ from ..distill.schedule.checkpoints import newest_checkpoint
 from ..distill.schedule.data_checks import check_loops
 from ..distill.schedule.mmengine_private import forget_managers
 from ..distill.schedule.resume import GoOn
+from ..distill.teacher_input import give_own_input
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text
 from ..utils.trust import trust
@@ -228,7 +229,7 @@ def _train(run: Run) -> dict:
         result['classes'] = by_class(metrics, run.per_class, dataset.metainfo.get('classes') or ())
         model = runner.model
         if run.teacher is not None:
-            teacher = model.teacher if is_stagewise(cfg) else _teacher_of(run)
+            teacher = model.teacher if is_stagewise(cfg) else _teacher_of(run, model)
             result['stages'] = compare_features(model, teacher, runner.test_loop.dataloader)
         student = model.student if is_stagewise(cfg) else model
         result['parameters'] = sum(parameter.numel() for parameter in student.parameters())
@@ -236,9 +237,11 @@ def _train(run: Run) -> dict:
     return result
 
 
-def _teacher_of(run: Run) -> nn.Module:
+def _teacher_of(run: Run, student: nn.Module) -> nn.Module:
     config = str(Path(run.teacher) / 'config.py')
-    return build_teacher(dict(cfg_path=config), weights_of(run.teacher))[0]
+    teacher, cfg, _ = build_teacher(dict(cfg_path=config), weights_of(run.teacher))
+    give_own_input(teacher, cfg, student)
+    return teacher
 
 
 def _seconds(notes: Sequence[tuple[int, float, int, bool]], phases: int) -> tuple[list[float], int]:

@@ -1,6 +1,7 @@
 """The method: it knows stages and phases, but no task. Imports torch and mmengine only."""
 
 from .distiller import StagewiseDistiller
+from .external_teacher import ExternalTeacher
 from .losses import (
     AttentionMimicLoss,
     BalancedMimicLoss,
@@ -22,6 +23,7 @@ __all__ = [
     'BottleneckProjector',
     'CWDLoss',
     'CosineMimicLoss',
+    'ExternalTeacher',
     'FeatureMimicLoss',
     'LogitsKDLoss',
     'MGDLoss',

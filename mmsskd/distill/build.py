@@ -35,6 +35,8 @@ class DistillableModel(Protocol):
     """Paths of modules after the backbone that are stages too, where the config names no stages."""
     predicts_without_head: bool = False
     """Whether the task metric needs no head, as that of an embedding."""
+    classifies_in_backbone: bool = False
+    """Whether the backbone goes on to scores, as networks of other libraries do; the last stage then ends before them."""
     constant_parameters: Sequence[str] = ()
     """Of any module in the model: names of its parameters that are frozen by design, so that nobody is warned of them."""
 
@@ -78,6 +80,8 @@ def resolve_with_imports(
     spec = copy.deepcopy(ConfigDict(spec))
     path, imports = spec.pop('cfg_path', None), None
     if path is not None:
+        if key == 'teacher' and spec.get('pretrained') is True:  # weights of the zoo, see teacher_weights
+            spec.pop('pretrained')
         cfg = _read_config(path, key)
         imports = cfg.get('custom_imports')
         model = model_of(cfg)
@@ -299,27 +303,64 @@ def predicts_nothing(model: nn.Module) -> str | None:
 BESIDE = ('adapters.', 'mimic_losses.', 'logits_loss.')
 # how the names of weights of mmdet's heads begin
 DETECTION = ('rpn_head.', 'roi_head.', 'bbox_head.', 'mask_head.', 'panoptic_head.')
-NORMALIZATION = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr', 'pad_size_divisor', 'pad_value')
 
 
 def build_teacher(spec: str | dict, checkpoint: str | None) -> tuple[nn.Module, ConfigDict, tuple[str, ...]]:
-    """Build the teacher and load its weights strictly.
+    """Build the teacher with its weights, loaded strictly.
 
     Returns:
         The teacher in eval mode without gradients, its config, and the names of its classes as of :func:`label_names`.
 
     Raises:
-        ConfigError: No checkpoint is named, or it does not fit; the message lists the keys.
+        ConfigError: Nobody says where its weights are, or they do not fit; the message lists the keys.
     """
     cfg = resolve_model_cfg(spec, 'teacher')
-    if not checkpoint:
-        raise ConfigError('model.teacher_checkpoint is not set; name the file or URL of its weights')
-    teacher = build_model(without_init(cfg), 'model.teacher')
-    loaded = load_strictly(teacher, checkpoint, 'model.teacher_checkpoint')
+    path, key = teacher_weights(spec, cfg, checkpoint)
+    teacher = build_model(cfg if path is None else without_init(cfg), 'model.teacher')
+    loaded = {} if path is None else load_strictly(teacher, path, key)
     teacher.eval().requires_grad_(False)
     count = sum(parameter.numel() for parameter in teacher.parameters()) / 1e6
-    print_log(f'teacher: {type(teacher).__name__}, {count:.2f} M parameters, from {checkpoint}', logger='current')
+    source = 'with weights that it brings itself' if path is None else f'from {path}'
+    print_log(f'teacher: {type(teacher).__name__}, {count:.2f} M parameters, {source}', logger='current')
     return teacher, cfg, label_names(loaded)
+
+
+def teacher_weights(spec: str | dict, cfg: ConfigDict, checkpoint: str | None) -> tuple[str | None, str]:
+    """Say where the weights of the teacher are: a file or URL, or None where it brings them itself; and the key that says so.
+
+    ``pretrained=True`` beside a ``cfg_path`` means those of the model zoo; in a model, those that it brings itself.
+
+    Raises:
+        ConfigError: Nobody says it, two do, or the zoo has none.
+    """
+    own = spec if isinstance(spec, dict) else {}
+    asked = own.get('pretrained')
+    if checkpoint and asked:
+        raise ConfigError(
+            f'model.teacher_checkpoint={checkpoint!r} and model.teacher.pretrained={asked!r} both name weights; remove one'
+        )
+    if checkpoint:
+        return checkpoint, 'model.teacher_checkpoint'
+    if asked is True and own.get('cfg_path') is not None:
+        return _zoo_weights(own['cfg_path']), 'model.teacher.pretrained'
+    if cfg.get('pretrained') is True:
+        return None, 'model.teacher.pretrained'
+    if cfg.get('pretrained'):
+        return cfg.pretrained, 'model.teacher.pretrained'
+    raise ConfigError(
+        'model.teacher_checkpoint is not set; name the file or URL of its weights, or set pretrained=True in model.teacher, for '
+        'those of the model zoo or those that the model brings itself'
+    )
+
+
+def _zoo_weights(path: str) -> str:
+    """The address at which the zoo of ``package::config.py`` has its weights."""
+    try:
+        return get_config(path, pretrained=True).model_path
+    except Exception as error:
+        raise ConfigError(
+            f'model.teacher.pretrained: no model zoo names weights for {path!r}; set model.teacher_checkpoint to a file or URL'
+        ) from error
 
 
 def without_init(cfg):
@@ -329,47 +370,9 @@ def without_init(cfg):
             key: without_init(value)
             for key, value in cfg.items()
             if not (key == 'init_cfg' and isinstance(value, dict) and value.get('type') == 'Pretrained')
-            and not (key == 'pretrained' and isinstance(value, str))
+            and not (key == 'pretrained' and (isinstance(value, str) or value is True))
         }
         return ConfigDict(kept)
     if isinstance(cfg, (list, tuple)):
         return type(cfg)(without_init(item) for item in cfg)
     return cfg
-
-
-def check_same_normalization(teacher_cfg: dict, student: nn.Module, teacher: nn.Module) -> None:
-    """Both networks see one batch, normalized once by the student's preprocessor: the teacher must expect the same.
-
-    A teacher config without a ``data_preprocessor`` of its own expects what the student gets.
-
-    Raises:
-        ConfigError: The two differ in mean, standard deviation, channel order or padding.
-    """
-    if not teacher_cfg.get('data_preprocessor'):
-        return
-
-    def settings(model):
-        preprocessor = model.data_preprocessor
-        values = {key: getattr(preprocessor, key, None) for key in NORMALIZATION}
-        values['to_rgb'] = values['to_rgb'] or bool(getattr(preprocessor, '_channel_conversion', False))
-        return {key: value.flatten().tolist() if torch.is_tensor(value) else value for key, value in values.items()}
-
-    student_settings, teacher_settings = settings(student), settings(teacher)
-    if student_settings != teacher_settings:
-        different = [
-            f'{key}: student {student_settings[key]}, teacher {teacher_settings[key]}'
-            for key in NORMALIZATION
-            if student_settings[key] != teacher_settings[key]
-        ]
-        given = teacher_cfg['data_preprocessor']
-        missing = {key: teacher_settings[key] for key in ('pad_size_divisor', 'pad_value') if key not in given}
-        missing = {key: value for key, value in missing.items() if value != student_settings[key]}
-        values = [f'{key}={value}' for key, value in {**given, **missing}.items() if key in NORMALIZATION]
-        raise ConfigError(
-            'teacher and student expect differently normalized or padded images, but both see the same batch. '
-            + '; '.join(different)
-            + '. Ways out: train the student on the images of the teacher, with '
-            + f'model.student.data_preprocessor=dict({", ".join(values)}) (in mmpretrain, the data_preprocessor at the top of the '
-            'config); or take a teacher that was trained with that of the student; if this one in fact was, say so in '
-            'model.teacher.data_preprocessor.'
-        )

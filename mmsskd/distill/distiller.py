@@ -14,7 +14,6 @@ from .build import (
     BESIDE,
     build_model,
     build_teacher,
-    check_same_normalization,
     load_strictly,
     predicts_nothing,
 )
@@ -26,6 +25,7 @@ from .network.projector import resolve_student
 from .network.stages import taps_of
 from .network.tap import capture, features_at
 from .phases import HEAD, Phase
+from .teacher_input import give_own_input
 
 GONE = {
     'pre_activation': 'measured at nothing; commit 2d8540c had it last',
@@ -65,10 +65,12 @@ class StagewiseDistiller(BaseModel):
             that of the teacher, name by name and shape by shape. None: neither.
         stages: Module paths in execution order; ``layer1`` means ``backbone.layer1``, ``neck`` makes the neck a stage. None:
             the backbone's resolution stages.
-        teacher_stages: The same for the teacher, where its names differ. None: ``stages``.
+        teacher_stages: The same for the teacher, where its names differ. A name may be repeated; where there are fewer than the
+            student has, its last stages follow them. None: ``stages``.
         mimic_loss: Config of the loss by which stages follow the teacher; or a dict from the names of stages to such configs,
             where stages that it does not name keep the default. None: :class:`~mmsskd.FeatureMimicLoss`.
-        resize: Allow features of different height and width: the larger is average-pooled onto the smaller.
+        resize: Features of different places (maps, tokens with a grid) are compared after the finer is pooled onto the other's
+            grid. True: the levels of necks too, in their order. False: they are refused.
         input_shape: (channels, height, width) of an image, for the forward that finds the stages.
         adapter_norm: Put batch normalization after the adapters of stages whose widths differ (docs/results.md: +1.4 points).
         logits: Path of the module whose outputs are the logits, in both networks, for instance ``'head.fc'``; or a dict of it as
@@ -113,7 +115,7 @@ class StagewiseDistiller(BaseModel):
         stages: Sequence[str] | None = None,
         teacher_stages: Sequence[str] | None = None,
         mimic_loss: dict | None = None,
-        resize: bool = False,
+        resize: bool | None = None,
         input_shape: Sequence[int] = (3, 224, 224),
         adapter_norm: bool = True,
         logits: str | dict | None = None,
@@ -126,7 +128,7 @@ class StagewiseDistiller(BaseModel):
         student_model = build_model(resolve_student(described, data_preprocessor)[0], 'model.student')
         super().__init__(data_preprocessor=student_model.data_preprocessor, init_cfg=init_cfg)
         teacher_model, teacher_cfg, self.teacher_classes = build_teacher(teacher, teacher_checkpoint)
-        check_same_normalization(teacher_cfg, student_model, teacher_model)
+        give_own_input(teacher_model, teacher_cfg, student_model)
         self._check_teacher_predicts(teacher_model, init_from_teacher, logits)
         self._frozen_modules: list[nn.Module] = []
         self._frozen_parameters: list[nn.Parameter] = []
@@ -358,7 +360,7 @@ class StagewiseDistiller(BaseModel):
 
     def comparable(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]):
         """Both features of a stage as they are compared: where sizes may differ, on the same grid."""
-        if self.resize:
+        if self.resize is not False:
             pairs = [match_size(*pair) for pair in zip(student, teacher, strict=True)]
             student, teacher = (tuple(side) for side in zip(*pairs))
         return student, teacher

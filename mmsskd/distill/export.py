@@ -74,7 +74,9 @@ def plain_config(cfg: Config, which: str = 'student') -> Config:
     if which == 'student':
         resolved, own_imports = resolve_student(cfg.model, shared)
     else:
-        resolved, *own_imports = resolve_with_imports(cfg.model[which], which, shared)
+        resolved, *own_imports = resolve_with_imports(cfg.model[which], which)
+        if shared:
+            resolved.setdefault('data_preprocessor', copy.deepcopy(shared))  # of a teacher that has none of its own
     model = _without_our_scope(without_init(resolved))
     scope = model.pop('_scope_', None)
     if scope is not None and scope != plain.get('default_scope'):

@@ -7,9 +7,12 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from torch import nn
 
-from mmsskd.distill.build import build_model, check_same_normalization, resolve_model_cfg
+from mmsskd.distill.build import build_model
+from mmsskd.distill.external_teacher import ExternalTeacher
 from mmsskd.distill.network import pairing
-from mmsskd.distill.network.pairing import Pairing, student_trains
+from mmsskd.distill.network.pairing import Pairing, build_adapter, match_size, student_trains
+from mmsskd.distill.network.stages import taps_of
+from mmsskd.distill.network.tap import features_at
 from mmsskd.errors import ConfigError
 
 TINY = dict(embed_dims=8, num_layers=4, num_heads=2, feedforward_channels=16)
@@ -191,17 +194,132 @@ def test_a_vector_beside_a_map_names_the_option_that_makes_a_map():
     pair(resnet(), image_classifier(dict(type='mmpretrain.ConvNeXt', arch=arch, gap_before_final_norm=False), GAP))
 
 
-def test_tokens_beside_a_map_of_another_size():
+def test_tokens_beside_a_map_of_another_size(log):
+    """The finer of the two is pooled: 16 tokens as a map of 4 x 4, beside maps of 8 and 1 places a side."""
     stages = dict(stages=['layers.1', 'layers.3'], teacher_stages=['layer1', 'layer3'])
-    message = r"stage 'layers.1': .*numbers of places differ \(16 and 64\); name stages of equal resolution"
-    with pytest.raises(ConfigError, match=message):
-        pair(vit(with_cls_token=False, out_type='raw'), resnet(), **stages)
+    tokens = vit(with_cls_token=False, out_type='raw')
+    with pytest.raises(
+        ConfigError, match=r"stage 'layers.1': .*places differ \(16 and 64\); .*remove model.resize=False"
+    ):
+        pair(tokens, resnet(), resize=False, **stages)
+    own, _, _ = pair(tokens, resnet(), **stages)
+    assert [stage.shapes for stage in own.values()] == [((16, 8),), ((16, 8),)]
+    assert 'the places differ (16 and 64), the finer of the two is pooled' in log[0]
     last = dict(stages=['layers.3'], teacher_stages=['layer4'])
     with pytest.raises(
-        ConfigError, match=r"\(16 and 1\); set out_type='featmap' \(now 'raw'\).*and set model.resize=True, or"
+        ConfigError, match=r"\(16 and 1\); set out_type='featmap' \(now 'raw'\).*or remove model.resize=False"
     ):
-        pair(vit(with_cls_token=False, out_type='raw'), resnet(), **last)
-    pair(vit(with_cls_token=False, out_type='featmap'), resnet(), resize=True, **last)
+        pair(tokens, resnet(), resize=False, **last)
+    pair(vit(with_cls_token=False, out_type='featmap'), resnet(), **last)
+
+
+def convnext():
+    arch = dict(depths=[1, 1, 1, 1], channels=[4, 8, 8, 8])
+    return image_classifier(dict(type='mmpretrain.ConvNeXt', arch=arch, gap_before_final_norm=False), GAP)
+
+
+def pvt():
+    """Of mmdet: tokens inside, maps outside."""
+    sizes = dict(embed_dims=4, num_layers=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], patch_sizes=[4, 2, 2, 2])
+    backbone = dict(type='mmdet.PyramidVisionTransformer', mlp_ratios=[2, 2, 2, 2], out_indices=(0, 1, 2, 3), **sizes)
+    return image_classifier(dict(backbone, pretrain_img_size=32, sr_ratios=[1, 1, 1, 1]))
+
+
+def torchvision_swin():
+    """Maps with the channels last."""
+    arguments = dict(patch_size=[4, 4], embed_dim=6, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=[2, 2])
+    return ExternalTeacher(
+        'torchvision.models.SwinTransformer', arguments=arguments, normalize=dict(mean=[0.5], std=[0.5])
+    )
+
+
+KINDS = dict(resnet=resnet, swin=swin, vit=vit, convnext=convnext, pvt=pvt)
+
+
+@pytest.mark.parametrize('teacher', [*KINDS, 'torchvision_swin'])
+@pytest.mark.parametrize('student', KINDS)
+def test_every_kind_follows_every_other(student, teacher):
+    """Cut as they stand into four; each stage has something to compare, and all of the backbone learns."""
+    own, theirs = KINDS[student](), KINDS.get(teacher, torchvision_swin)()
+    mine, others, adapters = pair(own, theirs)
+    assert len(mine) == 4
+    image = torch.randn(2, 3, 32, 32)
+    outputs, taught = (
+        features_at(own, image, taps_of(mine.values())),
+        features_at(theirs, image, taps_of(others.values())),
+    )
+    for name, stage in mine.items():
+        feature = stage.feature(outputs)
+        feature = adapters[name](feature) if name in adapters else feature
+        for pair_of in zip(feature, others[name].feature(taught), strict=True):
+            a, b = match_size(*pair_of)
+            assert a.shape == b.shape and a.ndim > 2
+    left = {name for name, _ in own.named_parameters() if name.startswith('backbone.')}
+    assert left == {name for stage in mine.values() for name in stage.parameters if name.startswith('backbone.')}
+
+
+def test_maps_with_the_channels_last():
+    """They are compared as (C, H, W), and the classifier in the backbone is no part of the last stage."""
+    _, theirs, _ = pair(resnet(), torchvision_swin())
+    assert [stage.shapes[0] for stage in theirs.values()] == [(6, 8, 8), (12, 4, 4), (24, 2, 2), (48, 1, 1)]
+    assert theirs['layer4'].tap == 'backbone.norm'
+    feature = torch.arange(24.0).reshape(1, 2, 2, 6)
+    assert torch.equal(theirs['layer3'].feature({theirs['layer3'].tap: (feature,)})[0][0, :, 0, 1], feature[0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ('student', 'teacher', 'shapes'),
+    [
+        ((2, 4, 8, 8), (2, 4, 4, 4), [(2, 4, 4, 4)] * 2),
+        ((2, 4, 8, 8), (2, 9, 4), [(2, 4, 3, 3)] * 2),
+        ((2, 18, 4), (2, 4, 12, 24), [(2, 4, 3, 6)] * 2),  # the proportions are those of the map
+        ((2, 16, 4), (2, 25, 4), [(2, 4, 4, 4)] * 2),
+        ((2, 1, 4), (2, 1, 4), [(2, 1, 4)] * 2),
+        ((2, 4), (2, 4), [(2, 4)] * 2),
+    ],
+)
+def test_places_that_are_brought_together(student, teacher, shapes):
+    assert [tuple(each.shape) for each in match_size(torch.randn(student), torch.randn(teacher))] == shapes
+
+
+def test_tokens_keep_their_places_on_the_grid():
+    tokens = torch.arange(18.0).reshape(1, 18, 1)
+    pooled, other = match_size(tokens, torch.zeros(1, 1, 1, 2))
+    assert pooled[0, 0, 0].tolist() == [tokens[0].reshape(3, 6)[:, :3].mean(), tokens[0].reshape(3, 6)[:, 3:].mean()]
+    assert other.shape == pooled.shape
+
+
+def test_tokens_on_no_grid():
+    with pytest.raises(ConfigError, match=r'17 tokens beside a feature of shape \(1, 4, 8, 8\): they lie on no grid'):
+        match_size(torch.zeros(1, 17, 4), torch.zeros(1, 4, 8, 8))
+    with pytest.raises(
+        ConfigError, match='tokens that lie on no grid cannot be compared with another number of places'
+    ):
+        build_adapter([(17, 4)], [(4, 8, 8)], 'layer1', None)
+
+
+def test_one_depth_of_the_teacher_for_all_stages():
+    own, theirs, _ = pair(resnet(), vit(), teacher_stages=['layers.3'] * 4)
+    assert list(own) == ['layer1', 'layer2', 'layer3', 'layer4']
+    assert {stage.name for stage in theirs.values()} == {'layers.3'}
+
+
+def test_fewer_depths_than_the_student_has_stages(monkeypatch):
+    """The last stages follow them; what comes before belongs to the first of these."""
+    messages = []
+    monkeypatch.setattr(pairing, '_warn', messages.append)
+    student = resnet()
+    own, theirs, _ = pair(student, vit(), teacher_stages=['layers.3'])
+    assert list(own) == list(theirs) == ['layer4'] and theirs['layer4'].name == 'layers.3'
+    assert len(own['layer4'].parameters) == len(list(student.backbone.parameters()))
+    (message,) = messages
+    assert "names 1 of the 4 stages that the student has: its last 1 (['layer4']) follow" in message
+
+
+def test_stages_of_the_student_that_the_teacher_has_not():
+    """A teacher of other names is cut where its own stages end."""
+    _, theirs, _ = pair(resnet(), vit(), stages=['layer1', 'layer2', 'layer3', 'layer4'])
+    assert [stage.name for stage in theirs.values()] == ['layers.0', 'layers.1', 'layers.2', 'layers.3']
 
 
 class OneBlock(BaseModel):
@@ -262,24 +380,3 @@ def test_frozen_by_code():
     own, _, _ = pair(model, model)
     with pytest.raises(ConfigError, match=r"'stages.0' has nothing to train.*set frozen_stages=0 in"):
         student_trains(model, own.values())
-
-
-def test_other_normalization_names_a_way_that_works():
-    """YOLOv3 of Darknet-53 and of MobileNetV2 in mmdet's zoo; here with their preprocessors alone."""
-
-    def spec(**values):
-        return resolve_model_cfg(
-            dict(classifier(), data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=True, **values)),
-            'teacher',
-        )
-
-    theirs, ours = spec(mean=[0, 0, 0], std=[255.0, 255.0, 255.0]), spec(mean=[123.675] * 3, std=[58.395] * 3)
-    message = (
-        r'Ways out: .*model.student.data_preprocessor=dict\(mean=\[0, 0, 0\], std=\[255.0, 255.0, 255.0\], to_rgb=True\)'
-        r'|Ways out: .*model.student.data_preprocessor=dict\(to_rgb=True, mean=\[0, 0, 0\], std=\[255.0, 255.0, 255.0\]\)'
-    )
-    teacher = build_model(theirs)
-    with pytest.raises(ConfigError, match=message):
-        check_same_normalization(theirs, build_model(ours), teacher)
-    ours.data_preprocessor.update(mean=[0, 0, 0], std=[255.0, 255.0, 255.0], to_rgb=True)
-    check_same_normalization(theirs, build_model(ours), teacher)
