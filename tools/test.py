@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
-from mmsskd.distill.build import load_strictly, read_checkpoint
+from mmsskd.distill.build import load_strictly, predicts_nothing, read_checkpoint, resolve_model_cfg, teacher_weights
 from mmsskd.distill.export import is_stagewise, plain_config
 from mmsskd.distill.schedule.coco_list import keeping_lists
 from mmsskd.distill.schedule.data_checks import check_loops, find_data_error, other_classes
@@ -46,7 +46,7 @@ def evaluate(cfg, checkpoint: str, key: str, out: str | None = None) -> dict | s
                 raise
             raise ConfigError(problem) from error
         check_loops(runner, checkpoint=read_checkpoint(checkpoint, key))
-    reason = other_classes(model, dataset)
+    reason = predicts_nothing(model) or other_classes(model, dataset)
     if reason is not None and key != 'model.teacher_checkpoint':
         raise ConfigError(f'{checkpoint} cannot be measured on the test set: {reason}')
     return runner.test() if reason is None else reason
@@ -66,8 +66,12 @@ def main():
         raise ConfigError(f'--teacher: {args.config} is not the config of a stage-by-stage run, it names no teacher')
     results = {}
     if args.teacher:
-        results['teacher'] = evaluate(
-            plain_config(cfg, 'teacher'), cfg.model.teacher_checkpoint, 'model.teacher_checkpoint'
+        teacher = cfg.model.teacher
+        path, _ = teacher_weights(teacher, resolve_model_cfg(teacher, 'teacher'), cfg.model.get('teacher_checkpoint'))
+        results['teacher'] = (
+            'it brings its weights itself; a run measures it where it can'
+            if path is None
+            else evaluate(plain_config(cfg, 'teacher'), path, 'model.teacher_checkpoint')
         )
     plain = plain_config(cfg, 'student') if is_stagewise(cfg) else cfg
     results['student'] = evaluate(plain, args.checkpoint, 'checkpoint', args.out)

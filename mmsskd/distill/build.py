@@ -82,7 +82,7 @@ def resolve_with_imports(
     if path is not None:
         if key == 'teacher' and spec.get('pretrained') is True:  # weights of the zoo, see teacher_weights
             spec.pop('pretrained')
-        cfg = _read_config(path, key)
+        cfg = read_config_at(path, key)
         imports = cfg.get('custom_imports')
         model = model_of(cfg)
         try:
@@ -139,7 +139,7 @@ def check_config_path(spec: str | dict, key: str) -> None:
         raise ConfigError(f'{where}: no config file {path!r} in {Path.cwd()}; {candidates(path, names)}')
 
 
-def _read_config(path: str, key: str) -> Config:
+def read_config_at(path: str, key: str) -> Config:
     """The config file at ``path`` (``pkg::relative/path.py`` or local), with a message that lists near names if missing."""
     check_config_path(dict(cfg_path=path), key)
     try:

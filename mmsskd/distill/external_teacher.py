@@ -165,7 +165,7 @@ LIBRARIES = {'timm': _timm, 'torchvision': _torchvision, 'transformers': _transf
 def _call(function: Callable, pretrained: bool, arguments: dict) -> nn.Module:
     """Call what builds a network; ``pretrained`` is said where it wants to know."""
     said = dict(pretrained=pretrained) if 'pretrained' in inspect.signature(function).parameters else {}
-    return function(**said, **arguments)
+    return function(**(said | arguments))
 
 
 def _normalization(normalize: Mapping) -> tuple[list[float], list[float], str]:

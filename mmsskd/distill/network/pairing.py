@@ -363,6 +363,20 @@ def student_trains(student: nn.Module, stages: Iterable[Stage]) -> dict[str, boo
     return trains
 
 
+def thawing(student: nn.Module) -> dict:
+    """The changes of a backbone config by which the whole of it trains; only those that it needs."""
+    backbone, changes = student.backbone, {}
+    for key in ('frozen_stages', 'norm_eval'):
+        value, free = getattr(backbone, key, None), _default(type(backbone), key)
+        free = False if key == 'norm_eval' else free
+        if value is not None and value != free:
+            changes[key] = free
+    norms = [layer for layer in backbone.modules() if isinstance(layer, (_BatchNorm, _InstanceNorm))]
+    if norms and not any(p.requires_grad for layer in norms for p in layer.parameters()):
+        changes['norm_cfg'] = dict(requires_grad=True)
+    return changes
+
+
 def _thaw(student: nn.Module, frozen: Sequence[str]) -> str:
     """Advise what to set so that the parameters ``frozen`` train: only what is not set yet."""
     value, thawed = getattr(student.backbone, 'frozen_stages', None), _default(type(student.backbone), 'frozen_stages')
