@@ -306,7 +306,7 @@ def _running_children(path: str, module: nn.Module, trace: Trace):
             yield from _running_children(child_path, child, trace)
 
 
-def _resolution(backbone: nn.Module, output, image: tuple[int, int]) -> int | None:
+def _resolution(backbone: nn.Module, output, image: tuple[int, ...]) -> int | None:
     """Number of places in a feature: H * W of a map, L of tokens without the class tokens, None for a vector."""
     tensors = _original(output)
     if not tensors or tensors[0].ndim not in (3, 4):
@@ -318,7 +318,7 @@ def _resolution(backbone: nn.Module, output, image: tuple[int, int]) -> int | No
     return shape[0] - (_extra_tokens(backbone, parameters_behind(tensors[:1])) if extra else 0)
 
 
-def _is_channels_last(shape: Sequence[int], image: tuple[int, int]) -> bool:
+def _is_channels_last(shape: Sequence[int], image: tuple[int, ...]) -> bool:
     """Whether a map of ``shape`` is (H, W, C): these two have the proportions of the image, and the last two have not."""
 
     def fits(height, width):
@@ -600,7 +600,7 @@ def _extra_tokens(backbone: nn.Module, reached: set[int]) -> int:
     )
 
 
-def _levels(i: int, tensor: Tensor, behind: frozenset[str], extra: int, image: tuple[int, int]) -> list[Level]:
+def _levels(i: int, tensor: Tensor, behind: frozenset[str], extra: int, image: tuple[int, ...]) -> list[Level]:
     """The levels of the feature that are in the tap's tensor ``i``: patch tokens, then each of ``extra`` class tokens."""
     if tensor.ndim == 4 and _is_channels_last(tensor.shape[1:], image):
         height, width, channels = tensor.shape[1:]

@@ -31,7 +31,7 @@ class Trace:
     exited: dict[str, list[int]]
     outputs: dict[str, object]
     versions: dict[str, list[int]]
-    image: tuple[int, int]
+    image: tuple[int, ...]
     heads: list[str] = field(default_factory=list)
 
 

@@ -108,11 +108,6 @@ def relabel(cfg, split, label):
     cfg[f'{split}_dataloader'].dataset.update(type='WrongDigits', label=label)
 
 
-def unlike_teacher(cfg, **given):
-    """The student's preprocessor is that of the teacher, but for ``given``."""
-    cfg.model.student.data_preprocessor.update(given)
-
-
 def changed_teacher(cfg, change):
     """A copy of the teacher's checkpoint that ``change`` has changed."""
     checkpoint = torch.load(cfg.model.teacher_checkpoint, weights_only=False)
@@ -239,13 +234,6 @@ BEFORE = {
     'teacher and student swapped': (swapped, 'teacher has fewer parameters'),
     'the student is the teacher': (as_teacher, 'student.*is the teacher'),
     # the preprocessor
-    'other mean': (lambda c: unlike_teacher(c, mean=[0.0]), 'differently normalized'),
-    'other channel order': (lambda c: unlike_teacher(c, to_rgb=True), 'to_rgb: student True, teacher False'),
-    'other pad_value': (lambda c: unlike_teacher(c, pad_value=114), 'pad_value: student 114, teacher 0'),
-    'other pad_size_divisor': (
-        lambda c: unlike_teacher(c, pad_size_divisor=4),
-        'pad_size_divisor: student 4, teacher 1',
-    ),
     'mean and std of 0 to 1 for images of 0 to 255': (
         lambda c: [c.model[m].data_preprocessor.update(mean=[0.485], std=[0.229]) for m in ('teacher', 'student')],
         'normalized.*std',
