@@ -20,7 +20,7 @@ def test_shell_scripts(script):
 def test_slurm_starts_torchrun_with_the_arguments(tmp_path):
     """srun and scontrol are stand-ins that show what they get."""
     for name, body in (
-        ('srun', 'while [[ $1 == -* ]]; do [ "$1" = -p ] && shift; shift; done; exec "$@"'),
+        ('srun', 'echo "$*" >&2; while [[ $1 == -* ]]; do [ "$1" = -p ] && shift; shift; done; exec "$@"'),
         ('scontrol', 'echo node7'),
     ):
         (tmp_path / name).write_text(f'#!/bin/bash\n{body}\n')
@@ -30,14 +30,18 @@ def test_slurm_starts_torchrun_with_the_arguments(tmp_path):
     env = environment(
         PATH=f'{tmp_path}:{os.environ["PATH"]}', GPUS='4', SLURM_JOB_ID='1', SLURM_JOB_NODELIST='x', PYTHON='python'
     )
-    result = subprocess.run(
-        ['bash', TOOLS / 'slurm_train.sh', 'part', 'job', 'a config.py', 'work', '--cfg-options', 'a=b c'],
-        env=env,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
+    command = ['bash', TOOLS / 'slurm_train.sh', 'part', 'job', 'a config.py', 'work', '--cfg-options', 'a=b c']
+
+    def start():
+        return subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path)
+
+    result = start()
+    assert result.returncode == 0 and '--signal=TERM@120' in result.stderr, result.stderr
     arguments = result.stdout.splitlines()
     assert arguments[:2] == ['-m', 'torch.distributed.run'] and '--nproc-per-node=4' in arguments
     assert '--rdzv-endpoint=node7:29500' in arguments
     assert arguments[-7:] == ['a config.py', '--work-dir', 'work', '--launcher', 'pytorch', '--cfg-options', 'a=b c']
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work/iter_20.pth').touch()
+    arguments = start().stdout.splitlines()
+    assert arguments[-5:] == ['--launcher', 'pytorch', '--resume', '--cfg-options', 'a=b c']

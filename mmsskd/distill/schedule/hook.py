@@ -16,6 +16,7 @@ from ..phases import HEAD, Phase, phases_of
 from .checks import check_ends, check_load_from, check_run, check_still_ends, check_strategy
 from .data_checks import check_data
 from .dry_run import first_batches, try_losses, try_recipes
+from .interruption import end_if_asked, ignore_signals_no_more, watch_signals
 from .learning import Learning
 from .mmengine_private import (
     build_train_loop,
@@ -265,6 +266,7 @@ class StageScheduleHook(Hook):
 
         The first event after MMEngine has initialized the weights, and loaded those of ``load_from`` or of a resume.
         """
+        watch_signals()
         self._try_losses(runner)
         check_teacher(runner, self.distiller)
         self.distiller.on_non_finite = lambda values: stop(runner, self.distiller, self.phase, self.position, values)
@@ -295,7 +297,8 @@ class StageScheduleHook(Hook):
             runner.logger.info(f'{self.position} epoch {runner.epoch - phase.begin + 1}/{phase.length}')
 
     def advance(self, runner: Runner) -> None:
-        """Enter the next phase if the current one has ended."""
+        """Enter the next phase if the current one has ended; between two iterations, or epochs, with all of the last one done."""
+        end_if_asked(runner, self.schedule.by_epoch, within=False)
         index = self.schedule.at(self._now(runner))
         if index != self.index:
             self._enter(runner, index)
@@ -333,6 +336,7 @@ class StageScheduleHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         if self.schedule.by_epoch:
+            end_if_asked(runner, by_epoch=True, within=batch_idx > 0)
             check_still_ends(self.phase, runner.train_loop.dataloader, batch_idx)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
@@ -386,6 +390,7 @@ class StageScheduleHook(Hook):
     # -- files -------------------------------------------------------------------------------------------------------
 
     def after_run(self, runner: Runner) -> None:
+        ignore_signals_no_more()
         release(runner.work_dir)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
