@@ -3,27 +3,31 @@
 import argparse
 import atexit
 import os
-import re
 import sys
 import warnings
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from mmengine.config import Config, DictAction
 
+from ..distill.schedule.interruption import asked
 from ..errors import ConfigError, NonFiniteLossError, candidates, describe
 from ..utils.trust import trust
 from .run_config import check_run
+from .trouble import of_worker, trouble_of
+
+TIMEOUT = 600  # seconds that processes of a run wait for each other, where the config does not say
 
 
 @contextmanager
 def plain_errors():
     """Turn a mistake into one message and exit code 1.
 
-    Yields an object whose ``training`` the tool sets to True once training runs: from then on an error that is not one of ours
-    keeps its traceback, as it may be a defect in somebody's code. ``MMSSKD_TRACEBACK=1`` keeps all tracebacks.
+    Yields an object whose ``training`` the tool sets to True once training runs: from then on an error that is neither one of ours
+    nor trouble of the machine keeps its traceback, as it may be a defect in somebody's code. ``MMSSKD_TRACEBACK=1`` keeps all.
     """
     progress = SimpleNamespace(training=False)
     if hasattr(sys.stdout, 'reconfigure'):  # the name of a folder may not be text, and is a class
@@ -35,16 +39,16 @@ def plain_errors():
         print(f'interrupted{resume}', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if os.environ.get('MMSSKD_TRACEBACK') or (progress.training and not _ours(error)):
+        if os.environ.get('MMSSKD_TRACEBACK'):
             raise
-        print(f'error: {explain(error)}', file=sys.stderr)
+        number = asked()
+        if progress.training and number is not None:  # the first rank has saved and ended
+            sys.exit(128 + number)
+        trouble = trouble_of(error) if progress.training and not _ours(error) else None
+        if progress.training and not _ours(error) and trouble is None:
+            raise
+        print(f'error: {trouble or explain(error)}', file=sys.stderr)
         sys.exit(1)
-
-
-def _of_worker(message: str) -> str:
-    """The message itself where a worker of a data loader raised it: torch puts the worker's traceback before it."""
-    found = re.search(r'^Caught \w+Error in DataLoader worker.*\n[\w.]*Error: (.*)', message, re.DOTALL)
-    return found[1].strip() if found else message
 
 
 def _ours(error: Exception) -> bool:
@@ -59,7 +63,7 @@ def explain(error: Exception, hint: bool = True) -> str:
         hint: Say how to see its traceback.
     """
     if _ours(error):
-        return _of_worker(str(error))
+        return of_worker(str(error))
     message = describe(error)
     return message + (
         '\n  (MMSSKD_TRACEBACK=1 shows where)' if hint and message.startswith(type(error).__name__) else ''
@@ -130,8 +134,12 @@ def is_first_rank() -> bool:
 def start_processes(cfg: Config) -> None:
     """Start the processes of a distributed run with gloo where NCCL cannot: without a GPU, or with more processes than GPUs.
 
-    MMEngine itself would ask for a device of its own for each, and NCCL refuses a GPU that two share.
+    MMEngine itself would ask for a device of its own for each, and NCCL refuses a GPU that two share. A process that does not
+    answer within ``env_cfg.dist_cfg.timeout`` seconds, 600 by default, ends the others.
     """
+    if cfg.launcher != 'none':
+        limit = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', TIMEOUT)
+        cfg.merge_from_dict({'env_cfg.dist_cfg.timeout': limit})
     gpus, local = torch.cuda.device_count(), int(os.environ.get('LOCAL_WORLD_SIZE', 1))
     if cfg.launcher != 'pytorch' or gpus >= local:
         return
@@ -139,7 +147,7 @@ def start_processes(cfg: Config) -> None:
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % gpus)
         if os.environ['LOCAL_RANK'] == '0':
             warnings.warn(f'{local} processes share {gpus} GPU: they talk through gloo, which is slow', stacklevel=2)
-    torch.distributed.init_process_group('gloo')
+    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=limit))
     wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
 

@@ -15,7 +15,7 @@ from .losses import (
 )
 from .network.projector import BottleneckProjector
 from .schedule.hook import StageScheduleHook
-from .schedule.mmengine_private import read_checkpoints_as_data
+from .schedule.mmengine_private import lay_out_once, read_checkpoints_as_data
 
 __all__ = [
     'AttentionMimicLoss',
@@ -34,3 +34,4 @@ __all__ = [
 ]
 
 read_checkpoints_as_data()  # also where the train.py of another package builds our distiller
+lay_out_once()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
@@ -34,6 +35,23 @@ def _load_file(file, map_location=None, weights_only=None):
 
 def _load_url(url: str, **options):
     return load_as_data(partial(torch.hub.load_state_dict_from_url, url, **options), repr(url))
+
+
+def lay_out_once() -> None:
+    """Make MMEngine lay out the text of a config once, as long as the config stays as it is.
+
+    Each checkpoint holds the text, which took a third of a second. And what interrupts the layout, Ctrl-C as well, MMEngine takes
+    for a mistake in the config.
+    """
+    lay_out, last = Config.pretty_text.fget, {}
+
+    def pretty_text(self) -> str:
+        content = repr(self._cfg_dict)
+        if last.get('content') != content:
+            last.update(content=content, text=lay_out(self))
+        return last['text']
+
+    Config.pretty_text = property(pretty_text)
 
 
 def has_train_loop(runner: Runner) -> bool:
