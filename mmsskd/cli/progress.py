@@ -1,9 +1,13 @@
 """What a person sees of a run: one line for each epoch and, on a terminal, one in place with the time that is left."""
 
+import io
 import logging
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook, LoggerHook
@@ -110,6 +114,28 @@ def duration(seconds: float) -> str:
     """Hours, minutes and seconds, such as 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     return f'{minutes // 60}:{minutes % 60:02d}:{rest:02d}'
+
+
+def build_quietly(build: Callable[[], Runner]) -> Runner:
+    """Build a Runner whose console has our own lines, warnings and the results of validations; the log file has all.
+
+    MMEngine's Runner prints its environment and its whole config while it is built, before anyone can reach its logger.
+    """
+    with redirect_stdout(io.StringIO()) as said:
+        runner = build()
+    for line in said.getvalue().splitlines():
+        if ' - WARNING - ' in line:
+            print(line, flush=True)
+    for handler in runner.logger.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setStream(sys.stdout)
+            handler.addFilter(_is_for_people)
+    return runner
+
+
+def _is_for_people(record: logging.LogRecord) -> bool:
+    ours = str(Path(__file__).resolve().parents[1])
+    return record.levelno > logging.INFO or record.pathname.startswith(ours) or record.funcName == 'after_val_epoch'
 
 
 class _Console(logging.Filter):

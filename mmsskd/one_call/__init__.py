@@ -1,0 +1,265 @@
+"""One call: from a folder of images, a teacher and a student to the student that the teacher has taught.
+
+Above all other rooms: it looks at the data, finds the models, chooses a recipe, writes the configs, and runs them as
+tools/train.py does. Whatever it decides is in the configs that it writes.
+"""
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+from mmengine.config import ConfigDict
+
+from ..cli import read_config
+from ..cli.progress import duration
+from ..cli.train import prepare, train, watch
+from ..distill.build import build_model, load_strictly, read_checkpoint, resolve_model_cfg, without_init
+from ..distill.summary import short
+from ..errors import ConfigError
+from ..utils.tables import text_table
+from .compose import Composer, model_of, preprocessor_of, side_of, write_config
+from .data import Data, look_at
+from .estimate import seconds_of
+from .models import Model, find_model
+from .recipe import Pair, Recipe, choose, look_at_pair
+
+EPOCHS = {'classification': 30, 'detection': 12}
+ZOO = 'zoo'
+
+
+@dataclass
+class Distilled:
+    """What a call leaves.
+
+    Attributes:
+        config: The config that was used for the student; ``tools/train.py`` takes it.
+        teacher_config: That of the teacher, where one was trained.
+        weights, student: ``student.pth`` and ``student.py``; None after a dry run.
+        report: The page.
+        metrics: What was measured last, the teacher's under ``teacher/``.
+    """
+
+    config: Path
+    teacher_config: Path | None = None
+    weights: Path | None = None
+    student: Path | None = None
+    report: Path | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def distill(
+    teacher: str,
+    student: str,
+    data: str,
+    out: str,
+    *,
+    epochs: int | None = None,
+    task: str | None = None,
+    size: int | None = None,
+    batch_size: int | None = None,
+    teacher_checkpoint: str | None = None,
+    features_only: bool = False,
+    dry_run: bool = False,
+    tensorboard: bool = False,
+    wandb: str | None = None,
+    progress: SimpleNamespace | None = None,
+) -> Distilled:
+    """Teach a student on a folder of images; ``mmsskd.distill`` and ``tools/distill.py`` are this function.
+
+    Args:
+        teacher, student: Names of models of mmpretrain or mmdet, such as ``'resnet34'``; ``'mmdet::...'``; or paths of configs.
+        data: A folder: see :data:`mmsskd.one_call.data.LAYOUTS`.
+        out: Where everything goes: configs, checkpoints, ``student.pth``, ``student.py``, ``report.html``.
+        epochs: Of the student, and of the teacher where it is trained; default 30, for detectors 12.
+        task: ``'classification'`` or ``'detection'``; None: what the folder says.
+        size: Pixels of the square image; None: as in the student's config, or as the files of CIFAR have.
+        batch_size: Images a step; None: as many as usual, fewer for few images.
+        teacher_checkpoint: File or URL of the teacher's weights; ``'zoo'``: those of the model zoo. Where it does not know the
+            classes of the data, or is None, the teacher is first trained on the data, from these weights.
+        features_only: Take the teacher as it is, whatever its classes: the stages follow its features, and the student's head
+            learns from the labels, if there are any.
+        dry_run: Print stages, cost and time, write the configs, and stop.
+        tensorboard, wandb: See :func:`mmsskd.cli.train.watch`.
+        progress: What :func:`mmsskd.cli.plain_errors` yields.
+
+    Raises:
+        ConfigError: Anything that cannot work; the message says what can.
+    """
+    folder = Path(out).resolve()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f'out: {str(out)!r} is a file; name a folder')
+    if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
+        raise ConfigError(f'epochs must be a whole number of at least 1, found {epochs!r}')
+    progress = progress or SimpleNamespace(training=False)
+    call = _Call(look_at(data, folder, task), folder)
+    call.find(teacher, student, size)
+    call.look_at_teacher(teacher_checkpoint, features_only)
+    call.decide(epochs or EPOCHS[call.data.task], batch_size)
+    call.write()
+    call.say()
+    if dry_run:
+        call.estimate()
+        return Distilled(call.config, call.teacher_config if call.trains_teacher else None)
+    options = dict(tensorboard=tensorboard, wandb=wandb)
+    if call.trains_teacher:
+        call.train_teacher(progress, options)
+    _run(call.config, progress, options)
+    return call.finish()
+
+
+class _Call:
+    """The steps of a call, in their order, and what they found.
+
+    Args:
+        data: What the folder holds.
+        out: Folder of the call.
+    """
+
+    def __init__(self, data: Data, out: Path):
+        self.data, self.out = data, out
+        self.config, self.teacher_config = out / 'distill.py', out / 'teacher.py'
+
+    def find(self, teacher: str, student: str, size: int | None) -> None:
+        small = (size or self.data.side or 224) <= 64
+        self.student: Model = find_model(student, self.data.task, 'student', small)
+        self.teacher: Model = find_model(teacher, self.data.task, 'teacher', small)
+        self.side = side_of(self.student, self.data, size)
+
+    def look_at_teacher(self, checkpoint: str | None, features_only: bool) -> None:
+        """Find out whether the teacher knows the classes of the data, and so whether it is trained first."""
+        if checkpoint == ZOO:
+            if self.teacher.zoo is None:
+                raise ConfigError(f"teacher_checkpoint='zoo': the model zoo has no weights of {self.teacher.path!r}; name a file or URL")
+            checkpoint = self.teacher.zoo
+        hint = f" (--teacher-checkpoint zoo takes {self.teacher.zoo})" if self.teacher.zoo else ''
+        if checkpoint is None and (features_only or not self.data.classes):
+            reason = 'features_only takes the teacher as it is' if self.data.classes else 'the data has no labels to train a teacher on'
+            raise ConfigError(f'teacher_checkpoint is not set, but {reason}; name its weights{hint}')
+        self.checkpoint, self.teacher_epochs, self.knows = checkpoint, None, False
+        if checkpoint is not None:
+            self._try_weights(checkpoint)
+        self.trains_teacher = not self.knows and not features_only and bool(self.data.classes)
+        self.as_it_is = not self.knows and not self.trains_teacher
+
+    def _try_weights(self, checkpoint: str) -> None:
+        found = read_checkpoint(checkpoint, 'teacher_checkpoint')
+        meta = found.get('meta') or {}
+        names = (meta.get('dataset_meta') or {}).get('classes')
+        self.teacher_epochs = meta.get('epoch') if isinstance(meta.get('epoch'), int) else None
+        problems = []
+        for own_classes in (False, True):
+            cfg = model_of(self.teacher, self.data, 'teacher', own_classes)
+            model = build_model(without_init(resolve_model_cfg(ConfigDict(cfg), 'teacher')), 'model.teacher')
+            try:
+                load_strictly(model, checkpoint, 'teacher_checkpoint')
+            except ConfigError as error:
+                problems.append(error)
+                continue
+            same = not names or tuple(names) == self.data.classes
+            self.knows = not own_classes and same and bool(self.data.classes)
+            return
+        raise problems[-1]
+
+    def decide(self, epochs: int, batch_size: int | None) -> None:
+        """Build both networks, and choose the recipe."""
+        self.epochs = epochs
+        student = model_of(self.student, self.data, 'student')
+        self.teacher_model = model_of(self.teacher, self.data, 'teacher', own_classes=self.as_it_is)
+        preprocessor = preprocessor_of(self.student if self.trains_teacher else self.teacher)
+        if self.data.task == 'classification':
+            student.pop('data_preprocessor')
+            if self.trains_teacher:
+                self.teacher_model.pop('data_preprocessor')
+        self.pair: Pair = look_at_pair(student, self.teacher_model, self.side or 224, self.data.task)
+        knows = self.knows or self.trains_teacher
+        taught = epochs if self.trains_teacher else self.teacher_epochs
+        self.recipe: Recipe = choose(self.pair, self.data, epochs, taught, knows)
+        self.composer = Composer(self.student, self.data, self.side, batch_size, self.out, preprocessor)
+        weights = str(self.out / 'teacher' / f'epoch_{epochs}.pth') if self.trains_teacher else self.checkpoint
+        self.run = self.composer.student_run(self.recipe, self.pair, student, self.teacher_model, weights)
+        self.teacher_run = self.composer.teacher(self.teacher_model, epochs, self.checkpoint)
+
+    def write(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.data.write_lists()
+        if self.trains_teacher:
+            old = self.teacher_config.read_text() if self.teacher_config.is_file() else ''
+            says = f'{self.teacher.name} on {self.data.said}: the teacher, trained plainly.'
+            write_config(self.teacher_run, self.teacher_config, f'{says}\npython tools/train.py {self.teacher_config}')
+            done = self.out / 'teacher' / f'epoch_{self.epochs}.pth'
+            self.has_teacher = old == self.teacher_config.read_text() and done.is_file()
+        says = f'{self.teacher.name} teaches {self.student.name} on {self.data.said}.\nRecipe {self.recipe}.'
+        write_config(self.run, self.config, f'{says}\npython tools/train.py {self.config}')
+
+    def say(self) -> None:
+        print(f'data:    {self.data.said}')
+        print(f'teacher: {self.teacher.path}, {short(self.pair.teacher_parameters)} parameters, {self._teachers_way()}')
+        side = f', images of {self.side} pixels' if self.side else ''
+        print(f'student: {self.student.path}, {short(self.pair.parameters)} parameters{side}')
+        print(f'recipe:  {self.recipe}')
+        print(f'config:  {self.config}', flush=True)
+
+    def _teachers_way(self) -> str:
+        if self.knows:
+            return f'its weights are {self.checkpoint}'
+        if self.as_it_is:
+            return f'as it is in {self.checkpoint}: it gives its features only'
+        if self.has_teacher:
+            return f'trained before by the same config, {self.teacher_config}'
+        start = f'from {self.checkpoint}, which knows other classes' if self.checkpoint else 'from scratch'
+        hint = '; --teacher-checkpoint zoo starts from the weights of the model zoo' if self.teacher.zoo and not self.checkpoint else ''
+        return f'which knows no class of yours, so it is trained first, {start}{hint}'
+
+    def estimate(self) -> None:
+        """Print the stages with cost and time."""
+        rows, total = [('', 'trains', 'epochs', 'time')], 0.0
+        runs = [('teacher', self.teacher_run)] if self.trains_teacher and not self.has_teacher else []
+        for name, cfg in runs:
+            (seconds,) = seconds_of(cfg)
+            total += seconds
+            rows.append((name, 'all', str(self.epochs), duration(seconds)))
+        for number, (phase, seconds) in enumerate(zip(self.recipe.phases, seconds_of(self.run)), 1):
+            total += seconds
+            trains = phase['train'] if isinstance(phase['train'], str) else ' '.join(phase['train'])
+            rows.append((f'phase {number}', trains, str(phase['epochs']), duration(seconds)))
+        pair = self.pair
+        print(text_table([('', 'parameters', 'MACs'), ('teacher', short(pair.teacher_parameters), short(pair.teacher_macs)),
+                          ('student', short(pair.parameters), short(pair.macs))]))  # fmt: skip
+        print(text_table(rows, '<'))
+        print(f'about {duration(total)} in all, from a few timed steps of each phase; validation is not in it')
+        first = f'python tools/train.py {self.teacher_config}\n  ' if runs else ''
+        print(f'next: the same command without --dry-run, or\n  {first}python tools/train.py {self.config}')
+
+    def train_teacher(self, progress: SimpleNamespace, options: dict) -> None:
+        if not self.has_teacher:
+            print('training the teacher', flush=True)
+            _run(self.teacher_config, progress, options)
+
+    def finish(self) -> Distilled:
+        """Write the page, and ONNX where that is at hand; print what there is, and what comes next."""
+        from .page import write_page
+
+        page = self.out / 'report.html'
+        title = f'{self.teacher.name} teaches {self.student.name}'
+        metrics = write_page(page, title, self.data, self.recipe, self.pair, self.out)
+        weights, config = self.out / 'student.pth', self.out / 'student.py'
+        for key, value in metrics.items():
+            print(f'{key}: {value:.4g}')
+        print(f'student: {config}, {weights}\nreport:  {page}')
+        if self.data.classes:
+            print(f'next: python tools/test.py {config} {weights}')
+        else:
+            print(f"next: its head has learned nothing; fine-tune it on labels: load_from = '{weights}' in a plain config")
+        return Distilled(self.config, self.teacher_config if self.trains_teacher else None, weights, config, page, metrics)
+
+
+def _run(config: Path, progress: SimpleNamespace, options: dict) -> None:
+    """Train a config as tools/train.py does, the console left to what a person reads."""
+    args = argparse.Namespace(
+        config=str(config), launcher='none', cfg_options=None, trust_checkpoint=False, work_dir=None, local_rank=0
+    )
+    cfg = read_config(args)
+    watch(cfg, **options)
+    prepare(cfg)
+    train(cfg, progress, quiet=True)

@@ -1,0 +1,300 @@
+"""What a folder holds: photos in a folder for each class, photos without labels, CIFAR's files, or boxes in COCO's format."""
+
+import json
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..datasets.unlabelled_images import SUFFIXES
+from ..errors import ConfigError
+from ..utils.files import write_text
+from ..utils.folders import walk_files
+
+LAYOUTS = """it may be one of
+  photos in a folder for each class:   DATA/train/cat/1.jpg, DATA/val/cat/2.jpg; or DATA/cat/1.jpg, of which a fifth validates
+  photos without labels:               DATA/1.jpg
+  CIFAR's files:                       DATA/data_batch_1, DATA/val_batch
+  boxes in COCO's format:              DATA/annotations/train.json, DATA/annotations/val.json, DATA/train/1.jpg, DATA/val/2.jpg
+More photos, of which nobody has said what they show, may be in DATA/unlabelled beside any of them."""
+VALIDATES = ('val', 'valid', 'validation', 'test')
+UNLABELLED = ('unlabelled', 'unlabeled')
+SHARE = 5  # of one folder of classes, one photo in so many validates
+SEED = 0  # which ones
+
+
+@dataclass
+class Data:
+    """A data set, ready to be written into a config.
+
+    Attributes:
+        kind: What it is, in words.
+        task: ``'classification'`` or ``'detection'``.
+        classes: Names by position; empty where nothing is labeled.
+        train, val: Configs of the data sets, without a pipeline; None where nothing is labeled.
+        count: Images that train with labels; without labels where there are none.
+        unlabelled: Folder of the images without labels, if any.
+        unlabelled_count: How many.
+        side: Pixels of an image, where all have the same.
+        said: What was found, in a line.
+    """
+
+    kind: str
+    task: str
+    classes: tuple[str, ...] = ()
+    train: dict | None = None
+    val: dict | None = None
+    count: int = 0
+    unlabelled: str | None = None
+    unlabelled_count: int = 0
+    side: int | None = None
+    said: str = ''
+    lists: dict[str, str] = field(default_factory=dict)  # files to be written beside the configs, and their text
+
+    def write_lists(self) -> None:
+        """Write which photos train and which validate, where this was decided here."""
+        for path, text in self.lists.items():
+            write_text(path, text)
+
+
+def look_at(folder: str | Path, out: str | Path, task: str | None = None) -> Data:
+    """Find out what a folder holds. Nothing is written.
+
+    Args:
+        folder: Of the data.
+        out: Where the lists of a split will be.
+        task: ``'classification'``, ``'detection'``, or None for what the folder says.
+
+    Raises:
+        ConfigError: It holds nothing of use, or something else than the task needs; the message says which layouts there are.
+    """
+    root = Path(folder).resolve()
+    if not root.is_dir():
+        raise ConfigError(f'data: no folder {str(folder)!r} in {Path.cwd()}; {LAYOUTS}')
+    if task not in (None, 'classification', 'detection'):
+        raise ConfigError(f"task must be 'classification' or 'detection', found {task!r}")
+    annotations = _annotation_files(root)
+    if annotations or task == 'detection':
+        data = _coco(root, annotations)
+    elif files := _cifar_files(root):
+        data = _cifar(root, files)
+    else:
+        data = _photos(root, Path(out).resolve())
+    if task is not None and data.task != task and data.classes:
+        raise ConfigError(f'task is {task!r}, but {str(folder)!r} holds {data.kind}; {LAYOUTS}')
+    if data.classes:
+        _add_unlabelled(root, data)
+        if data.task == 'classification' and len(data.classes) < 2:
+            raise ConfigError(
+                f'data: {str(folder)!r} holds one class only ({data.classes[0]}); a classifier needs two; {LAYOUTS}'
+            )
+    return data
+
+
+def _images(folder: Path) -> list[str]:
+    """Paths of the images in a folder and below it, counted from it, sorted."""
+    (files,), _ = walk_files([folder])
+    return [Path(file).relative_to(folder).as_posix() for file in files if file.lower().endswith(SUFFIXES)]
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith('.'))
+
+
+def _named(root: Path, names: Iterable[str]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _add_unlabelled(root: Path, data: Data) -> None:
+    folder = _named(root, UNLABELLED)
+    if folder:
+        data.unlabelled, data.unlabelled_count = str(folder), len(_images(folder))
+        if not data.unlabelled_count:
+            raise ConfigError(f'data: {str(folder)!r} holds no image; remove the folder, or put photos into it')
+        data.said += f', and {data.unlabelled_count} photos without labels'
+
+
+# -- photos ------------------------------------------------------------------------------------------------------------
+
+
+def _photos(root: Path, out: Path) -> Data:
+    here = [path for path in sorted(root.iterdir()) if path.is_file() and path.name.lower().endswith(SUFFIXES)]
+    train, val = _named(root, ['train']), _named(root, VALIDATES)
+    if train and not val:
+        raise ConfigError(
+            f'data: {str(root)!r} has a folder train, but none to validate: make {root.name}/val; {LAYOUTS}'
+        )
+    if val and not train:
+        raise ConfigError(f'data: {str(root)!r} has a folder {val.name}, but no train; {LAYOUTS}')
+    folders = _folders(train or root)
+    by_class = {path.name: _images(path) for path in folders if path.name not in UNLABELLED}
+    by_class = {name: files for name, files in by_class.items() if files or train}
+    if here and by_class and not train:
+        some = ', '.join(list(by_class)[:3])
+        raise ConfigError(
+            f'data: {str(root)!r} holds {len(here)} images and folders of images ({some}): if the folders are classes, move the '
+            f'images beside them into {root.name}/unlabelled; if not, move all into one folder'
+        )
+    if not by_class:
+        if not here:
+            raise ConfigError(f'data: {str(root)!r} holds no image ({", ".join(SUFFIXES)}); {LAYOUTS}')
+        return Data(
+            'photos without labels', 'classification', unlabelled=str(root), unlabelled_count=len(here), count=len(here),
+            said=f'{len(here)} photos without labels',
+        )  # fmt: skip
+    classes = tuple(by_class)
+    empty = [name for name, files in by_class.items() if not files]
+    if empty:
+        raise ConfigError(f'data: no image in {", ".join(str(train / name) for name in empty)} ({", ".join(SUFFIXES)})')
+    if train:
+        there = {path.name: len(_images(path)) for path in _folders(val)}
+        if set(there) != set(classes):
+            raise ConfigError(
+                f'data: train and {val.name} must have the same classes; only in train: {sorted(set(classes) - set(there))}, '
+                f'only in {val.name}: {sorted(set(there) - set(classes))}'
+            )
+        sets = [dict(_listed(classes), data_prefix=str(path), extensions=SUFFIXES) for path in (train, val)]
+        count, validates, lists = sum(map(len, by_class.values())), sum(there.values()), {}
+        how = f'{validates} in {val.name} validate'
+    else:
+        few = [name for name, files in by_class.items() if len(files) < 2]
+        if few:
+            raise ConfigError(
+                f'data: {", ".join(few)} in {str(root)!r} has one image; one to train and one to validate are needed'
+            )
+        lines = _split(by_class)
+        lists = {str(out / 'data' / f'{split}.txt'): '\n'.join(text) + '\n' for split, text in lines.items()}
+        sets = [dict(_listed(classes), data_prefix=str(root), ann_file=path) for path in lists]
+        count, validates = len(lines['train']), len(lines['val'])
+        how = f'{validates} of them, a fifth of each class drawn with seed {SEED}, validate'
+        count, total = count, count + validates
+    said = f'{count if train else total} photos of {len(classes)} classes ({_some(classes)}); {how}'
+    return Data(
+        'photos in a folder for each class', 'classification', classes, *sets, count=count, said=said, lists=lists
+    )
+
+
+def _listed(classes: tuple[str, ...]) -> dict:
+    return dict(type='mmpretrain.CustomDataset', classes=list(classes))
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(map(str, names))
+    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+
+
+def _split(by_class: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The lines of the two lists: a fifth of each class, at least one photo, validates."""
+    lines: dict[str, list[str]] = dict(train=[], val=[])
+    for label, (name, files) in enumerate(by_class.items()):
+        drawn = set(random.Random(SEED).sample(files, max(len(files) // SHARE, 1)))
+        for file in files:
+            lines['val' if file in drawn else 'train'].append(f'{name}/{file} {label}')
+    return lines
+
+
+# -- CIFAR -------------------------------------------------------------------------------------------------------------
+
+
+def _cifar_files(root: Path) -> list[str]:
+    names = [path.name for path in sorted(root.iterdir()) if path.is_file()]
+    return [
+        name
+        for name in names
+        if re.match(r'(data_batch|train|val|test)', name) and Path(name).suffix in ('', '.pkl', '.pickle', '.bin')
+    ]
+
+
+def _cifar(root: Path, files: list[str]) -> Data:
+    from ..datasets import CIFARFiles
+    from ..utils.safe_pickle import load_data
+
+    held = [name for name in files if name.startswith('val')] or [name for name in files if name.startswith('test')]
+    train = [name for name in files if name.startswith(('data_batch', 'train'))]
+    if not held or not train:
+        lacks = 'none to train, such as data_batch_1' if held else 'none to validate, such as val_batch or test_batch'
+        raise ConfigError(f'data: {str(root)!r} has the files {", ".join(files)} of CIFAR, but {lacks}')
+    images = CIFARFiles(str(root), train)
+    labels = [images.get_data_info(i).get('gt_label') for i in range(len(images))]
+    if None in labels:
+        raise ConfigError(f'data: {train[0]!r} in {str(root)!r} has no labels; put them under the key labels')
+    names: list[str] = []
+    for meta in ('batches.meta', 'meta'):
+        if (root / meta).is_file():
+            with (root / meta).open('rb') as file:
+                content = load_data(file, encoding='latin1')
+            names = list(content.get('label_names') or content.get('fine_label_names') or [])
+    classes = tuple(names or map(str, range(max(labels) + 1)))
+    part = dict(type='mmsskd.CIFARFiles', data_root=str(root), classes=list(classes))
+    side = images.get_data_info(0)['img'].shape[0]
+    said = f'{len(images)} images of {side} pixels in {", ".join(train)}, {len(classes)} classes ({_some(classes)}); {", ".join(held)} validates'
+    sets = [dict(part, files=train), dict(part, files=held)]
+    return Data(
+        'files in the format of CIFAR', 'classification', classes, *sets, count=len(images), side=side, said=said
+    )
+
+
+# -- COCO --------------------------------------------------------------------------------------------------------------
+
+
+def _annotation_files(root: Path) -> list[Path]:
+    found = [*root.glob('*.json'), *root.glob('annotations/*.json'), *root.glob('*/_annotations.coco.json')]
+    return sorted(path for path in found if not re.search(r'(captions|keypoints|panoptic|image_info)', path.name))
+
+
+def _coco(root: Path, files: list[Path]) -> Data:
+    train = [path for path in files if 'train' in _split_name(root, path)]
+    val = [path for path in files if path not in train and any(name in _split_name(root, path) for name in VALIDATES)]
+    val.sort(key=lambda path: 'test' in _split_name(root, path))
+    if not train or not val:
+        lacks = ' and '.join(name for name, found in (('train', train), ('val', val)) if not found)
+        there = f'; there are {", ".join(path.relative_to(root).as_posix() for path in files)}' if files else ''
+        raise ConfigError(f"data: {str(root)!r} has no annotations to {lacks} in COCO's format{there}; {LAYOUTS}")
+    contents = [_read_coco(path) for path in (train[0], val[0])]
+    classes = tuple(category['name'] for category in contents[0]['categories'])
+    sets = []
+    for path, content in zip((train[0], val[0]), contents):
+        prefix = _image_folder(root, path, content)
+        sets.append(
+            dict(
+                type='mmdet.CocoDataset', data_root=f'{root}/', ann_file=path.relative_to(root).as_posix(),
+                data_prefix=dict(img=prefix), metainfo=dict(classes=classes),
+            )
+        )  # fmt: skip
+    count, validate = (len(content['images']) for content in contents)
+    said = f'{count} photos with boxes of {len(classes)} classes ({_some(classes)}); {validate} more validate'
+    return Data("boxes in COCO's format", 'detection', classes, *sets, count=count, said=said)
+
+
+def _split_name(root: Path, path: Path) -> str:
+    return (path.parent.name if path.name.startswith('_') else path.stem).lower()
+
+
+def _read_coco(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f'data: cannot read {str(path)!r} as JSON ({error})') from error
+    missing = [
+        key for key in ('images', 'annotations', 'categories') if not isinstance(content, dict) or not content.get(key)
+    ]
+    if missing:
+        raise ConfigError(
+            f'data: {str(path)!r} must have images, annotations and categories, as COCO has; {", ".join(missing)} is empty'
+        )
+    return content
+
+
+def _image_folder(root: Path, path: Path, content: dict) -> str:
+    """The folder of a split's images, counted from the root, in which its first image is."""
+    first, split = content['images'][0]['file_name'], path.stem.rpartition('_')[2]
+    tried = [f'{split}/', f'images/{split}/', 'images/', '']
+    if path.name.startswith('_'):
+        tried.insert(0, f'{path.parent.name}/')
+    for folder in tried:
+        if (root / folder / first).is_file():
+            return folder
+    raise ConfigError(
+        f'data: no image {first!r} of {str(path)!r} in {", ".join(str(root / folder) for folder in tried)}'
+    )

@@ -1,0 +1,43 @@
+"""The report of a call: what was done, what came out, and how each stage learned."""
+
+from pathlib import Path
+
+from ..distill.summary import short
+from ..visualization.history import read_history
+from ..visualization.plots import mimic_curves, timeline
+from ..visualization.report import Report
+from .data import Data
+from .recipe import Pair, Recipe
+
+METRICS = {'accuracy/top1': ('accuracy, %', 1.0), 'coco/bbox_mAP': ('AP', 100.0)}
+
+
+def write_page(path: Path, title: str, data: Data, recipe: Recipe, pair: Pair, work_dir: Path) -> dict[str, float]:
+    """Write the page; returns what was measured last, by the name of the metric, the teacher's under ``teacher/``."""
+    checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
+    history = read_history(work_dir, Path(checkpoint).name)
+    found = {}
+    for key in METRICS:
+        for prefix in ('', 'teacher/'):
+            values = [record[prefix + key] for record in history.records if prefix + key in record]
+            found.update({prefix + key: values[-1]} if values else {})
+    report = Report(title)
+    report.text(f'Data: {data.said}.')
+    report.text(f'Recipe: {recipe}.')
+    columns, rows = ['', 'parameters', 'MACs'], [['teacher'], ['student']]
+    rows[0] += [short(pair.teacher_parameters), short(pair.teacher_macs)]
+    rows[1] += [short(pair.parameters), short(pair.macs)]
+    for key, (label, scale) in METRICS.items():
+        if key in found:
+            columns.append(label)
+            for row, name in zip(rows, (f'teacher/{key}', key)):
+                row.append(f'{scale * found[name]:.2f}' if name in found else '-')
+    report.table(columns, rows)
+    if data.classes:
+        report.text('Measured on the images that validate, after the last epoch. One seed: small differences mean nothing.')
+        report.heading('Each stage learns in its turn')
+        report.figure(mimic_curves(history), 'At each validation within the phases that train the stage. 0 is a copy of the teacher.')
+    report.heading('Phases')
+    report.figure(timeline(history.phases), 'What trains when.')
+    report.write(path)
+    return found
