@@ -63,6 +63,7 @@ setup(
     include_package_data=True,
     package_data={'mmsskd': ['py.typed']},
     python_requires='>=3.10',
+    entry_points={'console_scripts': ['mmsskd = mmsskd.cli.distill:console']},
     # torch, mmengine, mmcv, mmdet and mmpretrain are not listed: upstream and fork install the same modules under different
     # names, and a hard requirement would put the second beside the first. mmsskd/__init__.py checks the versions at import.
     install_requires=runtime,

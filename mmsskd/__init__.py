@@ -26,6 +26,8 @@ with suppress(ImportError):
 
 
 def __getattr__(name: str):
+    if name == 'distill':  # a package that can be called, see there
+        return import_module('.distill', __name__)
     if name in __all__:
         return getattr(import_module('.distill', __name__), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -15,7 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description='Teach a student on a folder of images: look at the data, choose the recipe, train, and leave the '
         'student and a report.',
     )
-    parser.add_argument('--teacher', required=True, help='name of a model of mmpretrain or mmdet (resnet34), or a config')
+    parser.add_argument(
+        '--teacher', required=True, help='name of a model of mmpretrain or mmdet (resnet34), or a config'
+    )
     parser.add_argument('--student', required=True, help='the same, of the student')
     parser.add_argument('--data', required=True, help='folder of the images, see docs/one_call.md')
     parser.add_argument('--out', required=True, help='folder for configs, checkpoints, student and report')
@@ -29,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--features-only', action='store_true', help="follow the teacher's features as it is, whatever classes it knows"
     )
-    parser.add_argument('--dry-run', action='store_true', help='print stages, cost and time, write the configs, and stop')
+    parser.add_argument(
+        '--dry-run', action='store_true', help='print stages, cost and time, write the configs, and stop'
+    )
     add_watch_arguments(parser)
     add_trust_argument(parser)
     args = parser.parse_args(arguments)

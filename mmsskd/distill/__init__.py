@@ -1,5 +1,8 @@
 """The method: it knows stages and phases, but no task. Imports torch and mmengine only."""
 
+import sys
+from types import ModuleType
+
 from .distiller import StagewiseDistiller
 from .external_teacher import ExternalTeacher
 from .losses import (
@@ -35,3 +38,15 @@ __all__ = [
 
 read_checkpoints_as_data()  # also where the train.py of another package builds our distiller
 lay_out_once()
+
+
+class _Callable(ModuleType):
+    """``mmsskd.distill(...)``: the call for which a user looks has the name that this package has had from the start."""
+
+    def __call__(self, *args, **options):
+        from ..one_call import distill  # only when called: the room above may import this one, not the other way
+
+        return distill(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

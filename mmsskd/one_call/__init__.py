@@ -130,11 +130,17 @@ class _Call:
         """Find out whether the teacher knows the classes of the data, and so whether it is trained first."""
         if checkpoint == ZOO:
             if self.teacher.zoo is None:
-                raise ConfigError(f"teacher_checkpoint='zoo': the model zoo has no weights of {self.teacher.path!r}; name a file or URL")
+                raise ConfigError(
+                    f"teacher_checkpoint='zoo': the model zoo has no weights of {self.teacher.path!r}; name a file or URL"
+                )
             checkpoint = self.teacher.zoo
-        hint = f" (--teacher-checkpoint zoo takes {self.teacher.zoo})" if self.teacher.zoo else ''
+        hint = f' (--teacher-checkpoint zoo takes {self.teacher.zoo})' if self.teacher.zoo else ''
         if checkpoint is None and (features_only or not self.data.classes):
-            reason = 'features_only takes the teacher as it is' if self.data.classes else 'the data has no labels to train a teacher on'
+            reason = (
+                'features_only takes the teacher as it is'
+                if self.data.classes
+                else 'the data has no labels to train a teacher on'
+            )
             raise ConfigError(f'teacher_checkpoint is not set, but {reason}; name its weights{hint}')
         self.checkpoint, self.teacher_epochs, self.knows = checkpoint, None, False
         if checkpoint is not None:
@@ -208,7 +214,11 @@ class _Call:
         if self.has_teacher:
             return f'trained before by the same config, {self.teacher_config}'
         start = f'from {self.checkpoint}, which knows other classes' if self.checkpoint else 'from scratch'
-        hint = '; --teacher-checkpoint zoo starts from the weights of the model zoo' if self.teacher.zoo and not self.checkpoint else ''
+        hint = (
+            '; --teacher-checkpoint zoo starts from the weights of the model zoo'
+            if self.teacher.zoo and not self.checkpoint
+            else ''
+        )
         return f'which knows no class of yours, so it is trained first, {start}{hint}'
 
     def estimate(self) -> None:
@@ -250,8 +260,12 @@ class _Call:
         if self.data.classes:
             print(f'next: python tools/test.py {config} {weights}')
         else:
-            print(f"next: its head has learned nothing; fine-tune it on labels: load_from = '{weights}' in a plain config")
-        return Distilled(self.config, self.teacher_config if self.trains_teacher else None, weights, config, page, metrics)
+            print(
+                f"next: its head has learned nothing; fine-tune it on labels: load_from = '{weights}' in a plain config"
+            )
+        return Distilled(
+            self.config, self.teacher_config if self.trains_teacher else None, weights, config, page, metrics
+        )
 
 
 def _run(config: Path, progress: SimpleNamespace, options: dict) -> None:

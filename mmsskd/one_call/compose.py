@@ -19,7 +19,6 @@ RUNTIME = {'classification': 'default_runtime', 'detection': 'detection_runtime'
 SCOPE = {'classification': 'mmpretrain', 'detection': 'mmdet'}
 SMALL = 64  # pixels up to which images are treated as those of CIFAR are
 FEW_IMAGES = 500  # below, a worker takes longer to start than to read
-WITHIN = ('scale', 'crop_size')
 COSINE = dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)
 
 
@@ -40,10 +39,9 @@ def side_of(student: Model, data: Data, size: int | None) -> int | None:
     if data.task == 'detection':
         return None
     for transform in reversed(_pipeline(student.cfg) or []):
-        for key in WITHIN:
-            value = transform.get(key)
-            if value is not None and 'Resize' in transform['type'] or key == 'crop_size' and value is not None:
-                return value if isinstance(value, int) else value[0]
+        value = transform.get('crop_size') or (transform.get('scale') if 'Resize' in transform['type'] else None)
+        if value:
+            return value if isinstance(value, int) else value[0]
     return DEFAULT_SHAPE[-1]
 
 
@@ -83,12 +81,18 @@ def model_of(model: Model, data: Data, key: str, own_classes: bool = False) -> d
     cfg.setdefault('_scope_', model.cfg.get('default_scope', 'mmengine'))
     if data.task == 'classification':
         cfg['data_preprocessor'] = preprocessor_of(model)
-    if key == 'student' and data.task == 'detection':  # mmdet's configs keep the first stage and the statistics as they are
-        cfg['backbone'].update({name: value for name, value in (('frozen_stages', -1), ('norm_eval', False)) if name in cfg['backbone']})
+    if (
+        key == 'student' and data.task == 'detection'
+    ):  # mmdet's configs keep the first stage and the statistics as they are
+        cfg['backbone'].update(
+            {name: value for name, value in (('frozen_stages', -1), ('norm_eval', False)) if name in cfg['backbone']}
+        )
     if own_classes or not data.classes:
         return cfg
     if 'num_classes' not in repr({name: part for name, part in cfg.items() if name != 'data_preprocessor'}):
-        raise ConfigError(f'{key}: {model.name!r} has no num_classes that could be set to {len(data.classes)}; it predicts no classes')
+        raise ConfigError(
+            f'{key}: {model.name!r} has no num_classes that could be set to {len(data.classes)}; it predicts no classes'
+        )
     return with_classes(cfg, len(data.classes))
 
 
@@ -116,7 +120,9 @@ class Composer:
     def __init__(self, student: Model, data: Data, side: int | None, asked: int | None, out: Path, preprocessor: dict):
         self.student, self.data, self.side, self.asked, self.out = student, data, side, asked, out
         self.batch, self.preprocessor = batch_of(student, data, side, data.count, asked), preprocessor
-        self.workers = 0 if data.side or max(data.count, data.unlabelled_count) < FEW_IMAGES else min(4, os.cpu_count() or 1)
+        self.workers = (
+            0 if data.side or max(data.count, data.unlabelled_count) < FEW_IMAGES else min(4, os.cpu_count() or 1)
+        )
 
     def teacher(self, model: dict, epochs: int, load_from: str | None) -> dict:
         """The config of a plain run that trains the teacher."""
@@ -147,7 +153,10 @@ class Composer:
         if self.data.task == 'detection':  # as in the pairs of configs/sskd: students start from ImageNet's weights
             transfer['optim_wrapper'] = dict(optimizer=dict(type='Adam', lr=0.001))
         cfg['default_hooks']['stage_schedule'] = dict(
-            type='mmsskd.StageScheduleHook', phases=recipe.phases, transfer=transfer, head=dict(param_scheduler=[dict(COSINE)])
+            type='mmsskd.StageScheduleHook',
+            phases=recipe.phases,
+            transfer=transfer,
+            head=dict(param_scheduler=[dict(COSINE)]),
         )
         cfg['default_hooks']['checkpoint'].update({} if self.data.classes else dict(save_best=None))
         return cfg
@@ -177,7 +186,9 @@ class Composer:
     def _optimizer(self) -> dict:
         """The student's own, its rate scaled to the batch as it is here."""
         cfg = self.student.cfg
-        wrapper = copy.deepcopy(cfg.get('optim_wrapper') or dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)))
+        wrapper = copy.deepcopy(
+            cfg.get('optim_wrapper') or dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4))
+        )
         wrapper = wrapper.to_dict() if isinstance(wrapper, ConfigDict) else wrapper
         if 'Amp' in str(wrapper.get('type')) and not torch.cuda.is_available():
             wrapper = {key: value for key, value in wrapper.items() if key not in ('type', 'loss_scale', 'dtype')}
@@ -196,7 +207,7 @@ class Composer:
         kind = (self.student.cfg.get('train_dataloader') or {}).get('dataset', {}).get('type')
         if not pipeline or not str(kind).endswith('CocoDataset'):
             raise ConfigError(
-                f'student: the data set in the config of {self.student.name!r} is {kind}; one call needs a pipeline over COCO\'s '
+                f"student: the data set in the config of {self.student.name!r} is {kind}; one call needs a pipeline over COCO's "
                 'files in it. Write a config instead, see docs/own_data.md'
             )
         pipeline = [transform.to_dict() for transform in copy.deepcopy(pipeline)]
@@ -245,7 +256,11 @@ def _of_photos(side: int, train: bool, read: bool) -> list[dict]:
     if read and small:
         first.append(dict(type='Resize', scale=(side, side)))
     if train:
-        crop = dict(type='RandomCrop', crop_size=side, padding=max(side // 8, 1)) if small else dict(type='RandomResizedCrop', scale=side)
+        crop = (
+            dict(type='RandomCrop', crop_size=side, padding=max(side // 8, 1))
+            if small
+            else dict(type='RandomResizedCrop', scale=side)
+        )
         first += [crop, dict(type='RandomFlip', prob=0.5, direction='horizontal')]
     elif not small:
         first += [dict(type='ResizeEdge', scale=side * 8 // 7, edge='short'), dict(type='CenterCrop', crop_size=side)]
@@ -256,4 +271,3 @@ def write_config(cfg: dict, path: Path, says: str) -> None:
     """Write a config that tools/train.py takes, with lines at its top that say what it is."""
     comment = ''.join(f'# {line}\n' for line in says.splitlines())
     write_text(path, comment + Config(cfg).pretty_text)
-

@@ -171,7 +171,14 @@ def _photos(root: Path, out: Path) -> Data:
         count, total = count, count + validates
     said = f'{count if train else total} photos of {len(classes)} classes ({_some(classes)}); {how}'
     return Data(
-        'photos in a folder for each class', 'classification', classes, *sets, count=count, said=said, lists=lists
+        'photos in a folder for each class',
+        'classification',
+        classes,
+        train=sets[0],
+        val=sets[1],
+        count=count,
+        said=said,
+        lists=lists,
     )
 
 
@@ -228,10 +235,18 @@ def _cifar(root: Path, files: list[str]) -> Data:
     classes = tuple(names or map(str, range(max(labels) + 1)))
     part = dict(type='mmsskd.CIFARFiles', data_root=str(root), classes=list(classes))
     side = images.get_data_info(0)['img'].shape[0]
-    said = f'{len(images)} images of {side} pixels in {", ".join(train)}, {len(classes)} classes ({_some(classes)}); {", ".join(held)} validates'
+    said = f'{len(images)} images of {side} pixels in {", ".join(train)}, {len(classes)} classes ({_some(classes)})'
+    said += f'; {", ".join(held)} validates'
     sets = [dict(part, files=train), dict(part, files=held)]
     return Data(
-        'files in the format of CIFAR', 'classification', classes, *sets, count=len(images), side=side, said=said
+        'files in the format of CIFAR',
+        'classification',
+        classes,
+        train=sets[0],
+        val=sets[1],
+        count=len(images),
+        side=side,
+        said=said,
     )
 
 
@@ -264,7 +279,7 @@ def _coco(root: Path, files: list[Path]) -> Data:
         )  # fmt: skip
     count, validate = (len(content['images']) for content in contents)
     said = f'{count} photos with boxes of {len(classes)} classes ({_some(classes)}); {validate} more validate'
-    return Data("boxes in COCO's format", 'detection', classes, *sets, count=count, said=said)
+    return Data("boxes in COCO's format", 'detection', classes, train=sets[0], val=sets[1], count=count, said=said)
 
 
 def _split_name(root: Path, path: Path) -> str:

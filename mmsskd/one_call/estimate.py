@@ -39,15 +39,15 @@ class _Stopwatch(Hook):
         self.last = phase, now
 
 
-def seconds_of(cfg: dict) -> list[float]:
+def seconds_of(run: dict) -> list[float]:
     """Seconds that each phase of a run will take without its validation; one entry for a plain run.
 
     A few steps of each phase are trained, in a folder that is removed, from random weights of the teacher.
 
     Args:
-        cfg: As the tool would run it; left unchanged.
+        run: Its config; left unchanged.
     """
-    cfg = Config(copy.deepcopy(cfg))
+    cfg = Config(copy.deepcopy(run))
     loaders, lengths = [cfg.train_dataloader], [cfg.train_cfg.max_epochs]
     if is_stagewise(cfg):
         schedule = cfg.default_hooks.stage_schedule

@@ -34,9 +34,14 @@ def write_page(path: Path, title: str, data: Data, recipe: Recipe, pair: Pair, w
                 row.append(f'{scale * found[name]:.2f}' if name in found else '-')
     report.table(columns, rows)
     if data.classes:
-        report.text('Measured on the images that validate, after the last epoch. One seed: small differences mean nothing.')
+        report.text(
+            'Measured on the images that validate, after the last epoch. One seed: small differences mean nothing.'
+        )
         report.heading('Each stage learns in its turn')
-        report.figure(mimic_curves(history), 'At each validation within the phases that train the stage. 0 is a copy of the teacher.')
+        report.figure(
+            mimic_curves(history),
+            'At each validation within the phases that train the stage. 0 is a copy of the teacher.',
+        )
     report.heading('Phases')
     report.figure(timeline(history.phases), 'What trains when.')
     report.write(path)

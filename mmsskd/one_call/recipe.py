@@ -1,6 +1,7 @@
 """Which recipe for which case, as docs/recipes.md found it by measurement."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from mmengine.config import ConfigDict
@@ -66,10 +67,10 @@ def look_at_pair(student: dict, teacher: dict, side: int, task: str) -> Pair:
     names = {key: [stage.name for stage in find_stages(each, None, image)] for key, each in networks.items()}
     if task == 'detection' and all(getattr(each, 'neck', None) is not None for each in networks.values()):
         names = {key: [*stages, 'neck'] for key, stages in names.items()}
-    options = dict(stages=names['student'], teacher_stages=names['teacher'], input_shape=(3, side, side))
-    stages, _, adapters = Pairing(**options).pair(networks['student'], networks['teacher'])
+    pairing = Pairing(stages=names['student'], teacher_stages=names['teacher'], input_shape=(3, side, side))
+    stages, _, adapters = pairing.pair(networks['student'], networks['teacher'])
     sizes = {key: sum(weight.numel() for weight in each.parameters()) for key, each in networks.items()}
-    macs = {key: count_macs(lambda each=each: each(image, mode='tensor')) for key, each in networks.items()}
+    macs = {key: count_macs(partial(each, image, mode='tensor')) for key, each in networks.items()}
     taken = {name for stage in stages.values() for name in stage.parameters}
     own, other = (dict(networks[key].named_parameters()) for key in ('student', 'teacher'))
     head = [name for name in own if name not in taken]
@@ -116,7 +117,7 @@ def choose(pair: Pair, data: Data, epochs: int, teacher_epochs: int | None, know
         ConfigError: There are fewer epochs than phases.
     """
     stages = pair.stages
-    kept = [dict(train=stages[: i + 1]) for i in range(len(stages) - 1)] + [dict(train='stages')]
+    kept: list[dict] = [dict(train=stages[: i + 1]) for i in range(len(stages) - 1)] + [dict(train='stages')]
     few_labels = data.unlabelled_count > data.count
     few = teacher_epochs is not None and epochs < FEW * teacher_epochs
     inherits = knows_classes and pair.same_head
@@ -124,21 +125,38 @@ def choose(pair: Pair, data: Data, epochs: int, teacher_epochs: int | None, know
     then_all = kept + [dict(train='all')], [*[1] * (len(stages) - 1), 2, 16]
     default = kept + [dict(train='head')], [*[7] * len(stages), 3]
     model: dict = {}
+    phases: list[dict]
     if not data.classes:
-        name, why = 'features only', 'no photo has a label, so the stages follow the teacher and the head stays as it is'
+        name, why = (
+            'features only',
+            'no photo has a label, so the stages follow the teacher and the head stays as it is',
+        )
         phases, shares = kept, [1] * len(stages)
     elif few_labels:
-        name, why = 'default', 'few labels: the stages follow the teacher on the photos without labels, then the head learns'
+        name, why = (
+            'default',
+            'few labels: the stages follow the teacher on the photos without labels, then the head learns',
+        )
         phases, shares = default
     elif not knows_classes:
-        name, why = 'default', 'the teacher knows other classes: the stages follow its features, then the head learns from labels'
+        name, why = (
+            'default',
+            'the teacher knows other classes: the stages follow its features, then the head learns from labels',
+        )
         phases, shares = default
     elif not few or too_small:
-        reason = 'the student is far too small to follow to the end' if few else "labels for all photos and the teacher's epochs"
+        reason = (
+            'the student is far too small to follow to the end'
+            if few
+            else "labels for all photos and the teacher's epochs"
+        )
         name, why = 'then all', f'{reason}: stage by stage as a start, then everything from labels'
         phases, shares = then_all
     elif data.task == 'detection' and inherits and 'neck' in stages:
-        name, why = 'recommended', "few epochs, heads of the teacher's shape: all stages, then the neck, with the teacher's heads"
+        name, why = (
+            'recommended',
+            "few epochs, heads of the teacher's shape: all stages, then the neck, with the teacher's heads",
+        )
         phases = [
             dict(train='stages'),
             dict(name='neck', train='stages', mimic='neck'),
@@ -146,11 +164,17 @@ def choose(pair: Pair, data: Data, epochs: int, teacher_epochs: int | None, know
         ]
         shares, model = [1, 2, 3], dict(init_from_teacher='all' if pair.same_widths else 'head')
     elif pair.same_widths and inherits and data.task == 'classification':
-        name, why = 'recommended', "few epochs, teacher of the same widths: start from its weights and keep its head, without labels"
+        name, why = (
+            'recommended',
+            'few epochs, teacher of the same widths: start from its weights and keep its head, without labels',
+        )
         phases = [dict(part, mimic=stage) for part, stage in zip(kept, stages)]
         shares, model = [*[1] * (len(stages) - 1), 3], dict(init_from_teacher='all')
     else:
-        name, why = 'default', 'few epochs, other widths: the stages follow the teacher, then the head learns from labels'
+        name, why = (
+            'default',
+            'few epochs, other widths: the stages follow the teacher, then the head learns from labels',
+        )
         phases, shares = default
     if epochs < len(phases):
         raise ConfigError(
@@ -158,4 +182,10 @@ def choose(pair: Pair, data: Data, epochs: int, teacher_epochs: int | None, know
             f'one each; set epochs={len(phases)} or more'
         )
     lengths = stretch(shares, epochs)
-    return Recipe(name, why, [dict(phase, epochs=n) for phase, n in zip(phases, lengths)], model, few_labels and bool(data.classes))
+    return Recipe(
+        name,
+        why,
+        [dict(phase, epochs=n) for phase, n in zip(phases, lengths)],
+        model,
+        few_labels and bool(data.classes),
+    )

@@ -1,0 +1,143 @@
+"""What a folder is taken for, and what is said of one that is of no use."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmsskd.errors import ConfigError
+from mmsskd.one_call.data import look_at
+
+
+def put_photos(folder: Path, count: int = 6) -> None:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        Image.new('RGB', (12, 10), (i, 0, 0)).save(folder / f'photo {i}.png')
+
+
+def cifar(path: Path, **content) -> None:
+    data = dict(data=np.zeros((4, 3 * 8 * 8), np.uint8), labels=[0, 1, 2, 2])
+    path.write_bytes(pickle.dumps(dict(data, **content)))
+
+
+def test_one_folder_of_classes_is_split_the_same_each_time(tmp_path):
+    put_photos(tmp_path / 'set/cat', 10)
+    put_photos(tmp_path / 'set/dog', 4)
+    data = look_at(tmp_path / 'set', tmp_path / 'out')
+    assert data.classes == ('cat', 'dog') and data.count == 11 and 'drawn with seed 0' in data.said
+    assert not (tmp_path / 'out').exists()
+    data.write_lists()
+    lists = {split: (tmp_path / f'out/data/{split}.txt').read_text().splitlines() for split in ('train', 'val')}
+    assert len(lists['val']) == 3 and len(set(lists['train'] + lists['val'])) == 14
+    assert all(line.endswith(' 1') for line in lists['val'] if line.startswith('dog/photo '))
+    assert look_at(tmp_path / 'set', tmp_path / 'out').lists == data.lists
+
+
+def test_train_and_val_stay_as_they_are(tmp_path):
+    for split in ('train', 'valid'):
+        put_photos(tmp_path / split / 'cat', 3)
+        put_photos(tmp_path / split / 'dog', 2)
+    put_photos(tmp_path / 'unlabelled', 7)
+    data = look_at(tmp_path, tmp_path)
+    assert (data.count, data.unlabelled_count, data.lists) == (5, 7, {})
+    assert data.val['data_prefix'] == str(tmp_path / 'valid')
+
+
+def test_a_flat_folder_has_no_labels(tmp_path):
+    put_photos(tmp_path / 'set')
+    data = look_at(tmp_path / 'set', tmp_path)
+    assert (data.classes, data.train, data.unlabelled_count) == ((), None, 6)
+
+
+def test_files_of_cifar(tmp_path):
+    cifar(tmp_path / 'data_batch_1')
+    cifar(tmp_path / 'test_batch')
+    data = look_at(tmp_path, tmp_path)
+    assert (data.classes, data.side, data.count) == (('0', '1', '2'), 8, 4)
+    cifar(tmp_path / 'batches.meta', label_names=['cat', 'dog', 'cow'])
+    assert look_at(tmp_path, tmp_path).classes == ('cat', 'dog', 'cow')
+
+
+def test_boxes_of_coco(photos, tmp_path):
+    data = look_at(photos, tmp_path)
+    assert (data.task, data.classes[0], data.count) == ('detection', '0', 6)
+    assert data.train['data_prefix'] == dict(img='train/') and data.val['ann_file'] == 'annotations/val.json'
+    assert data.unlabelled_count == 5
+
+
+def empty(folder):
+    (folder / 'cat').mkdir(parents=True)
+
+
+def one_class(folder):
+    put_photos(folder / 'cat')
+
+
+def mixed(folder):
+    put_photos(folder)
+    put_photos(folder / 'cat')
+
+
+def no_val(folder):
+    put_photos(folder / 'train/cat')
+
+
+def other_classes(folder):
+    for name in ('train/cat', 'train/dog', 'val/cat', 'val/cow'):
+        put_photos(folder / name, 2)
+
+
+def one_photo(folder):
+    put_photos(folder / 'cat')
+    put_photos(folder / 'dog', 1)
+
+
+def cifar_without_val(folder):
+    folder.mkdir()
+    cifar(folder / 'data_batch_1')
+
+
+def cifar_without_labels(folder):
+    cifar_without_val(folder)
+    cifar(folder / 'test_batch')
+    (folder / 'data_batch_1').write_bytes(pickle.dumps(dict(data=np.zeros((1, 192), np.uint8))))
+
+
+def coco_without_val(folder):
+    (folder / 'annotations').mkdir(parents=True)
+    (folder / 'annotations/train.json').write_text('{}')
+
+
+def coco_without_images(folder):
+    coco_without_val(folder)
+    content = dict(images=[dict(file_name='1.jpg')], annotations=[dict()], categories=[dict(name='cat')])
+    for split in ('train', 'val'):
+        (folder / f'annotations/{split}.json').write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ('make', 'task', 'message'),
+    [
+        (lambda folder: None, None, 'no folder .*it may be one of'),
+        (empty, None, 'holds no image'),
+        (one_class, None, r'one class only \(cat\); a classifier needs two'),
+        (mixed, None, 'holds 6 images and folders of images .*move the images beside them into set/unlabelled'),
+        (no_val, None, 'none to validate: make set/val'),
+        (other_classes, None, r"only in train: \['dog'\], only in val: \['cow'\]"),
+        (one_photo, None, 'dog in .* has one image; one to train and one to validate'),
+        (cifar_without_val, None, 'none to validate, such as val_batch'),
+        (cifar_without_labels, None, "'data_batch_1' .* has no labels"),
+        (one_class, 'detection', "no annotations to train and val in COCO's format; it may be"),
+        (coco_without_val, None, 'no annotations to val .*there are annotations/train.json'),
+        (coco_without_images, None, "no image '1.jpg' of .*train.json' in "),
+        (one_class, 'faces', "task must be 'classification' or 'detection', found 'faces'"),
+        (coco_without_images, 'classification', "no image '1.jpg'"),
+    ],
+)  # fmt: skip
+def test_what_is_of_no_use_is_said_with_what_would_be(tmp_path, make, task, message):
+    make(tmp_path / 'set')
+    with pytest.raises(ConfigError, match=message.replace(' .*', r' (?s:.*)')):
+        look_at(tmp_path / 'set', tmp_path / 'out', task)

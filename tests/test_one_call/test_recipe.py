@@ -1,0 +1,51 @@
+"""The decision list of docs/recipes.md, case by case."""
+
+import pytest
+
+from mmsskd.errors import ConfigError
+from mmsskd.one_call.data import Data
+from mmsskd.one_call.recipe import Pair, choose
+
+PAIR = dict(
+    stages=['a', 'b', 'c'], teacher_stages=['a', 'b', 'c'], same_widths=True, parameters=10, teacher_parameters=20, macs=1.0,
+    teacher_macs=2.0, same_head=True,
+)  # fmt: skip
+LABELS = dict(kind='', task='classification', classes=('x', 'y'), count=100)
+
+
+def chosen(epochs=40, teacher_epochs=40, knows=True, pair=None, **data):
+    return choose(Pair(**{**PAIR, **(pair or {})}), Data(**{**LABELS, **data}), epochs, teacher_epochs, knows)
+
+
+@pytest.mark.parametrize(
+    ('case', 'name', 'why'),
+    [
+        (dict(classes=(), count=9), 'features only', 'no photo has a label'),
+        (dict(unlabelled_count=101), 'default', 'few labels'),
+        (dict(knows=False), 'default', 'the teacher knows other classes'),
+        (dict(), 'then all', "the teacher's epochs"),
+        (dict(teacher_epochs=None), 'then all', "the teacher's epochs"),
+        (dict(epochs=19), 'recommended', 'teacher of the same widths'),
+        (dict(epochs=19, pair=dict(same_widths=False)), 'default', 'other widths'),
+        (dict(epochs=19, pair=dict(teacher_parameters=131)), 'then all', 'far too small'),
+        (dict(epochs=19, task='detection', pair=dict(stages=['a', 'neck'])), 'recommended', "heads of the teacher's shape"),
+        (dict(epochs=19, task='detection', pair=dict(stages=['a', 'neck'], same_head=False)), 'default', 'few epochs'),
+    ],
+)  # fmt: skip
+def test_each_case_has_its_recipe(case, name, why):
+    recipe = chosen(**case)
+    assert recipe.name == name and why in recipe.why
+    assert sum(phase['epochs'] for phase in recipe.phases) == case.get('epochs', 40)
+
+
+def test_lengths_and_starts():
+    assert [phase['epochs'] for phase in chosen().phases] == [2, 2, 4, 32]
+    assert chosen(epochs=19).model == dict(init_from_teacher='all')
+    detector = dict(epochs=19, task='detection', pair=dict(stages=['a', 'neck'], same_widths=False))
+    assert chosen(**detector).model == dict(init_from_teacher='head')
+    assert chosen(unlabelled_count=101).on_unlabelled and not chosen(unlabelled_count=99).on_unlabelled
+
+
+def test_too_few_epochs_are_refused_with_the_least():
+    with pytest.raises(ConfigError, match='epochs=3 is too few for 4 phases .*; set epochs=4 or more'):
+        chosen(epochs=3, teacher_epochs=3)
