@@ -234,7 +234,7 @@ class _Call:
             trains = phase['train'] if isinstance(phase['train'], str) else ' '.join(phase['train'])
             rows.append((f'phase {number}', trains, str(phase['epochs']), duration(seconds)))
         pair = self.pair
-        print(text_table([('', 'parameters', 'MACs'), ('teacher', short(pair.teacher_parameters), short(pair.teacher_macs)),
+        print(text_table([('', 'parameters', self.data.macs), ('teacher', short(pair.teacher_parameters), short(pair.teacher_macs)),
                           ('student', short(pair.parameters), short(pair.macs))]))  # fmt: skip
         print(text_table(rows, '<'))
         print(f'about {duration(total)} in all, from a few timed steps of each phase; validation is not in it')

@@ -52,6 +52,11 @@ class Data:
     said: str = ''
     lists: dict[str, str] = field(default_factory=dict)  # files to be written beside the configs, and their text
 
+    @property
+    def macs(self) -> str:
+        """What operations are counted of a network for this data, as the heading of a column."""
+        return 'MACs' if self.task == 'classification' else 'MACs, backbone and neck'
+
     def write_lists(self) -> None:
         """Write which photos train and which validate, where this was decided here."""
         for path, text in self.lists.items():

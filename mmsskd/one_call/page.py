@@ -24,7 +24,7 @@ def write_page(path: Path, title: str, data: Data, recipe: Recipe, pair: Pair, w
     report = Report(title)
     report.text(f'Data: {data.said}.')
     report.text(f'Recipe: {recipe}.')
-    columns, rows = ['', 'parameters', 'MACs'], [['teacher'], ['student']]
+    columns, rows = ['', 'parameters', data.macs], [['teacher'], ['student']]
     rows[0] += [short(pair.teacher_parameters), short(pair.teacher_macs)]
     rows[1] += [short(pair.parameters), short(pair.macs)]
     for key, (label, scale) in METRICS.items():

@@ -26,7 +26,8 @@ class Pair:
         stages, teacher_stages: Names, of the student and of the teacher.
         same_widths: No stage needs an adapter.
         parameters, teacher_parameters: How many each has.
-        macs, teacher_macs: Multiply-accumulate operations for one image.
+        macs, teacher_macs: Multiply-accumulate operations for one image; of a detector those of backbone and neck, for what its
+            heads do depends on what they find.
         same_head: What is in no stage has the same names and shapes in both.
     """
 
@@ -70,7 +71,11 @@ def look_at_pair(student: dict, teacher: dict, side: int, task: str) -> Pair:
     pairing = Pairing(stages=names['student'], teacher_stages=names['teacher'], input_shape=(3, side, side))
     stages, _, adapters = pairing.pair(networks['student'], networks['teacher'])
     sizes = {key: sum(weight.numel() for weight in each.parameters()) for key, each in networks.items()}
-    macs = {key: count_macs(partial(each, image, mode='tensor')) for key, each in networks.items()}
+    run = {
+        key: each.extract_feat if task == 'detection' else partial(each, mode='tensor')
+        for key, each in networks.items()
+    }
+    macs = {key: count_macs(partial(forward, image)) for key, forward in run.items()}
     taken = {name for stage in stages.values() for name in stage.parameters}
     own, other = (dict(networks[key].named_parameters()) for key in ('student', 'teacher'))
     head = [name for name in own if name not in taken]
