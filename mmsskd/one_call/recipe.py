@@ -71,11 +71,7 @@ def look_at_pair(student: dict, teacher: dict, side: int, task: str) -> Pair:
     pairing = Pairing(stages=names['student'], teacher_stages=names['teacher'], input_shape=(3, side, side))
     stages, _, adapters = pairing.pair(networks['student'], networks['teacher'])
     sizes = {key: sum(weight.numel() for weight in each.parameters()) for key, each in networks.items()}
-    run = {
-        key: each.extract_feat if task == 'detection' else partial(each, mode='tensor')
-        for key, each in networks.items()
-    }
-    macs = {key: count_macs(partial(forward, image)) for key, forward in run.items()}
+    macs = {key: count_macs(partial(_forward, each, image, task)) for key, each in networks.items()}
     taken = {name for stage in stages.values() for name in stage.parameters}
     own, other = (dict(networks[key].named_parameters()) for key in ('student', 'teacher'))
     head = [name for name in own if name not in taken]
@@ -84,6 +80,10 @@ def look_at_pair(student: dict, teacher: dict, side: int, task: str) -> Pair:
         names['student'], names['teacher'], not adapters, sizes['student'], sizes['teacher'], macs['student'],
         macs['teacher'], same_head,
     )  # fmt: skip
+
+
+def _forward(network, image: torch.Tensor, task: str):
+    return network.extract_feat(image) if task == 'detection' else network(image, mode='tensor')
 
 
 @dataclass
