@@ -1,4 +1,4 @@
-"""What a person sees of a run: one line for each epoch and, on a terminal, one in place with the time that is left."""
+"""The console of a run: one line for each epoch and, on a terminal, one in place with the time that is left."""
 
 import io
 import logging

@@ -30,7 +30,7 @@ ZOO = 'zoo'
 
 @dataclass
 class Distilled:
-    """What a call leaves.
+    """The files and numbers that a call leaves.
 
     Attributes:
         config: The config that was used for the student; ``tools/train.py`` takes it.

@@ -97,7 +97,7 @@ def model_of(model: Model, data: Data, key: str, own_classes: bool = False) -> d
 
 
 def preprocessor_of(model: Model) -> dict:
-    """How a classifier normalizes its images, which are BGR here, whatever those of its config are."""
+    """Normalization of a classifier's images, which are BGR here, whatever those of its config are."""
     own = model.cfg.get('data_preprocessor') or model.cfg.model.get('data_preprocessor') or {}
     own = dict(dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True), **own)
     own.pop('num_classes', None)
@@ -168,6 +168,9 @@ class Composer:
         folder = Path(get_installed_path('mmsskd')) / '.mim/configs/_base_'
         cfg = Config.fromfile(folder / f'{RUNTIME[self.data.task]}.py').to_dict()
         cfg.pop('vis_backends', None)
+        cfg['visualizer'].pop(
+            'name', None
+        )  # mmdet's: a second run in this process would write into the folder of the first
         cfg.update(
             work_dir=str(self.out / name) if name else str(self.out), model=model, optim_wrapper=self._optimizer(),
             train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=max(epochs // 10, 1)),

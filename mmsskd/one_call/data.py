@@ -1,4 +1,4 @@
-"""What a folder holds: photos in a folder for each class, photos without labels, CIFAR's files, or boxes in COCO's format."""
+"""Content of a folder: photos in a folder for each class, photos without labels, CIFAR's files, or boxes in COCO's format."""
 
 import json
 import random
@@ -54,7 +54,7 @@ class Data:
 
     @property
     def macs(self) -> str:
-        """What operations are counted of a network for this data, as the heading of a column."""
+        """Heading of a column: the operations that are counted of a network for this data."""
         return 'MACs' if self.task == 'classification' else 'MACs, backbone and neck'
 
     def write_lists(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run will take: a few steps of each phase, timed."""
+"""Time that a run will take: a few steps of each phase, timed."""
 
 import copy
 import io

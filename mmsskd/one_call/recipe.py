@@ -1,4 +1,4 @@
-"""Which recipe for which case, as docs/recipes.md found it by measurement."""
+"""The recipe for each case, as docs/recipes.md found it by measurement."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,7 +42,7 @@ class Pair:
 
     @property
     def options(self) -> dict:
-        """What a distiller must be told: which stages there are, where its defaults are not meant."""
+        """Options of the distiller: which stages there are, where its defaults are not meant."""
         if 'neck' not in self.stages and self.stages == self.teacher_stages:
             return {}
         other = {} if self.stages == self.teacher_stages else dict(teacher_stages=self.teacher_stages)
