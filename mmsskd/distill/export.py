@@ -282,7 +282,7 @@ def _check_same_answers(expected: list[Tensor], found: list[Tensor]) -> None:
 
 
 def answers(model: nn.Module, batch: dict, predict: bool) -> list[Tensor]:
-    """What a model says of a batch of a data loader: its predictions, or its features where it has none."""
+    """Predictions of a model for a batch of a data loader, or features where it has none."""
     batch = copy.deepcopy(batch)  # predictions are put into the data samples
     with torch.no_grad(), in_eval_mode(model), random_states_kept():
         if predict:

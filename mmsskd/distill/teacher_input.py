@@ -15,7 +15,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class _Format:
-    """How a data preprocessor leaves images: ``(image - mean) / std``, and ``pad`` beside them."""
+    """Images as a data preprocessor leaves them: ``(image - mean) / std``, and ``pad`` beside them."""
 
     mean: Tensor
     std: Tensor

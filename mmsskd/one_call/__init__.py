@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 
 from ..cli import read_config
 from ..cli.progress import duration
 from ..cli.train import prepare, train, watch
 from ..distill.build import build_model, load_strictly, read_checkpoint, resolve_model_cfg, without_init
+from ..distill.schedule.checkpoints import newest_checkpoint
 from ..distill.summary import short
 from ..errors import ConfigError
+from ..utils.files import write_text
 from ..utils.tables import text_table
-from .compose import Composer, model_of, preprocessor_of, side_of, write_config
+from .compose import Composer, config_text, model_of, preprocessor_of, side_of
 from .data import Data, look_at
 from .estimate import seconds_of
 from .models import Model, find_model
@@ -70,7 +72,8 @@ def distill(
     Args:
         teacher, student: Names of models of mmpretrain or mmdet, such as ``'resnet34'``; ``'mmdet::...'``; or paths of configs.
         data: A folder: see :data:`mmsskd.one_call.data.LAYOUTS`.
-        out: Where everything goes: configs, checkpoints, ``student.pth``, ``student.py``, ``report.html``.
+        out: Where everything goes: configs, checkpoints, ``student.pth``, ``student.py``, ``report.html``. The same call again goes
+            on with what was interrupted there.
         epochs: Of the student, and of the teacher where it is trained; default 30, for detectors 12.
         task: ``'classification'`` or ``'detection'``; None: what the folder says.
         size: Pixels of the square image; None: as in the student's config, or as the files of CIFAR have.
@@ -93,6 +96,8 @@ def distill(
         raise ConfigError(f'epochs must be a whole number of at least 1, found {epochs!r}')
     progress = progress or SimpleNamespace(training=False)
     call = _Call(look_at(data, folder, task), folder)
+    if (folder / 'student.pth').is_file() and not dry_run:
+        raise ConfigError(f'out: {str(out)!r} holds a finished student; name another folder, or remove this one')
     call.find(teacher, student, size)
     call.look_at_teacher(teacher_checkpoint, features_only)
     call.decide(epochs or EPOCHS[call.data.task], batch_size)
@@ -190,13 +195,26 @@ class _Call:
         self.out.mkdir(parents=True, exist_ok=True)
         self.data.write_lists()
         if self.trains_teacher:
-            old = self.teacher_config.read_text() if self.teacher_config.is_file() else ''
-            says = f'{self.teacher.name} on {self.data.said}: the teacher, trained plainly.'
-            write_config(self.teacher_run, self.teacher_config, f'{says}\npython tools/train.py {self.teacher_config}')
-            done = self.out / 'teacher' / f'epoch_{self.epochs}.pth'
-            self.has_teacher = old == self.teacher_config.read_text() and done.is_file()
+            self._write(
+                self.teacher_run,
+                self.teacher_config,
+                f'{self.teacher.name} on {self.data.said}: the teacher, trained plainly.',
+            )
+            self.has_teacher = (self.out / 'teacher' / f'epoch_{self.epochs}.pth').is_file()
         says = f'{self.teacher.name} teaches {self.student.name} on {self.data.said}.\nRecipe {self.recipe}.'
-        write_config(self.run, self.config, f'{says}\npython tools/train.py {self.config}')
+        self._write(self.run, self.config, says)
+
+    def _write(self, run: dict, path: Path, says: str) -> None:
+        """Write a config, unless a run of another one has begun in its work dir: that goes on with what it began with."""
+        if newest_checkpoint(run['work_dir']) and path.is_file():
+            begun = Config.fromfile(path).to_dict()
+            begun.pop('launcher', None)  # a Runner writes the config of its run over it
+            if begun != Config(run).to_dict():
+                raise ConfigError(
+                    f'out: {str(self.out)!r} holds a run with other options (they are in {path}); name another folder, or repeat '
+                    'the call with its options to go on'
+                )
+        write_text(path, config_text(run, f'{says}\npython tools/train.py {path}'))
 
     def say(self) -> None:
         print(f'data:    {self.data.said}')
@@ -275,5 +293,7 @@ def _run(config: Path, progress: SimpleNamespace, options: dict) -> None:
     )
     cfg = read_config(args)
     watch(cfg, **options)
-    prepare(cfg)
+    prepare(cfg, resume='auto' if newest_checkpoint(cfg.work_dir) else None)  # a call that was interrupted goes on
+    text = config.read_text()
     train(cfg, progress, quiet=True)
+    write_text(config, text)  # over which the Runner has written the config of its run, without a word of what it is

@@ -10,7 +10,6 @@ from mmengine.utils import get_installed_path
 
 from ..distill.network.trace import DEFAULT_SHAPE
 from ..errors import ConfigError
-from ..utils.files import write_text
 from .data import Data
 from .models import Model
 from .recipe import Pair, Recipe
@@ -270,7 +269,7 @@ def _of_photos(side: int, train: bool, read: bool) -> list[dict]:
     return [*first, dict(type='PackInputs')]
 
 
-def write_config(cfg: dict, path: Path, says: str) -> None:
-    """Write a config that tools/train.py takes, with lines at its top that say what it is."""
+def config_text(cfg: dict, says: str) -> str:
+    """A config that tools/train.py takes, with lines at its top that say what it is."""
     comment = ''.join(f'# {line}\n' for line in says.splitlines())
-    write_text(path, comment + Config(cfg).pretty_text)
+    return comment + Config(cfg).pretty_text

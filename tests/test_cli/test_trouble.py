@@ -3,14 +3,16 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import yapf.yapflib.yapf_api
-from helpers import run_cfg, train
+from helpers import environment, run_cfg, train
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
-from tool_helpers import call, write
+from tool_helpers import TOOLS, call, write
 
 from mmsskd.distill.schedule.work_dir import release
 
@@ -29,6 +31,8 @@ class Trouble(Hook):
         if self.saved == 2:
             raise dict(
                 disk=OSError(errno.ENOSPC, 'No space left on device', 'iter_2.pth'),
+                ctrl_c=KeyboardInterrupt(),
+                defect=TypeError('of somebody'),
             )[self.kind]
 
 
@@ -82,6 +86,13 @@ def test_one_message(tmp_path, teacher_path, monkeypatch, capsys, options, words
     assert 'Traceback' not in error
 
 
+def test_ctrl_c_during_a_save_and_a_defect(tmp_path, teacher_path, monkeypatch, capsys):
+    code, _, error = run(tmp_path / 'a', teacher_path, monkeypatch, capsys, hook='ctrl_c')
+    assert code == 130 and 'interrupted; the same command with --resume goes on' in error
+    with pytest.raises(TypeError, match='of somebody'):
+        run(tmp_path / 'b', teacher_path, monkeypatch, capsys, hook='defect')
+
+
 def test_the_text_of_a_config_is_laid_out_once_a_run(tmp_path, teacher_path, monkeypatch):
     laid_out, lay_out = [], yapf.yapflib.yapf_api.FormatCode
     monkeypatch.setattr(
@@ -92,3 +103,44 @@ def test_the_text_of_a_config_is_laid_out_once_a_run(tmp_path, teacher_path, mon
     assert len(list(tmp_path.glob('iter_*.pth'))) == 4 and len(laid_out) == len(set(laid_out)) <= 3
     cfg.work_dir = 'another'
     assert "work_dir = 'another'" in cfg.pretty_text and 'a = 1' in Config(dict(a=1)).pretty_text
+
+
+STOPS = """
+import os, signal
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class StopsForever(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.rank == 1 and runner.iter == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.slow
+def test_a_rank_that_has_stopped_ends_the_other_within_the_limit(tmp_path, teacher_path):
+    (tmp_path / 'stops.py').write_text(STOPS)
+    cfg = run_cfg(tmp_path / 'run', teacher_path, hook=dict(phases=[dict(train='layer1')]))
+    cfg.custom_imports = dict(imports=['stops'], allow_failed_imports=False)
+    cfg.custom_hooks = [dict(type='StopsForever')]
+    cfg.env_cfg = dict(dist_cfg=dict(timeout=5))
+    command = [sys.executable, TOOLS / 'train.py', write(cfg, tmp_path / 'config.py'), '--launcher', 'pytorch']
+    world = dict(WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT='29655')
+    ranks = [
+        subprocess.Popen(
+            command,
+            env=environment(RANK=rank, LOCAL_RANK=rank, PYTHONPATH=tmp_path, **world),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in '01'
+    ]
+    try:
+        _, error = ranks[0].communicate(timeout=120)
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()
+    assert ranks[0].returncode == 1 and 'has not answered within env_cfg.dist_cfg.timeout' in error, error[-3000:]

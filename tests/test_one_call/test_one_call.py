@@ -61,6 +61,7 @@ def test_a_folder_of_classes_gives_a_student_a_report_and_the_next_command(calle
     assert 'which knows no class of yours, so it is trained first, from scratch' in said
     assert 'recipe:  then all: ' in said and 'phase 4/4 all epoch 1/1  loss' in said
     assert f'next: python tools/test.py {out}/student.py {out}/student.pth' in said
+    assert '\naccuracy/top1: ' in said and '\nteacher/accuracy/top1: ' in said
     assert 'deterministic' not in said and 'Epoch(train)' not in said  # neither config nor columns
     assert Config.fromfile(out / 'student.py').model.head.num_classes == 3
     text = (out / 'report.html').read_text()
@@ -68,15 +69,20 @@ def test_a_folder_of_classes_gives_a_student_a_report_and_the_next_command(calle
 
 
 def test_the_commands_of_the_page(called, capsys, monkeypatch):
-    """The second block in the same folder: the teacher is there by then."""
+    """The second block in the same folder, as after an interruption in the third phase: the teacher is there, and two phases."""
     folder, _ = called
+    with pytest.raises(ConfigError, match='holds a finished student'):
+        mmsskd.distill('resnet34.py', 'resnet18.py', str(folder / 'my_photos'), str(folder / 'work_dirs/mine'))
+    for name in ('student.pth', 'epoch_4.pth', 'epoch_3.pth'):
+        (folder / 'work_dirs/mine' / name).unlink(missing_ok=True)
     code = page('python').replace("'work_dirs/mine'", "'work_dirs/mine', epochs=4, size=16")
     monkeypatch.chdir(folder)
     exec(code, scope := {})
     result = scope['result']
-    assert result.student.is_file() and 'accuracy/top1' in result.metrics and 'teacher/accuracy/top1' in result.metrics
+    assert result.student.is_file() and 'accuracy/top1' in result.metrics
     said = capsys.readouterr().out
     assert 'trained before by the same config' in said and 'training the teacher' not in said
+    assert 'phase 4/4 all epoch 1/1' in said and 'phase 1/4' not in said
 
 
 def test_what_was_written_is_what_train_takes(called, monkeypatch, capsys):

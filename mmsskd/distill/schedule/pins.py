@@ -168,7 +168,7 @@ def batch_of(loader: DataLoader) -> int:
 
 
 def data_of(outer: Dataset) -> list[dict]:
-    """What tells the data sets in ``outer`` from others, wherever they are: a list for each has moved with its images."""
+    """Marks that tell the data sets in ``outer`` from others, wherever they are: a list for each has moved with its images."""
     return [_one_set(dataset) for _, dataset in plain_datasets(outer)]
 
 

@@ -385,7 +385,9 @@ def test_a_head_for_fewer_people_is_noticed_before_training(folder, said):
     runner = SimpleNamespace(val_loop=None, logger=None)
     phase = SimpleNamespace(train_dataloader=None)
     with pytest.raises(ConfigError, match='3 classes, but model.student.head is made for 2'):
-        check_data(runner, [phase], [SimpleNamespace(dataset=dataset)], model)
+        check_data(
+            runner, [phase], [SimpleNamespace(dataset=dataset)], SimpleNamespace(student=model, teacher_classes=None)
+        )
 
 
 def test_the_cache_serves_the_labels_that_a_scan_finds(folder):
