@@ -126,6 +126,11 @@ def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller
     _check_starts(runner, phases, distiller)
     trained: set[str] = set()
     for number, phase in enumerate(phases, 1):
+        if not any(distiller.parameters_of(part) for part in phase.train):
+            raise ConfigError(
+                f'phase {number} ({phase.name}): there is no parameter in what it trains ({", ".join(phase.train)}), so it cannot '
+                'learn: all of the student belongs to other stages. Remove the phase, or end the last stage earlier (model.stages)'
+            )
         trained |= set(phase.mimic) & set(phase.train)
         random = [stage for stage in phase.mimic if distiller.adapter_of(stage) is not None and stage not in trained]
         if random:

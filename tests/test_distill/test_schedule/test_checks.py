@@ -37,3 +37,11 @@ def test_weights_of_load_from_that_do_not_fit(tmp_path, teacher_path, kind):
     cfg = run_cfg(tmp_path / 'few', teacher_path, load_from=str(tmp_path / 'few.pth'))
     kind(cfg)
     assert 'only 12 of the' in next(tmp_path.glob('few/*/*.log')).read_text()
+
+
+def test_a_phase_that_trains_what_has_no_parameters(tmp_path, teacher_path):
+    """As with a classifier within the backbone, VGG's for instance: it belongs to the last stage."""
+    cfg = run_cfg(tmp_path, teacher_path)
+    cfg.model.student.head = dict(type='ClsHead', loss=dict(type='CrossEntropyLoss'))
+    with pytest.raises(ConfigError, match=r'phase 4 \(head\): there is no parameter in what it trains \(head\)'):
+        train(cfg)
