@@ -4,7 +4,7 @@
 metric = 'accuracy/top1'
 plain = 'plain'
 epochs = 240
-seeds = [0]  # the arms that are named in a README: [0, 1, 2]
+seeds = [0, 1, 2]
 val_interval = 240
 
 _files = dict(type='mmsskd.CIFARFiles', data_root='{{$CIFAR100:data/cifar100/cifar-100-python}}')

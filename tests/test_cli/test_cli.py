@@ -27,7 +27,7 @@ def test_processes_that_would_share_a_gpu_talk_through_gloo(monkeypatch, gpus, r
     monkeypatch.setenv('LOCAL_RANK', '1')
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
     monkeypatch.setattr(torch.cuda, 'set_device', device.append)
-    monkeypatch.setattr(torch.distributed, 'init_process_group', started.append)
+    monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend, timeout: started.append(backend))
     cfg = Config(dict(launcher='pytorch'))
     start_processes(cfg)
     assert started == (['gloo'] if gloo else [])

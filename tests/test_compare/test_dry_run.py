@@ -147,4 +147,4 @@ def test_it_is_done_once_and_leaves_nothing(tmp_path):
 def test_names_with_signs_keep_their_row_in_markdown():
     rows = [Row('a | b <i>', (50.0,), (4,), 1.0, 10)]
     line = to_markdown([Table('equal epochs', rows, 1)]).splitlines()[-1]
-    assert line == r'| a \| b &lt;i> | 50.00 |  | 4 | 1 | 10 |'
+    assert line == r'| a \| b \<i\> | 50.00 |  | 4 | 1 | 10 |'

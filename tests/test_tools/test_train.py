@@ -54,8 +54,8 @@ def mistakes(tmp_path, teacher_path):
     yield 'truncated checkpoint', {'model.teacher_checkpoint': str(cut)}, (), 'is the file truncated'
     yield 'no checkpoint', {'model.teacher_checkpoint': 'x.pth'}, (), "model.teacher_checkpoint: no file 'x.pth'"
     yield 'missing data set', {'train_dataloader': missing}, (), 'data/nowhere'
-    sides = {'model.stages': ['layer1', 'layer3'], 'model.teacher_stages': ['layer2', 'layer3']}
-    yield 'spatial mismatch', sides, (), "stage 'layer1': student 8x8x8, teacher 16x4x4: the sizes differ"
+    sides = {'model.stages': ['layer1', 'layer3'], 'model.teacher_stages': ['layer2', 'layer3'], 'model.resize': False}
+    yield 'spatial mismatch', sides, (), "stage 'layer1': student 8x8x8, teacher 16x4x4: the places differ"
     yield (
         'unknown stage in schedule',
         {f'{schedule}.phases': [dict(train='layer7')]},

@@ -28,7 +28,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.runner.checkpoint import load_checkpoint as load_as_mmengine
 
 from mmsskd.compare.runs import Run, execute
-from mmsskd.distill.build import load_strictly
+from mmsskd.distill.build import build_model, load_strictly
 from mmsskd.distill.export import export_checkpoint
 from mmsskd.errors import ConfigError
 from mmsskd.face.export import read_recognizer
@@ -226,7 +226,8 @@ def test_the_config_in_a_checkpoint_is_read_as_data(case, tmp_path):
 def test_who_trusts_one_checkpoint_does_not_trust_what_it_exports(tmp_path, monkeypatch):
     cfg = run_cfg(tmp_path, 'teacher.pth', trust_checkpoint=True)
     text = f'{cfg.pretty_text}\nlow = float("3")\n'
-    torch.save(dict(stage_schedule={}, meta=dict(cfg=text), state_dict={}), tmp_path / 'x.pth')
+    state = build_model(cfg.model.student, 'student').state_dict()
+    torch.save(dict(stage_schedule={}, meta=dict(cfg=text), state_dict=state), tmp_path / 'x.pth')
     monkeypatch.setenv(VARIABLE, '1')
     _, config = export_checkpoint(str(tmp_path / 'x.pth'), str(tmp_path / 'out'))
     assert 'trust_checkpoint' not in Config.fromfile(config)

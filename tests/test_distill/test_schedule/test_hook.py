@@ -385,7 +385,7 @@ def test_an_iteration_based_run_lets_go_of_loaders_that_no_later_phase_needs(tmp
     other = loader(infinite=True, batch_size=16)
     hook = dict(phases=[dict(train='layer1', train_dataloader=other), dict(train='layer2')])
     runner = train(run_cfg(tmp_path, teacher_path, iters=2, hook=hook))
-    assert list(runner.train_loop.dataloader_iterator.iterators) == [id(runner.train_loop.dataloader)]
+    assert list(runner.train_loop.dataloader_iterator.iterators) == [runner.train_loop.dataloader]
 
 
 @pytest.mark.slow
