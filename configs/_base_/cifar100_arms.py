@@ -49,6 +49,16 @@ _logits = {  # 0.1 of the divergence at T = 4 beside the raw features, still wit
     'model.logits': dict(module='head.fc', loss=dict(type='mmsskd.LogitsKDLoss', temperature=4.0, loss_weight=0.1)),
     'model.mimic_loss': _raw,
 }
+_then_all = [
+    dict(train='layer1', epochs=16),
+    dict(train=['layer1', 'layer2'], epochs=16),
+    dict(train='stages', epochs=16),
+    dict(
+        train='all',
+        epochs=192,
+        param_scheduler=[dict(type='MultiStepLR', by_epoch=True, milestones=[120, 144, 168], gamma=0.1)],
+    ),
+]
 _same_images = {'model.teacher.data_preprocessor.to_rgb': True}
 _recipes = {
     'KD': {
@@ -81,30 +91,7 @@ _recipes = {
         **_logits,
         f'{_hook}.phases': [*_stages[:2], dict(_stages[2], logits=True)],
     },
-    'then_all': {
-        f'{_hook}.phases': [
-            dict(train='layer1', epochs=16),
-            dict(train=['layer1', 'layer2'], epochs=16),
-            dict(train='stages', epochs=16),
-            dict(
-                train='all',
-                epochs=192,
-                param_scheduler=[dict(type='MultiStepLR', by_epoch=True, milestones=[120, 144, 168], gamma=0.1)],
-            ),
-        ]
-    },
-    'then_all with projector': {
-        **_kept,
-        f'{_hook}.phases': [
-            dict(train='layer1', epochs=16),
-            dict(train=['layer1', 'layer2'], epochs=16),
-            dict(train='stages', epochs=16),
-            dict(
-                train='all',
-                epochs=192,
-                param_scheduler=[dict(type='MultiStepLR', by_epoch=True, milestones=[120, 144, 168], gamma=0.1)],
-            ),
-        ],
-    },
+    'then_all': {f'{_hook}.phases': _then_all},
+    'then_all with projector': {**_kept, f'{_hook}.phases': _then_all},
     'literal': {f'{_hook}.phases': 'sskd_literal'},
 }

@@ -11,31 +11,6 @@ from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.embeddings import read_embeddings, write_embeddings
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    """Templates of 12 people as CSV, and two models' embeddings of their 60 faces."""
-    folder = tmp_path_factory.mktemp('embeddings')
-    rng = np.random.default_rng(0)
-    rows, people = ['TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID,SIGHTING_ID'], np.repeat(np.arange(12), 5)
-    for number, who in enumerate(people):
-        kind = 'g' if number % 5 < 2 else f'p{number}_'
-        rows.append(f'{kind}{who},person{who},{who}/{number}.jpg,m{number},1')
-    (folder / 'templates.csv').write_text('\n'.join(rows) + '\n')
-    probes = [f'p{number}_{who}' for number, who in enumerate(people) if number % 5 >= 2]
-    (folder / 'pairs.csv').write_text(''.join(f'g{who},{probe}\n' for who in range(12) for probe in probes))
-    (folder / 'gallery.csv').write_text('TEMPLATE_ID\n' + ''.join(f'g{who}\n' for who in range(9)))
-    (folder / 'probes.csv').write_text('TEMPLATE_ID\n' + ''.join(f'{probe}\n' for probe in probes))
-    keys = np.array([f'{who}/{number}.jpg' for number, who in enumerate(people)])
-    order = rng.permutation(60)
-    features = np.eye(12, 16)[people] + rng.normal(0, 0.05, (60, 16))
-    write_embeddings(folder / 'good.npz', keys[order], features[order], features[order])
-    noisy = features + rng.normal(0, 0.4, (60, 16))
-    noisy[7] = np.nan
-    write_embeddings(folder / 'noisy.npz', keys, noisy.astype(np.float16))
-    write_embeddings(folder / 'few.npz', keys[4:], features[4:])
-    return folder
-
-
 def test_embeddings_find_their_faces(tmp_path):
     faces = make_faces(30)
     rng = np.random.default_rng(0)
