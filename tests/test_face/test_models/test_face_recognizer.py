@@ -5,10 +5,9 @@ import torch
 from arcface_helpers import (
     iresnet_forward,
 )
-from face_models import PREPROCESSOR, WIDTH, ir_recognizer, small_state
+from face_models import PREPROCESSOR, WIDTH, ir_recognizer, packed, small_state
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, DefaultScope
-from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.structures import DataSample
 
 from mmsskd.errors import ConfigError
@@ -19,17 +18,6 @@ def trained(model, seed=0):
     """The model with weights as training might leave them."""
     model.load_state_dict(model.adopt_state_dict(small_state(seed)), strict=False)
     return model
-
-
-def packed(count=4, size=32, seed=0, labels=True) -> dict:
-    """A batch as a data loader gives it: BGR images of 0 to 255 and data samples of mmpretrain's PackInputs."""
-    generator = torch.Generator().manual_seed(seed)
-    pictures = torch.randint(0, 256, (count, size, size, 3), generator=generator, dtype=torch.uint8).numpy()
-    records = [dict(img=picture, img_path=f'{k}.jpg') for k, picture in enumerate(pictures)]
-    if labels:
-        records = [dict(record, gt_label=k % 4) for k, record in enumerate(records)]
-    items = [PackInputs()(record) for record in records]
-    return dict(inputs=[item['inputs'] for item in items], data_samples=[item['data_samples'] for item in items])
 
 
 @pytest.mark.parametrize(('place', 'extra', 'head'), [('backbone', ['neck'], 1), ('head', [], 7)])

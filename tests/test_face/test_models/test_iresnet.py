@@ -6,25 +6,13 @@ from arcface_helpers import (
     iresnet_forward,
     iresnet_table,
 )
-from face_models import WIDTH, ir_recognizer, shapes, small_state
+from face_models import WIDTH, ir_recognizer, packed, shapes, small_state
 from mmengine.optim import OptimWrapper
-from mmpretrain.datasets.transforms import PackInputs
 
 from mmsskd.distill.build import load_strictly
 from mmsskd.distill.network.stages import find_stages
 from mmsskd.errors import ConfigError
 from mmsskd.face.models import FaceEmbedNeck, FaceRecognizer, IResNet, MobileFaceNet
-
-
-def packed(count=4, size=32, seed=0, labels=True) -> dict:
-    """A batch as a data loader gives it: BGR images of 0 to 255 and data samples of mmpretrain's PackInputs."""
-    generator = torch.Generator().manual_seed(seed)
-    pictures = torch.randint(0, 256, (count, size, size, 3), generator=generator, dtype=torch.uint8).numpy()
-    records = [dict(img=picture, img_path=f'{k}.jpg') for k, picture in enumerate(pictures)]
-    if labels:
-        records = [dict(record, gt_label=k % 4) for k, record in enumerate(records)]
-    items = [PackInputs()(record) for record in records]
-    return dict(inputs=[item['inputs'] for item in items], data_samples=[item['data_samples'] for item in items])
 
 
 @pytest.mark.parametrize(('depth', 'millions'), [(18, 24.03), (34, 34.14), (50, 43.59), (100, 65.16)])
