@@ -1,4 +1,3 @@
-import functools
 import os
 from pathlib import Path
 
@@ -7,27 +6,12 @@ from pathlib import Path
 os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
 os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
 
-import mmengine.config.utils
 import pytest
+import shortcuts
 import torch
-import yapf.yapflib.yapf_api
 from helpers import classifier, save_weights
 
-# MMEngine parses every metafile of a package for each `package::path`, and lays the config out anew for each checkpoint: a third
-# of the time of these tests, collection included.
-mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
-_formatted, _format_code = {}, yapf.yapflib.yapf_api.FormatCode
-
-
-def _format_once(text, **options):
-    key = text, repr(options)
-    if key not in _formatted:
-        _formatted[key] = _format_code(text, **options)
-    return _formatted[key]
-
-
-yapf.yapflib.yapf_api.FormatCode = _format_once
-
+shortcuts.take()
 TESTS = Path(__file__).parent
 ONE_BY_ONE = (
     'test_detection/test_pairs.py',

@@ -5,6 +5,7 @@ This file is both: the module that tests import, and, run as a script, the proce
 """
 
 import atexit
+import contextlib
 import gc
 import json
 import os
@@ -129,13 +130,16 @@ def serve(listener: socket.socket) -> dict:
 
 
 def main():
+    import shortcuts
+
     path = sys.path[1:]  # without the folder of this file
     sys.path[:] = path
     for name in PRELOAD:
-        try:
+        with contextlib.suppress(ImportError):  # mmdet without mmcv's ops
             __import__(name)
-        except ImportError:  # mmdet without mmcv's ops
-            continue
+    shortcuts.take()
+    for name in ('mmpretrain', 'mmdet'):
+        shortcuts.read_metafiles(name)
     gc.collect()
     gc.freeze()
     request = serve(socket.socket(fileno=int(sys.argv[1])))

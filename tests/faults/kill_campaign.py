@@ -31,8 +31,8 @@ import mmengine.runner.runner
 import mmpretrain.datasets
 import mmpretrain.engine
 import mmpretrain.evaluation  # noqa: F401
+import shortcuts
 import torch
-import yapf.yapflib.yapf_api
 from helpers import classifier, loader, run_cfg, save_weights, weights
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
@@ -269,7 +269,7 @@ def main() -> int:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, help='the table goes there too')
     args = parser.parse_args()
-    yapf.yapflib.yapf_api.FormatCode = lambda text, **options: (text, True)  # a third of a second for each checkpoint
+    shortcuts.take()
     draw = random.Random(args.seed)
     cases = [Case(*each) for each in product(SCHEDULES, ('epochs', 'iterations'), WORKERS)]
     cases = draw.sample(cases, args.cases or len(cases))
