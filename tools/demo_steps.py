@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmsskd.compare.statistics import mean_std
 from mmsskd.distill.build import build_model
 from mmsskd.distill.export import is_stagewise, plain_config
 from mmsskd.distill.summary import count_macs, short
@@ -32,6 +33,7 @@ class Task:
         least_gap: Points between teacher and plain student below which a share of that gap means nothing.
         forward: Runs a model on one image, to count its operations.
         write_report: Writes the page, from its path, the results and the rows of the table.
+        seeds: Trainings of each student; they have one teacher.
         prepare: Makes the data where it is missing.
         show: Prints what there is beside the table.
     """
@@ -43,6 +45,7 @@ class Task:
     least_gap: float
     forward: Callable[[nn.Module], object]
     write_report: Callable[[Path, list['Result'], list[list[str]]], None]
+    seeds: int = 1
     prepare: Callable[[], None] = lambda: None
     show: Callable[[list['Result']], None] = lambda results: None
 
@@ -53,14 +56,19 @@ class Task:
 
 @dataclass
 class Result:
-    """Result of one training; ``score`` in points of 100."""
+    """Result of an arm: ``scores`` of its seeds in points of 100, ``work_dir`` of the first, mean ``seconds`` of a training."""
 
     name: str
     work_dir: Path
-    score: float
+    scores: list[float]
     parameters: int
     macs: float
     seconds: float
+
+    @property
+    def score(self) -> float:
+        """Their mean."""
+        return mean_std(self.scores)[0]
 
 
 def run(task: Task, out: Path, options: Sequence[str], report: Path) -> None:
@@ -80,13 +88,32 @@ def last_checkpoint(work_dir: Path) -> Path:
     return work_dir / (work_dir / 'last_checkpoint').read_text().rpartition('/')[2]
 
 
+def folder(out: Path, config: str, seed: int = 0) -> Path:
+    """Work dir of a training."""
+    return out / (Path(config).stem + (f'_seed_{seed}' if seed else ''))
+
+
 def train(task: Task, name: str, config: str, out: Path, options: Sequence[str]) -> Result:
-    """Run one config with tools/train.py as a user would, showing its phases as they pass."""
-    work_dir, options = out / Path(config).stem, list(options)
-    cfg = Config.fromfile(ROOT / 'configs' / config)
+    """Run one config, a student's with each seed, and count what its network costs."""
+    cfg, options = Config.fromfile(ROOT / 'configs' / config), list(options)
     if is_stagewise(cfg):
-        options.append(f'model.teacher_checkpoint={last_checkpoint(out / Path(task.arms[0][1]).stem)}')
+        options.append(f'model.teacher_checkpoint={last_checkpoint(folder(out, task.arms[0][1]))}')
         cfg = plain_config(cfg)
+    scores, seconds = [], []
+    for seed in range(1 if name == TEACHER else task.seeds):
+        work_dir, start = folder(out, config, seed), time.time()
+        _train(task, name, config, work_dir, [*options, *([f'randomness.seed={seed}'] if seed else [])])
+        seconds.append(time.time() - start)
+        scores.append(task.scale * read_history(work_dir).last(task.metric))
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = build_model(cfg.model).eval()
+        macs = count_macs(lambda: task.forward(model))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Result(name, folder(out, config), scores, parameters, macs, mean_std(seconds)[0])
+
+
+def _train(task: Task, name: str, config: str, work_dir: Path, options: Sequence[str]) -> None:
+    """Run one config with tools/train.py as a user would, showing its phases as they pass."""
     mark = work_dir / 'made_by_demo'
     if mark.is_file():  # of an earlier demo; what another run left there stays, and is told of
         shutil.rmtree(work_dir)
@@ -95,20 +122,13 @@ def train(task: Task, name: str, config: str, out: Path, options: Sequence[str])
     command = [sys.executable, ROOT / 'tools/train.py', ROOT / 'configs' / config, '--work-dir', work_dir]
     command = [*map(str, command), *(['--cfg-options', *options] if options else [])]
     print(f'\n--- {name}: python {" ".join(map(_relative, command[1:]))}', flush=True)
-    start = time.time()
     log, held = [], None
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout:
             log.append(line)
             held = _show_progress(line, held, task.metric)
-    seconds = time.time() - start
     if process.returncode:
         sys.exit(f'{name} stopped with exit code {process.returncode}:\n{"".join(log[-30:])}')
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = build_model(cfg.model).eval()
-        macs = count_macs(lambda: task.forward(model))
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Result(name, work_dir, task.scale * read_history(work_dir).last(task.metric), parameters, macs, seconds)
 
 
 def _relative(argument: str) -> str:
@@ -141,6 +161,8 @@ def table(task: Task, results: list[Result]) -> list[list[str]]:
             gap = by_name[TEACHER].score - by_name[plain].score
             share = 100 * (result.score - by_name[plain].score) / gap if gap >= task.least_gap else None
             closed = f'gap of {gap:.1f}' if share is None else f'{share:.0f} %'
-        cells = f'{result.score:.2f}', short(result.parameters), short(result.macs), closed, f'{result.seconds:.0f}'
+        mean, deviation = mean_std(result.scores)
+        score = f'{mean:.2f}' if deviation is None else f'{mean:.2f} ± {deviation:.2f}'
+        cells = score, short(result.parameters), short(result.macs), closed, f'{result.seconds:.0f}'
         rows.append([name, *cells])
     return rows
