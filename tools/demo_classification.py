@@ -10,16 +10,21 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from mmsskd.distill.build import read_checkpoint
+from mmsskd.distill.losses import AgreementMeter
 from mmsskd.distill.summary import short
 from mmsskd.visualization.history import read_history
-from mmsskd.visualization.plots import feature_maps, mimic_curves, timeline
+from mmsskd.visualization.plots import PREFIX, feature_maps
 from mmsskd.visualization.report import Report
+from mmsskd.visualization.sections import add_phases, add_stages
 
 LEAST_GAP = 3.0  # 597 test images
+SHOWN = 6  # of them in the report
 
 
 def features_of(results: list[Result]):
-    """Six test digits, and the features that teacher and student give them at each stage, the student's adapted."""
+    """The first test digits, the features that teacher and student give them at each stage, the student's adapted, and for each
+    stage the relative error of all test digits, of the same checkpoint.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
         import mmpretrain.datasets  # noqa: F401  it prints that an optional package is not there
     cfg = Config.fromfile(ROOT / 'configs' / TASK.arms[2][1])
@@ -30,12 +35,13 @@ def features_of(results: list[Result]):
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
     checkpoint = read_checkpoint(weights[TASK.arms[2][0]], TASK.arms[2][0])
     distiller.load_state_dict(checkpoint['state_dict'])
-    images = torch.stack([dataset[i]['inputs'] for i in range(6)])
+    images = torch.stack([item['inputs'] for item in dataset])
     features = distiller.compare(
         distiller.data_preprocessor(dict(inputs=images), False)['inputs'], list(distiller.stages)
     )
-    teacher, student = [pair[1][0] for pair in features.values()], [pair[0][0] for pair in features.values()]
-    return images, {'teacher': teacher, 'student': student}, list(features)
+    student, teacher = ([pair[side][0][:SHOWN] for pair in features.values()] for side in (0, 1))
+    errors = {name: AgreementMeter.of(*pair)[0].item() for name, pair in features.items()}
+    return images[:SHOWN], dict(teacher=teacher, student=student), errors
 
 
 def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> None:
@@ -46,7 +52,7 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
         f'Of 1,200 images 120 have labels. The student ({short(run.parameters)} parameters) has {run.score:.1f} % stage by '
         f'stage, and {results[1].score:.1f} % trained plainly on the 120.'
     )
-    report.table(TASK.columns, rows)
+    report.table('Results on the test images', TASK.columns, rows)
     report.text(
         f'597 test images, last epoch; mean ± standard deviation of {len(run.scores)} seeds of the students, one teacher. Gap '
         f'closed: (student - plain) / (teacher - plain), where teacher and plain student are at least {LEAST_GAP:.0f} points '
@@ -57,17 +63,19 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
         'the other follows its feature map on all images, those before it go on learning, without a single label; then the head '
         'alone learns from the 120. Both students take the same number of iterations. What follows is of the first seed.'
     )
-    report.heading('Each stage learns in its turn')
-    report.figure(
-        mimic_curves(history), 'On the test images, at each validation within the phase that trains the stage.'
-    )
+    add_stages(report, history, 'the test images')
     report.heading('Phases')
-    report.figure(timeline(history.phases), 'The head takes more, but shorter, epochs.')
+    add_phases(report, history.phases, 'The head takes more, but shorter, epochs.')
     report.heading('What teacher and student see')
+    images, features, errors = features_of(results)
     report.figure(
-        feature_maps(*features_of(results)),
-        'Mean over channels of the feature of each stage for six test digits, one color scale for each pair; the student after '
-        'its adapter, which brings its channels to the number that the teacher has.',
+        feature_maps(images, features, list(errors)),
+        f'Mean over channels of the feature of each stage for {SHOWN} test digits, one color scale for each pair; the student '
+        'after its adapter, which brings its channels to the number that the teacher has. The table has the error over all '
+        'channels and all test images: of the checkpoint that is drawn, and where the curve above ends.',
+        f'Grid of pictures: {SHOWN} digits, and under each the feature maps of teacher and student at {", ".join(errors)}.',
+        ['stage', 'relative error drawn', 'relative error, end of curve'],
+        [[stage, f'{error:.3f}', f'{history.last(PREFIX + stage):.3f}'] for stage, error in errors.items()],
     )
     report.write(path)
 

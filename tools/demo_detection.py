@@ -13,8 +13,9 @@ from mmsskd.distill.build import build_model, load_strictly
 from mmsskd.distill.export import is_stagewise, plain_config
 from mmsskd.distill.summary import short
 from mmsskd.visualization.history import read_history
-from mmsskd.visualization.plots import detections, mimic_curves, timeline
+from mmsskd.visualization.plots import detections
 from mmsskd.visualization.report import Report
+from mmsskd.visualization.sections import add_phases, add_stages
 
 DATA = Path('data/digits_on_photos')
 LEAST_GAP = 3.0  # points of AP
@@ -76,21 +77,23 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
         'feature maps of the teacher without a single box, then everything learns from the boxes too. The same again where only '
         '80 of the 800 images have boxes. All students take the same number of iterations.'
     )
-    report.table(TASK.columns, rows)
+    report.table('Results on the validation images', TASK.columns, rows)
     report.text(
         'AP: COCO average precision over IoU 0.50 to 0.95 on the validation images, which share no digit and no part of a photo '
         'with the training images; one seed, last epoch. Gap closed: (student - plain) / (teacher - plain), where teacher and '
         f'plain student are at least {LEAST_GAP:.0f} points apart; otherwise the gap itself. Seconds: the whole command.'
     )
-    report.heading('Each stage learns in its turn')
-    report.figure(
-        mimic_curves(history), 'On the validation images, at each validation within the phase that trains the stage.'
-    )
+    add_stages(report, history, 'the validation images')
     report.heading('Phases')
-    report.figure(timeline(history.phases), 'What trains when.')
+    add_phases(report, history.phases, 'What trains when.')
     report.heading('What the networks find')
+    images, found, classes = boxes_of(results)
     report.figure(
-        detections(*boxes_of(results)), f'The first validation images; boxes with a score of at least {THRESHOLD}.'
+        detections(images, found, classes),
+        f'The first validation images; boxes with a score of at least {THRESHOLD}. A color is a class.',
+        f'Grid of {len(images)} photos for the truth and each network, with the boxes that it draws.',
+        ['boxes on', *(f'image {i + 1}' for i in range(len(images)))],
+        [[name, *(str(len(boxes)) for boxes, *_ in each)] for name, each in found.items()],
     )
     report.write(path)
 

@@ -12,8 +12,8 @@ from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
 from mmsskd.face.evaluation.tables import compare_reports
 from mmsskd.face.plots import cmc_figure, det_figure, roc_figure
 from mmsskd.visualization.history import read_history
-from mmsskd.visualization.plots import mimic_curves, timeline
 from mmsskd.visualization.report import Report
+from mmsskd.visualization.sections import add_phases, add_stages
 
 FACES, SET = Path('data/orl_faces'), Path('data/orl_ijba')
 PEOPLE = 20  # to train on
@@ -58,7 +58,7 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
         'is the same there. All are tested on twenty other people, in ten splits with the layout and the rules of IJB-A. All '
         'students take the same number of iterations.'
     )
-    report.table(TASK.columns, rows)
+    report.table('Results on the test faces', TASK.columns, rows)
     report.text(
         f'TAR at FAR 1e-2, mean over ten splits (std in the next table; splits share people, so it is no confidence interval). In '
         f'split 1: {one["verification"]["impostors"]} impostor and {one["verification"]["genuine"]} genuine pairs. One seed, last '
@@ -68,17 +68,21 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
     report.heading('The numbers of IJB-A')
     names = list(reports[TEACHER]['summary'])
     report.table(
-        ['', *names], [[name, *(_cell(each['summary'][key]) for key in names)] for name, each in reports.items()]
+        'In %, mean over ten splits ± std',
+        ['network', *names],
+        [[name, *(_cell(each['summary'][key]) for key in names)] for name, each in reports.items()],
     )
-    report.figure(roc_figure(reports), '1:1: true accept rate over false accept rate, mean over splits.')
-    report.figure(det_figure(reports), '1:1: both errors.')
-    report.figure(cmc_figure(reports), '1:N: share of mated probes whose mate is at a rank or better.')
-    report.heading('Each stage learns in its turn')
+    of = f'of {", ".join(reports)}; numbers are in the table above'
     report.figure(
-        mimic_curves(history), 'On the test faces, at each validation within the phase that trains the stage.'
+        roc_figure(reports), '1:1: true accept rate over false accept rate, mean over splits.', f'ROC curves {of}'
     )
+    report.figure(det_figure(reports), '1:1: both errors.', f'DET curves {of}')
+    report.figure(
+        cmc_figure(reports), '1:N: share of mated probes whose mate is at a rank or better.', f'CMC curves {of}'
+    )
+    add_stages(report, history, 'the test faces')
     report.heading('Phases')
-    report.figure(timeline(history.phases), 'What trains when.')
+    add_phases(report, history.phases, 'What trains when.')
     report.text('The ORL Database of Faces, AT&T Laboratories Cambridge (F. Samaria, A. Harter, 1994).')
     report.write(path)
 

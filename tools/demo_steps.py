@@ -51,7 +51,7 @@ class Task:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return '', self.label, 'parameters', 'MACs', 'gap closed', 'seconds'
+        return 'network', self.label, 'parameters', 'MACs', 'gap closed', 'seconds'
 
 
 @dataclass

@@ -14,7 +14,7 @@ from ..utils.labels import in_figure
 from ..visualization.report import Report
 from .plan import Plan
 from .statistics import LEAST_GAP
-from .tables import COLUMNS, Row, Table
+from .tables import COLUMNS, Row, Table, show_gap
 
 COLORS = plt.get_cmap('tab20').colors  # type: ignore[attr-defined]  # a ListedColormap
 
@@ -33,16 +33,25 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
     report.text(f'Made by: {command}')
     for table in tables:
         report.heading(table.title[:1].upper() + table.title[1:])
-        report.table(COLUMNS, [row.cells() for row in table.rows])
+        report.table('Results on the test set', COLUMNS, [row.cells() for row in table.rows])
         for reason in sorted({row.gap.reason for row in table.rows if row.gap is not None and row.gap.reason}):
             report.text(f'No share of the gap is quoted: {reason}.')
         students = table.rows[1:]
         if any(len(curve) > 1 for row in students for curve in row.curves):
+            names = ', '.join(row.name for row in students)
             report.figure(
-                _curves(plan, table), f'{plan.metric} on the validation split, mean over seeds, as training goes on'
+                _curves(plan, table),
+                f'{plan.metric} on the validation split, mean over seeds, as training goes on',
+                f'Line charts over epochs and over seconds: {names}.',
+                ['arm', 'first', 'last'],
+                [[row.name, *_ends(_mean_curve(row))] for row in students if _mean_curve(row)],
             )
         if any(row.gap is not None and row.gap.share is not None for row in students):
-            report.figure(_gaps(students), 'Share of the gap closed, with its interval')
+            report.figure(
+                _gaps(students),
+                'Share of the gap closed, with its interval',
+                f'Bar chart: {", ".join(f"{row.name} {show_gap(row.gap)}" for row in students if row.gap)}',
+            )
     first = tables[0].rows[1:]
     for key, caption in (
         (
@@ -61,12 +70,18 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
             cells = [
                 [row.name, *(f'{row.stages[stage].get(key, float("nan")):.3f}' for stage in stages)] for row in rows
             ]
-            report.table(['arm', *stages], cells)
-            report.figure(_by_stage(rows, key), caption)
-    if any(row.classes and row.plain is not None for row in first):
+            shows = f'Line chart of the {key.replace("_", " ")} by stage: {", ".join(row.name for row in rows)}'
+            report.figure(_by_stage(rows, key), caption, shows, ['arm', *stages], cells)
+    rows = [row for row in first if row.classes and row.plain is not None]
+    if rows:
+        above = _above_plain(first, rows)
         report.heading('By class')
         report.figure(
-            _by_class(first), 'Points above or below the plain student, by class, mean over seeds, at equal epochs'
+            _by_class(rows, above),
+            'Points above or below the plain student, by class, mean over seeds, at equal epochs',
+            'Heat map of the points above the plain student, a row for each arm and a column for each class.',
+            ['class', *(row.name for row in rows)],
+            [[name, *(f'{value:+.1f}' for value in values)] for name, values in zip(rows[0].classes, above.T)],
         )
     return report
 
@@ -101,12 +116,10 @@ def _settings(options: dict, path: str = '') -> list[str]:
 def _curves(plan: Plan, table: Table) -> Figure:
     figure, both = plt.subplots(1, 2, figsize=(11, 3.8), layout='constrained', sharey=True)
     for number, row in enumerate(table.rows[1:]):
-        if not row.curves or not all(row.curves):
+        curve = _mean_curve(row)
+        if not curve:
             continue
-        # a run that was interrupted may lack the point of the epoch at which it was saved
-        points = [dict(map(tuple, curve)) for curve in row.curves]
-        epochs = sorted(set.intersection(*map(set, points)))
-        values = [np.mean([curve[epoch] for curve in points]) for epoch in epochs]
+        epochs, values = zip(*curve)
         total, seconds = sum(row.epochs), row.seconds or 0
         for axes, x in zip(both, (epochs, [seconds * epoch / total for epoch in epochs])):
             axes.plot(x, values, marker='.', color=COLORS[number % 20], label=in_figure(row.name))
@@ -116,6 +129,17 @@ def _curves(plan: Plan, table: Table) -> Figure:
     for axes in both:
         axes.grid(alpha=0.3)
     return figure
+
+
+def _mean_curve(row: Row) -> list[tuple[float, float]]:
+    """(epoch, mean over seeds); a run that was interrupted may lack the point of the epoch at which it was saved."""
+    points = [dict(map(tuple, curve)) for curve in row.curves]
+    epochs = sorted(set.intersection(*map(set, points))) if points else []
+    return [(epoch, float(np.mean([curve[epoch] for curve in points]))) for epoch in epochs]
+
+
+def _ends(curve: Sequence[tuple[float, float]]) -> list[str]:
+    return [f'{value:.2f} (epoch {epoch:g})' for epoch, value in (curve[0], curve[-1])]
 
 
 def _gaps(rows: Sequence[Row]) -> Figure:
@@ -147,17 +171,21 @@ def _by_stage(rows: Sequence[Row], key: str) -> Figure:
     return figure
 
 
-def _by_class(rows: Sequence[Row]) -> Figure:
-    """A cell for each arm and class: points above the plain student of the arm."""
-    by_name = {row.name: row for row in rows}
-    rows = [row for row in rows if row.plain is not None and row.classes]
+def _above_plain(all_rows: Sequence[Row], rows: Sequence[Row]) -> np.ndarray:
+    """Points of each of ``rows`` above its plain student, (arms, classes)."""
+    by_name = {row.name: row for row in all_rows}
+    return np.array([[value - by_name[row.plain].classes[c] for c, value in row.classes.items()] for row in rows])
+
+
+def _by_class(rows: Sequence[Row], values: np.ndarray) -> Figure:
+    """A cell for each arm and class."""
     classes = list(rows[0].classes)
-    values = np.array([[row.classes[c] - by_name[row.plain].classes[c] for c in classes] for row in rows])
     figure, axes = plt.subplots(figsize=(1.6 + 0.75 * len(classes), 0.9 + 0.4 * len(rows)), layout='constrained')
     most = max(np.abs(values).max(), 1e-6)
     axes.imshow(values, cmap='RdBu', vmin=-most, vmax=most, aspect='auto')
     for (i, j), value in np.ndenumerate(values):
-        axes.text(j, i, f'{value:+.1f}', ha='center', va='center', fontsize=7)
+        ink = 'white' if abs(value) > 0.6 * most else '#111111'  # on its cell, whatever the page is like
+        axes.text(j, i, f'{value:+.1f}', ha='center', va='center', fontsize=7, color=ink)
     axes.set_xticks(range(len(classes)), list(map(in_figure, classes)), rotation=30, ha='right', fontsize=8)
     axes.set_yticks(range(len(rows)), [in_figure(row.name) for row in rows], fontsize=8)
     return figure

@@ -77,7 +77,7 @@ def write_face_plots(
 def _curves(
     reports: Mapping[str, dict], curve: str, over: str, xlabel: str, ylabel: str, misses: bool = False
 ) -> Figure:
-    figure, axes = plt.subplots(figsize=(6, 4), layout='constrained')
+    figure, axes = plt.subplots(figsize=(5.4, 3.8), layout='constrained')
     averaged, least = 1, 1.0
     for number, (name, report) in enumerate(reports.items()):
         if curve not in report['curves']:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from ..distill.summary import short
 from ..visualization.history import read_history
-from ..visualization.plots import mimic_curves, timeline
 from ..visualization.report import Report
+from ..visualization.sections import add_phases, add_stages
 from .data import Data
 from .recipe import Pair, Recipe
 
@@ -24,7 +24,7 @@ def write_page(path: Path, title: str, data: Data, recipe: Recipe, pair: Pair, w
     report = Report(title)
     report.text(f'Data: {data.said}.')
     report.text(f'Recipe: {recipe}.')
-    columns, rows = ['', 'parameters', data.macs], [['teacher'], ['student']]
+    columns, rows = ['network', 'parameters', data.macs], [['teacher'], ['student']]
     rows[0] += [short(pair.teacher_parameters), short(pair.teacher_macs)]
     rows[1] += [short(pair.parameters), short(pair.macs)]
     for key, (label, scale) in METRICS.items():
@@ -32,17 +32,13 @@ def write_page(path: Path, title: str, data: Data, recipe: Recipe, pair: Pair, w
             columns.append(label)
             for row, name in zip(rows, (f'teacher/{key}', key)):
                 row.append(f'{scale * found[name]:.2f}' if name in found else '-')
-    report.table(columns, rows)
+    report.table('Teacher and student', columns, rows)
     if data.classes:
         report.text(
             'Measured on the images that validate, after the last epoch. One seed: small differences mean nothing.'
         )
-        report.heading('Each stage learns in its turn')
-        report.figure(
-            mimic_curves(history),
-            'At each validation within the phases that train the stage. 0 is a copy of the teacher.',
-        )
+        add_stages(report, history, 'the images that validate')
     report.heading('Phases')
-    report.figure(timeline(history.phases), 'What trains when.')
+    add_phases(report, history.phases, 'What trains when.')
     report.write(path)
     return found

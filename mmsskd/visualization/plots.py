@@ -15,18 +15,23 @@ from torch import Tensor
 from ..utils.labels import in_figure
 from .history import History
 
+PREFIX = 'val/relative_error_'
 COLORS = plt.get_cmap('tab10').colors  # type: ignore[attr-defined]  # a ListedColormap
+
+
+def mimicked(history: History) -> list[str]:
+    """Stages whose relative error was measured, in the order of their names."""
+    names = {name for record in history.records for name in record if name.startswith(PREFIX)}
+    return [name.removeprefix(PREFIX) for name in sorted(names)]
 
 
 def mimic_curves(history: History) -> Figure:
     """Relative error of each stage on the validation set over the epochs of the run."""
-    names = sorted({name for record in history.records for name in record if name.startswith('val/relative_error_')})
-    figure, axes = plt.subplots(figsize=(7, 3.2), layout='constrained')
-    for number, name in enumerate(names):
-        steps, values = history.series(name)
-        stage = name.removeprefix('val/relative_error_')
+    figure, axes = plt.subplots(figsize=(5.4, 3.2), layout='constrained')
+    for number, stage in enumerate(mimicked(history)):
+        steps, values = history.series(f'{PREFIX}{stage}')
         axes.plot(steps, values, marker='.', color=COLORS[number % 10], label=in_figure(f'{stage}: {values[-1]:.2f}'))
-    axes.set(xlabel='epoch', ylabel='unexplained share of the\nteacher feature’s variance', ylim=(0, None))
+    axes.set(xlabel='epoch', ylabel='relative error', ylim=(0, None))
     axes.legend(title='stage: last value')
     axes.grid(alpha=0.3)
     return figure
@@ -35,7 +40,7 @@ def mimic_curves(history: History) -> Figure:
 def timeline(phases: Sequence[dict]) -> Figure:
     """Draw what trains in which phase: one row for each part, one bar for each phase; hatched where the task loss counts."""
     parts = list(dict.fromkeys(part for phase in phases for part in phase['train']))
-    figure, axes = plt.subplots(figsize=(7, 0.5 + 0.4 * len(parts)), layout='constrained')
+    figure, axes = plt.subplots(figsize=(5.4, 0.5 + 0.4 * len(parts)), layout='constrained')
     begin = 0
     for number, phase in enumerate(phases):
         for part in phase['train']:
@@ -51,7 +56,7 @@ def timeline(phases: Sequence[dict]) -> Figure:
         axes.axvline(begin, color='grey', linewidth=0.5)
     axes.set_yticks(range(len(parts)), list(map(in_figure, parts)))
     axes.invert_yaxis()
-    axes.set(xlabel='epoch', xlim=(0, begin), title='what trains when (plain: mimic loss, hatched: task loss)')
+    axes.set(xlabel='epoch', xlim=(0, begin))
     return figure
 
 

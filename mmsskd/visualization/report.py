@@ -1,7 +1,8 @@
-"""A page that needs nothing beside itself: text, tables, and figures as inline SVG."""
+"""A page that needs nothing beside itself, on a phone and on a desktop, light and dark: text, tables, figures as inline SVG."""
 
 import html
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,11 +13,24 @@ from ..utils.files import write_text
 from ..utils.labels import one_line
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .35rem .8rem; border-bottom: 1px solid #ddd; }
-td:not(:first-child), th:not(:first-child) { text-align: right; } h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; }
-svg { max-width: 100%; height: auto; } p { max-width: 46rem; }
+:root { color-scheme: light dark; --back: #fff; --text: #1f2328; --soft: #57606a; --line: #d0d7de; --focus: #0969da; }
+@media (prefers-color-scheme: dark) {
+  :root { --back: #15181d; --text: #e6e8eb; --soft: #a3acb6; --line: #3a414b; --focus: #6cb0ff; } }
+body { font: 1rem/1.5 system-ui, sans-serif; margin: 0; color: var(--text); background: var(--back); }
+main { max-width: 62rem; margin: 0 auto; padding: 1rem; } p { max-width: 46rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } figure { margin: 1.5rem 0; }
+.wide { overflow-x: auto; margin: 1rem 0; } .wide:focus-visible { outline: 2px solid var(--focus); }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; }
+caption, figcaption { text-align: left; color: var(--soft); font-size: .9rem; max-width: 46rem; }
+th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
+thead th { vertical-align: bottom; } th:first-child { text-align: left; padding-left: 0; }
+th[scope=row] { font-weight: 500; min-width: 6rem; position: sticky; left: 0; background: var(--back); }
+@media (max-width: 40rem) { th, td { padding: .35rem .4rem; } h1 { font-size: 1.4rem; } }
+svg { display: block; max-width: 100%; height: auto; fill: currentColor; }
 """
+SMALLEST = (
+    0.7  # a figure shrinks with the screen to this part of its size; then it scrolls, so that its text can be read
+)
 
 
 class Report:
@@ -24,6 +38,12 @@ class Report:
 
     Args:
         title: Heading of the page.
+
+    Example:
+        >>> report = Report('Digits')
+        >>> report.table('Test images', ['network', 'accuracy, %'], [['teacher', '98.16'], ['student', '97.82']])
+        >>> '<th scope="row">student</th><td>97.82</td>' in report.page()
+        True
     """
 
     def __init__(self, title: str):
@@ -36,27 +56,66 @@ class Report:
     def heading(self, text: str) -> None:
         self.parts.append(f'<h2>{_escaped(text)}</h2>')
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        head = ''.join(f'<th>{_escaped(column)}</th>' for column in columns)
-        body = ''.join('<tr>' + ''.join(f'<td>{_escaped(cell)}</td>' for cell in row) + '</tr>' for row in rows)
-        self.parts.append(f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+    def table(self, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Add a table; the first cell of a row names the row."""
+        self.parts.append(_table(caption, columns, rows))
 
-    def figure(self, figure: Figure, caption: str) -> None:
-        """Add a figure and close it."""
-        buffer = io.StringIO()
-        figure.savefig(buffer, format='svg')
+    def figure(
+        self, figure: Figure, caption: str, shows: str, columns: Sequence[str] = (), rows: Sequence[Sequence[str]] = ()
+    ) -> None:
+        """Add a figure and close it.
+
+        Args:
+            figure: Drawn on any background: what is black in it takes the color of the page's text.
+            caption: Stands under it.
+            shows: What a person is told who does not see it.
+            columns, rows: Its numbers, as a table under it.
+        """
+        for axes in figure.axes:
+            legend = axes.get_legend()
+            if legend is not None:
+                legend.set_frame_on(False)
+        buffer, width = io.StringIO(), figure.get_figwidth()
+        figure.savefig(
+            buffer, format='svg', transparent=True, metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
+        )
         plt.close(figure)
-        svg = buffer.getvalue()
-        self.parts.append(f'<figure>{svg[svg.index("<svg") :]}<figcaption>{_escaped(caption)}</figcaption></figure>')
+        svg = buffer.getvalue().replace('#000000', 'currentColor')
+        svg = re.sub(r'( id="|href="#|url\(#)', rf'\g<1>part{len(self.parts)}-', svg[svg.index('<svg') :])
+        svg = svg.replace('<svg', f'<svg role="img" aria-label="{_escaped(shows)}"', 1)
+        svg = svg.replace('<svg', f'<svg style="min-width: {SMALLEST * 96 * width:.0f}px"', 1)
+        numbers = _table('In numbers', columns, rows) if rows else ''
+        self.parts.append(
+            f'<figure>{_wide("figure", svg)}<figcaption>{_escaped(caption)}</figcaption></figure>{numbers}'
+        )
+
+    def page(self) -> str:
+        """The page as HTML."""
+        title = _escaped(self.title)
+        return (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
+            f'<body><main><h1>{title}</h1>{"".join(self.parts)}</main></body></html>'
+        )
 
     def write(self, path: str | Path) -> None:
         """Write the page beside ``path`` and rename it."""
-        title = _escaped(self.title)
-        page = (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style></head>'
-            f'<body><h1>{title}</h1>{"".join(self.parts)}</body></html>'
-        )
-        write_text(path, page)
+        write_text(path, self.page())
+
+
+def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = ''.join(f'<th scope="col">{_escaped(column)}</th>' for column in columns)
+    body = ''.join(
+        f'<tr><th scope="row">{_escaped(name)}</th>{"".join(f"<td>{_escaped(cell)}</td>" for cell in cells)}</tr>'
+        for name, *cells in rows
+    )
+    caption = f'<caption>{_escaped(caption)}</caption>'
+    return _wide('table', f'<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+
+
+def _wide(kind: str, content: str) -> str:
+    """What may be wider than a screen, in a box of its own that scrolls, by keyboard too."""
+    return f'<div class="wide" role="group" tabindex="0" aria-label="{kind}">{content}</div>'
 
 
 def _escaped(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, python, warm_python
+from pages import check_page
 
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
@@ -134,6 +135,7 @@ def test_the_search_is_on_the_validation_split_and_told(compared):
 
 @pytest.mark.slow
 def test_the_page_needs_nothing_else_and_says_why_there_is_no_gap(compared):
+    check_page(compared[0] / 'out/index.html')
     page = (compared[0] / 'out/index.html').read_text()
     assert page.count('<svg') >= 5 and not re.search(r'(src|href)="(?!#|data:)', page)
     gaps = {row['gap_closed'] for row in results(compared[0])}

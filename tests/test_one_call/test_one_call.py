@@ -10,6 +10,7 @@ import pytest
 from detection import detector
 from helpers import ROOT, classifier, save_weights, warm_python
 from mmengine.config import Config
+from pages import check_page
 from PIL import Image
 from sklearn.datasets import load_digits
 from test_docs import blocks
@@ -64,6 +65,7 @@ def test_a_folder_of_classes_gives_a_student_a_report_and_the_next_command(calle
     assert '\naccuracy/top1: ' in said and '\nteacher/accuracy/top1: ' in said
     assert 'deterministic' not in said and 'Epoch(train)' not in said  # neither config nor columns
     assert Config.fromfile(out / 'student.py').model.head.num_classes == 3
+    check_page(out / 'report.html')
     text = (out / 'report.html').read_text()
     assert 'accuracy, %' in text and text.count('<svg') == 2
 

@@ -113,14 +113,14 @@ def test_the_pages_of_the_demo(tmp_path):
     features = {name: [torch.rand(1, 2, 4, 4)] * 2 for name in NAMES[:4]}
     box = (np.array([[0.0, 0.0, 3.0, 3.0]]), np.array([0]), np.array([0.5]))
     report = Report('$x^$ <b>')
-    report.table(NAMES, [NAMES])
+    report.table(NAMES[1], NAMES, [NAMES])
     for figure in (
         mimic_curves(History(records, phases)),
         timeline(phases),
         feature_maps(torch.rand(1, 3, 4, 4), features, NAMES[4:6]),
         detections([np.zeros((9, 9, 3), np.uint8)], {name: [box] for name in NAMES[:6]}, ['$x^$']),
     ):
-        report.figure(figure, '$x^$ <b>')
+        report.figure(figure, '$x^$ <b>', '"$x^$" <b>')
     report.write(tmp_path / 'index.html')
     page = Words((tmp_path / 'index.html').read_text(encoding='utf-8'))
     assert {one_line(name) for name in NAMES} - set(page.texts) == {''} and 'b' not in page.tags

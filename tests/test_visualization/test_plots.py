@@ -43,7 +43,7 @@ def test_figures_show_what_they_are_given(tmp_path):
     limits = {axis.images[0].get_clim() for axis in (figure.axes[3], figure.axes[6])}
     assert len(limits) == 1, 'teacher and student share one scale'
     report = Report('a < b')
-    report.figure(figure, 'caption')
+    report.figure(figure, 'caption', 'shows')
     report.write(tmp_path / 'page.html')
     assert '<h1>a &lt; b</h1>' in (tmp_path / 'page.html').read_text()
     assert figure.number not in plt.get_fignums(), 'a figure in a report is closed'
