@@ -14,6 +14,7 @@ MODELS = Registry(
 )
 HOOKS = Registry('hook', parent=root.HOOKS, scope='mmsskd', locations=['mmsskd.distill'])
 DATASETS = Registry('dataset', parent=root.DATASETS, scope='mmsskd', locations=['mmsskd.datasets', 'mmsskd.face.data'])
+FUNCTIONS = Registry('function', parent=root.FUNCTIONS, scope='mmsskd', locations=['mmsskd.datasets'])
 TRANSFORMS = Registry('transform', parent=root.TRANSFORMS, scope='mmsskd', locations=['mmsskd.face.data.transforms'])
 METRICS = Registry('metric', parent=root.METRICS, scope='mmsskd', locations=['mmsskd.face.evaluation.metrics'])
 

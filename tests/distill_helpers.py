@@ -3,6 +3,7 @@
 import torch
 from helpers import classifier, parse_phases
 from mmengine.registry import MODELS
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -33,3 +34,21 @@ def samples():
     from mmpretrain.structures import DataSample
 
     return [DataSample().set_gt_label(i) for i in range(len(IMAGES))]
+
+
+def on_fake_gpu(model):
+    """Give both networks of a distiller weights without values on a GPU that need not be there; returns the mode to run it in.
+
+    There, what reads a value on the CPU raises, and so does what mixes tensors of both devices.
+    """
+    mode = FakeTensorMode()
+    for module in (*model.modules(), *model.teacher.modules()):
+        with mode:
+            for name, weight in module._parameters.items():
+                if weight is not None:
+                    fake = torch.empty(weight.shape, dtype=weight.dtype, device='cuda')
+                    module._parameters[name] = torch.nn.Parameter(fake, weight.requires_grad)
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device='cuda')
+    return mode

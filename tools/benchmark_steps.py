@@ -172,7 +172,7 @@ def _normalize_by_hand(preprocessor):
     flip = getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, '_channel_conversion', False)
 
     def normalize(images):
-        images = torch.stack(images).to(mean.device)
+        images = images if torch.is_tensor(images) else torch.stack(images)
         images = ((images.flip(1) if flip else images).float() - mean) / std
         height, width = images.shape[-2:]
         if height % divisor or width % divisor:
@@ -212,7 +212,8 @@ def make_batch(distiller, shape, size: int, device) -> dict:
         from mmpretrain.structures import DataSample
 
         samples = [DataSample().set_gt_label(0) for _ in range(size)]
-    return dict(inputs=list(images), data_samples=[sample.to(device) for sample in samples])
+    inputs = list(images) if detects(distiller) else images  # as the loaders of the two collate
+    return dict(inputs=inputs, data_samples=[sample.to(device) for sample in samples])
 
 
 def _random_boxes(size, masks: bool, generator):

@@ -16,6 +16,7 @@ from mmengine.config import Config, DictAction
 from ..distill.schedule.interruption import asked
 from ..errors import ConfigError, NonFiniteLossError, candidates, describe
 from ..utils.trust import trust
+from .loaders import complete_loaders
 from .run_config import check_run
 from .trouble import of_worker, trouble_of
 
@@ -112,6 +113,7 @@ def read_config(args: argparse.Namespace, whole: bool = True) -> Config:
     if not isinstance(cfg.get('model'), dict):
         raise ConfigError(f'{args.config}: a config needs a `model`, found the keys {sorted(cfg.keys())}')
     check_run(cfg, whole)
+    complete_loaders(cfg)
     trust(args.trust_checkpoint or cfg.get('trust_checkpoint'))
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 
+from ..cli.loaders import complete_loaders
 from ..distill.build import build_teacher, load_strictly, resolve_model_cfg
 from ..distill.export import is_stagewise
 from ..distill.phases import schedule_hook
@@ -183,6 +184,7 @@ def build_config(run: Run) -> tuple[Config, list[int]]:
         cfg.merge_from_dict(run.options)
     except Exception as error:
         raise ConfigError(f'options {run.options} do not fit {run.config}: {error}') from error
+    complete_loaders(cfg)
     trust(cfg.get('trust_checkpoint'))
     stages = stage_names(cfg)
     epochs = phase_epochs(cfg, stages)

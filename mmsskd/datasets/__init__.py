@@ -1,8 +1,9 @@
 """Data sets that mmpretrain and mmdet do not have."""
 
 from .cifar_files import CIFARFiles
+from .collate import stack_images
 from .digits import Digits
 from .idx_images import IdxImages
 from .unlabelled_images import UnlabelledImages
 
-__all__ = ['CIFARFiles', 'Digits', 'IdxImages', 'UnlabelledImages']
+__all__ = ['CIFARFiles', 'Digits', 'IdxImages', 'UnlabelledImages', 'stack_images']

@@ -160,6 +160,8 @@ class StagewiseDistiller(BaseModel):
         self.phase: Phase | None = None
         self._predictor = 'student'
         self.on_non_finite: Callable[[str], None] | None = None
+        self.measures_agreement = True
+        self.data_preprocessor.register_forward_pre_hook(self._without_labels, with_kwargs=True)
         self.register_state_dict_post_hook(_strip_student_prefix)
         self.register_load_state_dict_pre_hook(_add_student_prefix)
 
@@ -294,8 +296,23 @@ class StagewiseDistiller(BaseModel):
         model = self.teacher if self._predictor == 'teacher' else self.student
         return model(inputs, data_samples, mode=mode)
 
+    def _without_labels(self, preprocessor: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Leave ground truth behind, with its masks and its loop over samples, where the phase has no task loss.
+
+        Preprocessors that change it together with the images, and those of others, get it all the same.
+        """
+        data, *rest = args
+        training = kwargs.get('training', rest[0] if rest else False)
+        needed = self.phase is None or self.phase.task_loss or getattr(preprocessor, 'batch_augments', None)
+        known = type(preprocessor).__module__.split('.')[0] in ('mmengine', 'mmpretrain', 'mmdet')
+        if training and known and not needed:
+            args = ({key: value for key, value in data.items() if key != 'data_samples'}, *rest)
+        return args, kwargs
+
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The losses of the current phase, and for each mimicked stage its relative error and cosine, which are only logged.
+
+        The hook has these two measured in those iterations alone that are logged: they take more operations than the loss.
 
         Args:
             inputs: The preprocessed batch, (N, C, H, W).
@@ -313,7 +330,8 @@ class StagewiseDistiller(BaseModel):
             teacher_feature = self.teacher_stages[name].feature(teacher)
             pair = self.comparable(self.adapt(name, student), teacher_feature)
             losses[f'loss_mimic_{name}'] = self.mimic_loss_of(name)(*pair)
-            losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = AgreementMeter.of(*pair)
+            if self.measures_agreement:
+                losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = AgreementMeter.of(*pair)
         # 4. The logits.
         if phase.logits:
             (student_logits,), (teacher_logits,) = student[self.logits.module], teacher[self.logits.module]
@@ -368,9 +386,14 @@ class StagewiseDistiller(BaseModel):
         return student, teacher
 
     def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
-        """Sum the losses; a NaN or infinite one is reported before it reaches a weight."""
+        """Sum the losses; a NaN or infinite one is reported before it reaches a weight.
+
+        Whatever is logged comes from the GPU in one copy, so a step waits for the GPU here and nowhere else.
+        """
         loss, log_vars = super().parse_losses(losses)
-        if self.on_non_finite is not None and not torch.isfinite(loss.detach()):
+        values = torch.stack([value.detach() for value in log_vars.values()]).cpu()
+        log_vars = dict(zip(log_vars, values, strict=True))
+        if self.on_non_finite is not None and not log_vars['loss'].isfinite():
             values = ', '.join(f'{name}={value.item():.4g}' for name, value in log_vars.items() if 'loss' in name)
             self.on_non_finite(values)
         return loss, log_vars

@@ -115,7 +115,20 @@ class FeatureMimicLoss(MimicLoss):
 @torch.no_grad()
 def channel_variance(feature: Tensor) -> Tensor:
     """Mean over channels of the variance over batch and places, over all ranks under DDP; a scalar above 0."""
-    return _mean_variance(*_moments(feature)).float()
+    if feature.device.type == 'cpu' or get_world_size() > 1:
+        return _mean_variance(*_moments(feature)).float()
+    return _variance_in_few_kernels(feature)
+
+
+def _variance_in_few_kernels(feature: Tensor) -> Tensor:
+    """The same in a third of the operations: of a small feature a GPU waits for each of them to be launched."""
+    channels = 1 if feature.ndim == 4 else feature.ndim - 1
+    places = [i for i in range(feature.ndim) if i != channels]
+    variance, mean = torch.var_mean(feature, places, correction=0)
+    energy = torch.addcmul(variance, mean, mean).mean()
+    single = feature.numel() == feature.shape[channels]
+    variance = torch.maximum(energy if single else variance.mean(), 1e-4 * energy)
+    return variance.masked_fill_(energy == 0, 1.0)
 
 
 def _moments(feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from distill_helpers import IMAGES, build, phase
+from distill_helpers import IMAGES, build, on_fake_gpu, phase, samples
 from helpers import classifier, same, save_weights
 from mmengine.config import ConfigDict
+from mmengine.optim import OptimWrapper
 from mmengine.runner.checkpoint import load_state_dict
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from mmsskd.errors import ConfigError
 
@@ -232,6 +234,42 @@ def test_transfer_runs_neither_network_past_its_tap_and_no_head(teacher_path):
     losses['loss_mimic_layer2'].backward()
     trained = {name for name, p in model.student.named_parameters() if p.grad is not None}
     assert trained == set(model.stages['layer2'].parameters)
+
+
+@pytest.mark.parametrize(
+    'loss', ['FeatureMimic', 'CosineMimic', 'BalancedMimic', 'PKD', 'CWD', 'AttentionMimic', 'MGD']
+)
+def test_a_forward_waits_for_no_gpu(teacher_path, loss):
+    """All losses: no value is read on the CPU, and no tensor is made there."""
+    model = build(teacher_path, mimic_loss=dict(type=f'mmsskd.{loss}Loss'), logits='head.fc')
+    phase(model, train=['layer1', 'layer2'], mimic=['layer1', 'layer2'], logits=True).train()
+    with on_fake_gpu(model):
+        losses = model.loss(torch.empty(4, 1, 8, 8, device='cuda'))
+        assert len(losses) == 7 and all(value.device.type == 'cuda' for value in losses.values())
+        with pytest.raises(DataDependentOutputException):  # as a value that is read would
+            losses['loss_mimic_layer1'].item()
+
+
+def test_ground_truth_is_prepared_where_the_task_loss_wants_it_and_nowhere_else(teacher_path):
+    model, seen = build(teacher_path), []
+    forward = model.student.forward
+    model.student.forward = lambda inputs, samples=None, mode='tensor': (
+        seen.append(samples) or forward(inputs, samples, mode=mode)
+    )
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), 0.1))
+    preprocess = lambda: model.data_preprocessor(dict(inputs=list(IMAGES), data_samples=samples()), True)  # noqa: E731
+    phase(model, train='layer1')
+    assert preprocess()['data_samples'] is None
+    model.train_step(dict(inputs=list(IMAGES), data_samples=samples()), wrapper)
+    phase(model, train='head')
+    assert len(preprocess()['data_samples']) == 4
+    model.train_step(dict(inputs=list(IMAGES), data_samples=samples()), wrapper)
+    assert [len(each) for each in seen] == [4]
+    phase(model, train='layer1')
+    model.data_preprocessor.batch_augments = lambda inputs, scores: (inputs, scores)  # may need labels
+    with pytest.raises(AssertionError, match='num_classes'):  # of which it makes scores
+        model.data_preprocessor.to_onehot = True
+        preprocess()
 
 
 def test_head_phase_runs_no_teacher(teacher_path):

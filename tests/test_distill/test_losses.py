@@ -14,6 +14,8 @@ from mmsskd.distill.losses import (
     FeatureMimicLoss,
     MGDLoss,
     PKDLoss,
+    _variance_in_few_kernels,
+    channel_variance,
 )
 from mmsskd.errors import ConfigError
 
@@ -110,6 +112,17 @@ def test_a_teacher_feature_without_variance_does_not_ruin_the_weights():
     meter = AgreementMeter()
     meter.update((torch.zeros(1, 6),), (teacher,))
     assert meter.compute()[0].item() == pytest.approx(1.0)
+
+
+def test_the_variance_of_a_gpu_is_that_of_a_cpu():
+    """The formula with few kernels, on features of any form, with a large mean, of one value, of none but zeros."""
+    features = [pair(shape)[1] for shape in SHAPES] + [
+        100 + pair((4, 3, 5, 5))[1],
+        torch.randn(1, 6),
+        torch.zeros(2, 3, 4, 4),
+    ]
+    for feature in features:
+        torch.testing.assert_close(_variance_in_few_kernels(feature), channel_variance(feature), rtol=2e-4, atol=0)
 
 
 def test_a_last_batch_of_one_vector_trains_on(tmp_path):

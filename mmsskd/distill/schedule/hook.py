@@ -36,6 +36,7 @@ from .runner_state import (
     build_loaders,
     build_optimization,
     forget_last_phase,
+    is_logged,
     reseed_samplers,
     seed_everything,
     unwrap,
@@ -338,6 +339,7 @@ class StageScheduleHook(Hook):
         if self.schedule.by_epoch:
             end_if_asked(runner, by_epoch=True, within=batch_idx > 0)
             check_still_ends(self.phase, runner.train_loop.dataloader, batch_idx)
+        self.distiller.measures_agreement = is_logged(runner, batch_idx)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if is_due(runner):

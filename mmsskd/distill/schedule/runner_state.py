@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from mmengine.config import ConfigDict
 from mmengine.dist import get_rank
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.optim import build_optim_wrapper
@@ -171,6 +171,16 @@ def batches_beside(loader: DataLoader, indices: Sequence[int], batch_size: int) 
     finally:
         if not loader.num_workers and pipeline is not None:
             dataset.pipeline = pipeline
+
+
+def is_logged(runner: Runner, batch_idx: int) -> bool:
+    """Whether what the model returns in an iteration is logged: a ``LoggerHook`` shows the latest value of all but losses."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+    due = [
+        hook.every_n_inner_iters(batch_idx, hook.interval) or hook.end_of_epoch(runner.train_dataloader, batch_idx)
+        for hook in hooks
+    ]
+    return any(due) or not hooks
 
 
 class PhaseBatches:

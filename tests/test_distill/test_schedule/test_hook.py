@@ -10,6 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from mmsskd import StageScheduleHook
+from mmsskd.distill.losses import AgreementMeter
+from mmsskd.distill.schedule import hook
 from mmsskd.errors import ConfigError, NonFiniteLossError
 
 
@@ -424,3 +426,24 @@ def test_hooks_find_in_the_last_checkpoint_what_is_in_every_other(tmp_path, teac
     of_the_epoch, of_the_student = Noting.seen
     assert of_the_epoch == of_the_student
     assert (tmp_path / 'student.pth').is_file()
+
+
+def test_agreement_is_measured_where_it_is_logged_and_the_log_is_the_same(tmp_path, teacher_path, monkeypatch):
+    def log_of(name):
+        measured = []
+        of = AgreementMeter.of
+        monkeypatch.setattr(AgreementMeter, 'of', lambda *pair: measured.append(0) or of(*pair))
+        cfg = run_cfg(tmp_path / name, teacher_path, iters=3, hook=dict(evaluate_teacher=False))
+        cfg.default_hooks.logger.interval = 2
+        train(cfg)
+        monkeypatch.setattr(AgreementMeter, 'of', of)
+        (path,) = (tmp_path / name).glob('*/vis_data/scalars.json')
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        return len(measured), [{k: v for k, v in record.items() if 'time' not in k} for record in records]
+
+    count, log = log_of('due')
+    monkeypatch.setattr(hook, 'is_logged', lambda runner, batch_idx: True)
+    every, full = log_of('always')
+    assert every - count == 4  # of 9: 2, 4, 6 and 8 are logged, and 3, the last of its epoch, may be
+    assert sum('relative_error_layer2' in record for record in log) >= 1
+    assert log == full
