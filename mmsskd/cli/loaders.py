@@ -28,6 +28,8 @@ def complete_loaders(cfg: Config) -> None:
             owners += [part for part in own if part]
     for loader in (owner.get(name) for owner in owners for name in LOADERS):
         if loader:
+            if str((loader.get('dataset') or {}).get('type')).endswith('ResidentImages'):
+                loader.update(num_workers=0, pin_memory=False, persistent_workers=False)
             loader.setdefault('collate_fn', dict(type='mmsskd.stack_images'))
             loader.setdefault('persistent_workers', bool(loader.get('num_workers')))
             loader.setdefault('pin_memory', torch.cuda.is_available())
