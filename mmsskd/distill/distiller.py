@@ -391,8 +391,8 @@ class StagewiseDistiller(BaseModel):
         Whatever is logged comes from the GPU in one copy, so a step waits for the GPU here and nowhere else.
         """
         loss, log_vars = super().parse_losses(losses)
-        values = torch.stack([value.detach() for value in log_vars.values()]).cpu()
-        log_vars = dict(zip(log_vars, values, strict=True))
+        on_cpu = torch.stack([value.detach() for value in log_vars.values()]).cpu()
+        log_vars = dict(zip(log_vars, on_cpu, strict=True))
         if self.on_non_finite is not None and not log_vars['loss'].isfinite():
             values = ', '.join(f'{name}={value.item():.4g}' for name, value in log_vars.items() if 'loss' in name)
             self.on_non_finite(values)
