@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Step time and peak memory of each stage of a pair of ResNets (and of the neck, where it is a stage), in one run, four ways:
+"""Measure step time and peak memory of each stage of a pair, four ways:
 
   mmsskd  this package, `StagewiseDistiller.train_step`;
   bare    a PyTorch loop written by hand that does the same work: what mmsskd costs is the ratio mmsskd / bare;
@@ -17,7 +17,6 @@ starts from the same weights, and those that take turns from the same random sta
 medians. Memory is what a step allocates beyond weights and optimizer state.
 """
 
-import argparse
 import copy
 import json
 import os
@@ -54,6 +53,7 @@ from mmsskd.distill.export import is_stagewise
 from mmsskd.distill.phases import is_schedule_hook, phases_of, stage_by_stage
 from mmsskd.distill.schedule.runner_state import seed_everything
 from mmsskd.errors import ConfigError
+from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.tables import text_table
 
 TRANSFER = {'mmsskd': package_step, 'bare': bare_step, 'full': full_step, 'unfrozen': unfrozen_step}
@@ -184,9 +184,11 @@ def timed_phases(cfg, distiller, head: bool) -> list:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', nargs='?', default='configs/sskd/imagenet_r50_r18.py', help='%(default)s')
-    parser.add_argument('--batch-size', type=int, help='default: 8, for detection 1')
+    parser = ToolParser(__doc__, 'python tools/benchmark.py configs/sskd/faster_rcnn_r101_r50.py --rounds 5')
+    parser.add_argument(
+        'config', nargs='?', default='configs/sskd/imagenet_r50_r18.py', help='config of the pair; default: %(default)s'
+    )
+    parser.add_argument('--batch-size', type=int, metavar='N', help='images a step; default: 8, for detection 1')
     parser.add_argument(
         '--shape',
         type=int,
@@ -194,9 +196,11 @@ def main():
         metavar=('H', 'W'),
         help='of an image; default: model.input_shape, detection 320 480',
     )
-    parser.add_argument('--rounds', type=int, default=15, help='timed steps of each scheme for each stage')
-    parser.add_argument('--head', action='store_true', help='measure the head phase as well')
-    parser.add_argument('--json', metavar='FILE', help='write the figures to this file as well')
+    parser.add_argument(
+        '--rounds', type=int, default=15, metavar='N', help='timed steps of each way and stage; default: %(default)s'
+    )
+    parser.add_argument('--head', action='store_true', help='also measure the head phase')
+    parser.add_argument('--json', metavar='FILE', help='also write the numbers to this file')
     add_common_arguments(parser)
     args = parser.parse_args()
     MMLogger.get_instance('mmengine', log_level='WARNING')

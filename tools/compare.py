@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Compare ways of training one student: plain, KD, FitNets, stage by stage, ... at equal epochs and at equal seconds.
+"""Compare ways of training one student (plain, KD, stage by stage, ...) at equal epochs and at equal seconds.
 
-FILE names teacher, arms, epochs and seeds; configs/experiments/compare/ holds ours. Run it again after an interruption, and it
-goes on. Writes results.csv, results.json, results.md and the page index.html into the work dir."""
+Writes results.csv, results.json, results.md and the page index.html into the work dir. After an interruption the same command
+goes on.
+"""
 
-import argparse
 import fcntl
 import sys
 from collections.abc import Iterator
@@ -18,16 +18,25 @@ from mmsskd.compare.page import build_page
 from mmsskd.compare.plan import read_plan
 from mmsskd.compare.tables import to_csv, to_json, to_markdown, to_text
 from mmsskd.errors import ConfigError
+from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.files import write_text
 from mmsskd.utils.trust import trust
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('file', help='what is compared')
-    parser.add_argument('--work-dir', help='where everything goes; default work_dirs/compare/<name of the file>')
+    parser = ToolParser(__doc__, 'python tools/compare.py configs/experiments/compare/fashion_mnist_2k.py --jobs 2')
     parser.add_argument(
-        '--jobs', type=int, default=1, help='runs at a time (seconds are then measured apart); default 1'
+        'file', help='names teacher, arms, epochs and seeds; examples are in configs/experiments/compare'
+    )
+    parser.add_argument(
+        '--work-dir', metavar='DIR', help='folder for runs and results; default: work_dirs/compare/<name of the file>'
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        metavar='N',
+        help='runs at a time; above 1 seconds are measured in separate runs; default: 1',
     )
     add_trust_argument(parser)
     args = parser.parse_args()

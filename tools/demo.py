@@ -1,12 +1,9 @@
 #!/usr/bin/env python
 """Watch knowledge move from a teacher into a smaller student, stage by stage, on real images that need no download.
 
-`make demo` runs this: trainings with tools/train.py on the configs that the task names, then a table, and a page of pictures in
-work_dirs/demo. Tasks: classification (handwritten digits), detection (handwritten digits on photos),
-face (the ORL faces), all.
+Trains teacher, plain student and student stage by stage, then prints a table and writes a page. `make demo` runs this.
 """
 
-import argparse
 import importlib
 import sys
 import time
@@ -19,15 +16,30 @@ from mmengine.logging import MMLogger
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import plain_errors
+from mmsskd.utils.arguments import ToolParser
 
 TASKS = ('classification', 'detection', 'face')
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('task', nargs='?', default=TASKS[0], choices=[*TASKS, 'all'])
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='folder for runs and pages')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='passed on to every training')
+    parser = ToolParser(__doc__, 'python tools/demo.py detection')
+    parser.add_argument(
+        'task',
+        nargs='?',
+        default=TASKS[0],
+        choices=[*TASKS, 'all'],
+        help='handwritten digits (default), digits on photos, the ORL faces, or all three',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('work_dirs/demo'),
+        metavar='DIR',
+        help='folder for runs and pages; default: %(default)s',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change keys of the config of every training'
+    )
     args = parser.parse_args()
     start = time.time()
     MMLogger.get_instance('mmengine', log_level='ERROR')

@@ -1,7 +1,5 @@
 """The demo's first task: handwritten digits of which a tenth have labels, three seeds."""
 
-import contextlib
-import io
 from pathlib import Path
 
 import torch
@@ -25,8 +23,6 @@ def features_of(results: list[Result]):
     """The first test digits, the features that teacher and student give them at each stage, the student's adapted, and for each
     stage the relative error of all test digits, of the same checkpoint.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        import mmpretrain.datasets  # noqa: F401  it prints that an optional package is not there
     cfg = Config.fromfile(ROOT / 'configs' / TASK.arms[2][1])
     weights = {result.name: str(last_checkpoint(result.work_dir)) for result in results}
     model = dict(cfg.model, data_preprocessor=cfg.data_preprocessor, teacher_checkpoint=weights[TEACHER])

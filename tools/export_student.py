@@ -1,29 +1,29 @@
 #!/usr/bin/env python
-"""Write the plain student (student.pth, student.py) of any checkpoint of a stage-by-stage run into a folder."""
-
-import argparse
+"""Write the plain student of a checkpoint, student.pth and student.py, into a folder."""
 
 from mmengine.config import DictAction
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_trust_argument, plain_errors
 from mmsskd.distill.export import export_checkpoint
+from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.trust import trust
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ToolParser(__doc__, 'python tools/export_student.py work_dirs/mine/epoch_12.pth work_dirs/mine/exported')
     parser.add_argument('checkpoint', help='checkpoint of a stage-by-stage run')
-    parser.add_argument('out_dir', help='folder for student.pth and student.py')
+    parser.add_argument('out_dir', metavar='out-dir', help='folder for student.pth and student.py')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
-        help='change the config that the checkpoint holds: key=value, key="[a,b]", a.b.c=value',
+        metavar='KEY=VALUE',
+        help='change keys of the config that the checkpoint holds: a.b.c=value, key="[a,b]"',
     )
     parser.add_argument(
         '--onnx',
         action='store_true',
-        help='write student.onnx too, of a classifier or a face model: normalized images (N, C, H, W) in, logits or embeddings out',
+        help='also write student.onnx, of a classifier or a face model: normalized images (N, C, H, W) to logits or embeddings',
     )
     add_trust_argument(parser)
     args = parser.parse_args()

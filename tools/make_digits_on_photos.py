@@ -5,21 +5,30 @@ Digits and photos come with scikit-learn, so nothing is downloaded. The folder h
 annotations/, and unlabelled/, images of the same kind without any. The same options give the same bytes.
 """
 
-import argparse
-
 from mmsskd.cli import plain_errors
 from mmsskd.datasets.digits_on_photos import write_digits_on_photos
+from mmsskd.utils.arguments import ToolParser
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(__doc__, 'python tools/make_digits_on_photos.py data/digits_on_photos --train 80 --val 20')
     parser.add_argument(
-        'out_dir', nargs='?', default='data/digits_on_photos', help='folder to write; default %(default)s'
+        'out_dir', nargs='?', default='data/digits_on_photos', help='folder to write; default: %(default)s'
     )
-    parser.add_argument('--train', type=int, default=800, help='annotated training images; default %(default)s')
-    parser.add_argument('--val', type=int, default=200, help='annotated validation images; default %(default)s')
-    parser.add_argument('--unlabelled', type=int, default=800, help='images without annotations; default %(default)s')
-    parser.add_argument('--size', type=int, default=160, help='height and width in pixels; default %(default)s')
-    parser.add_argument('--seed', type=int, default=0, help='other seeds give other images; default %(default)s')
+    parser.add_argument(
+        '--train', type=int, default=800, metavar='N', help='training images with boxes; default: %(default)s'
+    )
+    parser.add_argument(
+        '--val', type=int, default=200, metavar='N', help='validation images with boxes; default: %(default)s'
+    )
+    parser.add_argument(
+        '--unlabelled', type=int, default=800, metavar='N', help='images without boxes; default: %(default)s'
+    )
+    parser.add_argument(
+        '--size', type=int, default=160, metavar='N', help='height and width, pixels; default: %(default)s'
+    )
+    parser.add_argument(
+        '--seed', type=int, default=0, metavar='N', help='other seeds give other images; default: %(default)s'
+    )
     args = parser.parse_args()
     what = (
         f'{args.train} training, {args.val} validation and {args.unlabelled} unlabeled images of '

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Write the config of a pair from two configs of mmdet or mmpretrain, and print its stages as print_stages.py does.
+"""Write the config of a pair from two configs of mmdet or mmpretrain, and print its stages.
 
-What a stage-by-stage run needs beside the student's own config is derived and said: what the student's config freezes, the size
-of an image, the phases in its epochs, the learning rates of the head, when EMA begins. Neither weights nor data are needed."""
+What a run needs beside the student's own config is worked out and printed: what to unfreeze, the image size, the phases, the
+learning rates of the head, when EMA begins. Neither weights nor data are needed.
+"""
 
-import argparse
 from pathlib import Path
 
 from mmengine.config import Config
@@ -18,6 +18,7 @@ from mmsskd.distill.network.pairing import Pairing, thawing
 from mmsskd.distill.summary import COLUMNS, stage_table
 from mmsskd.distill.teacher_input import give_own_input
 from mmsskd.errors import ConfigError
+from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.files import write_text
 from mmsskd.utils.tables import text_table
 
@@ -25,12 +26,22 @@ TRANSFER = 1  # epochs of each stage, of a run of twelve
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ToolParser(
+        __doc__,
+        'python tools/make_pair.py mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py mmdet::gfl/gfl_r50_fpn_1x_coco.py pair.py',
+    )
     parser.add_argument('teacher', help="config of the teacher, such as 'mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py'")
-    parser.add_argument('student', help='config of the student, whose data and schedule the run takes')
-    parser.add_argument('out', help='config file to write, OUT.py')
-    parser.add_argument('--stages', nargs='+', metavar='PATH', help="the student's, where the default does not fit")
-    parser.add_argument('--teacher-stages', nargs='+', metavar='PATH', help="the teacher's")
+    parser.add_argument('student', help='config of the student; the run takes its data and schedule')
+    parser.add_argument('out', help='new config file to write, ends in .py')
+    parser.add_argument(
+        '--stages',
+        nargs='+',
+        metavar='PATH',
+        help='modules of the student that end a stage; default: as tools/print_stages.py shows',
+    )
+    parser.add_argument(
+        '--teacher-stages', nargs='+', metavar='PATH', help='the same of the teacher, where they have other names'
+    )
     args = parser.parse_args()
     MMLogger.get_instance('mmengine', log_level='WARNING')
     if Path(args.out).suffix != '.py' or Path(args.out).exists():

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Run pairs of teacher and student, two iterations a phase on tiny images, and write the table docs/pairs.md.
+"""Try pairs of teacher and student: two iterations a phase on tiny images, and an export.
 
-Each pair has a process of its own and a JSON file of what came out; one that has such a file is not run again, so an interrupted
-table goes on where it was. Weights are random, images are noise: what is tried is whether the pair is cut, trained and exported."""
+Each pair runs in a process of its own and leaves a JSON file. A pair that has one is not run again, so an interrupted table goes
+on. Weights are random and images are noise: this shows whether a pair works, not how well.
+"""
 
-import argparse
 import json
 import multiprocessing
 import sys
@@ -18,6 +18,7 @@ from pairs_list import PAIRS, Pair
 
 from mmsskd.cli import plain_errors
 from mmsskd.errors import ConfigError, candidates
+from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.files import replacing
 
 PAGE = """\
@@ -31,10 +32,16 @@ HEADER = '| teacher | student | in the config besides | stages (adapters) | |\n|
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(__doc__, 'python tools/pairs.py --out work_dirs/pairs')
     parser.add_argument('names', nargs='*', help='pairs to run, by the names in tools/pairs_list.py; default: all')
-    parser.add_argument('--out', type=Path, default=Path('work_dirs/pairs'), help='folder of the results')
-    parser.add_argument('--page', type=Path, help='write the table of the results to this file, and run nothing')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('work_dirs/pairs'),
+        metavar='DIR',
+        help='folder of the results; default: %(default)s',
+    )
+    parser.add_argument('--page', type=Path, metavar='FILE', help='only write the table of the results to this file')
     args = parser.parse_args()
     pairs = {pair.name: pair for pair in PAIRS}
     for name in args.names:

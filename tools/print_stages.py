@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""Print how teacher and student are cut: for each stage its modules, parameters, feature shapes, adapter and MACs.
+"""Print how teacher and student are cut into stages: modules, parameters, feature shapes, adapters and MACs.
 
-Neither weights nor data are needed."""
-
-import argparse
+Neither weights nor data are needed.
+"""
 
 from mmengine.logging import MMLogger
 
@@ -16,11 +15,12 @@ from mmsskd.distill.network.projector import resolve_student
 from mmsskd.distill.summary import COLUMNS, stage_table
 from mmsskd.distill.teacher_input import give_own_input
 from mmsskd.errors import ConfigError
+from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.tables import text_table
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ToolParser(__doc__, 'python tools/print_stages.py configs/sskd/faster_rcnn_r101_r50.py')
     parser.add_argument('config', help='config of a stage-by-stage run')
     add_common_arguments(parser)
     args = parser.parse_args()

@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""Evaluate a student: from a checkpoint of a stage-by-stage run, or exported. `--teacher` evaluates the teacher as well.
+"""Evaluate a student on the test set, from a checkpoint of its run or exported.
 
-Any other MMEngine config works too. The weights must fit strictly."""
-
-import argparse
+Any other MMEngine config works too. The checkpoint must have exactly the weights of the model.
+"""
 
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
@@ -16,13 +15,14 @@ from mmsskd.distill.schedule.coco_list import keeping_lists
 from mmsskd.distill.schedule.data_checks import check_loops, find_data_error, other_classes
 from mmsskd.distill.schedule.validation import show
 from mmsskd.errors import ConfigError
+from mmsskd.utils.arguments import ToolParser
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file: of the run, or the exported student.py')
-    parser.add_argument('checkpoint', help='checkpoint file: of the run, or the exported student.pth')
-    parser.add_argument('--teacher', action='store_true', help='evaluate the teacher of the config as well')
+    parser = ToolParser(__doc__, 'python tools/test.py work_dirs/mine/student.py work_dirs/mine/student.pth')
+    parser.add_argument('config', help='config file of the run, or the exported student.py')
+    parser.add_argument('checkpoint', help='checkpoint of the run, or the exported student.pth')
+    parser.add_argument('--teacher', action='store_true', help='also evaluate the teacher of the config')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this file')
     add_common_arguments(parser)
     return parser.parse_args()

@@ -1,25 +1,30 @@
 #!/usr/bin/env python
-"""Train a config: stage by stage, or any other of MMEngine. The arguments are those of mmdet's tools/train.py."""
+"""Train a config, stage by stage or any other of MMEngine.
 
-import argparse
+The arguments are those of mmdet's tools/train.py.
+"""
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, end_processes, plain_errors, read_config
 from mmsskd.cli.train import add_watch_arguments, prepare, train, watch
 from mmsskd.errors import ConfigError
+from mmsskd.utils.arguments import ToolParser
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+    parser = ToolParser(
+        __doc__,
+        'python tools/train.py configs/sskd/digits_r14x2_r8.py --cfg-options model.teacher_checkpoint=TEACHER.pth',
+    )
+    parser.add_argument('config', help='config file (.py)')
     parser.add_argument('--amp', action='store_true', help='mixed precision (needs a GPU)')
-    parser.add_argument('--auto-scale-lr', action='store_true', help='scale learning rates with the batch size')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale learning rates to the batch size')
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
-        metavar='PATH',
-        help='go on from PATH, or from the latest checkpoint of the work dir',
+        metavar='FILE',
+        help='continue from this checkpoint; without FILE, from the latest in the work dir',
     )
     add_watch_arguments(parser)
     add_common_arguments(parser)

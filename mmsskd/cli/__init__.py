@@ -73,19 +73,32 @@ def explain(error: Exception, hint: bool = True) -> str:
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every tool of OpenMMLab has."""
-    parser.add_argument('--work-dir', help='where logs and checkpoints go; default work_dirs/<name of the config>')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='change the config: key=value, key="[a,b]", a.b.c=value'
+        '--work-dir', metavar='DIR', help='folder for logs and checkpoints; default: work_dirs/<name of the config>'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='change keys of the config: a.b.c=value, key="[a,b]"',
     )
     add_trust_argument(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='who starts the processes; default: %(default)s',
+    )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     """The argument of every tool that loads a checkpoint; see :mod:`mmsskd.utils.trust`."""
     parser.add_argument(
-        '--trust-checkpoint', action='store_true', help='load checkpoints that hold more than data: it runs their code'
+        '--trust-checkpoint',
+        action='store_true',
+        help='also load checkpoints that hold code, and run it: only files whose author you trust',
     )
 
 

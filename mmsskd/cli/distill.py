@@ -1,38 +1,59 @@
 """The command line of ``mmsskd distill`` and tools/distill.py."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from ..utils.arguments import ToolParser
 from . import add_trust_argument, plain_errors
 from .train import add_watch_arguments
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the arguments and make the call; a mistake is one message and exit code 1."""
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
+        'Teach a student on a folder of images: look at the data, choose the recipe, train, write the student and a report.',
+        f'{"python tools/distill.py" if arguments is None else "mmsskd distill"} --teacher resnet34 --student resnet18 '
+        '--data my_photos --out work_dirs/mine',
         prog=None if arguments is None else 'mmsskd distill',
-        description='Teach a student on a folder of images: look at the data, choose the recipe, train, and leave the '
-        'student and a report.',
     )
     parser.add_argument(
-        '--teacher', required=True, help='name of a model of mmpretrain or mmdet (resnet34), or a config'
+        '--teacher',
+        required=True,
+        metavar='MODEL',
+        help='name in mmpretrain or mmdet, such as resnet34; or a config file',
     )
-    parser.add_argument('--student', required=True, help='the same, of the student')
-    parser.add_argument('--data', required=True, help='folder of the images, see docs/one_call.md')
-    parser.add_argument('--out', required=True, help='folder for configs, checkpoints, student and report')
-    parser.add_argument('--epochs', type=int, help='of the student, and of a teacher that is trained; 30, detectors 12')
-    parser.add_argument('--task', choices=['classification', 'detection'], help='default: what the folder says')
-    parser.add_argument('--size', type=int, help='pixels of the square image; default: as in the config of the student')
-    parser.add_argument('--batch-size', type=int, help='images a step; default: as usual, fewer for few images')
+    parser.add_argument('--student', required=True, metavar='MODEL', help='as for --teacher')
     parser.add_argument(
-        '--teacher-checkpoint', metavar='FILE', help="file or URL of the teacher's weights; zoo: those of the model zoo"
+        '--data', required=True, metavar='DIR', help='folder of images; docs/one_call.md lists its forms'
     )
     parser.add_argument(
-        '--features-only', action='store_true', help="follow the teacher's features as it is, whatever classes it knows"
+        '--out', required=True, metavar='DIR', help='folder for configs, checkpoints, student and report'
     )
     parser.add_argument(
-        '--dry-run', action='store_true', help='print stages, cost and time, write the configs, and stop'
+        '--epochs',
+        type=int,
+        metavar='N',
+        help='of the student, and of the teacher if it is trained; default: 30, detectors 12',
+    )
+    parser.add_argument('--task', choices=['classification', 'detection'], help='default: what the folder holds')
+    parser.add_argument(
+        '--size', type=int, metavar='N', help='side of the square images, pixels; default: that of the student’s config'
+    )
+    parser.add_argument(
+        '--batch-size', type=int, metavar='N', help='images a step; default: that of the config, fewer for few images'
+    )
+    parser.add_argument(
+        '--teacher-checkpoint',
+        metavar='FILE',
+        help="file or URL of the teacher's weights, or zoo for those of the model zoo; default: train the teacher first",
+    )
+    parser.add_argument(
+        '--features-only',
+        action='store_true',
+        help='do not train the teacher, even if it knows other classes: the student follows its features',
+    )
+    parser.add_argument(
+        '--dry-run', action='store_true', help='print stages, cost and time, write the configs, do not train'
     )
     add_watch_arguments(parser)
     add_trust_argument(parser)

@@ -31,13 +31,13 @@ WANDB = ('online', 'offline')
 
 def add_watch_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say where curves are drawn, beside the files that every run writes."""
-    parser.add_argument('--tensorboard', action='store_true', help='write the curves for TensorBoard too')
+    parser.add_argument('--tensorboard', action='store_true', help='also write the curves for TensorBoard')
     parser.add_argument(
         '--wandb',
         nargs='?',
         const='online',
         choices=WANDB,
-        help='send the curves to Weights & Biases too; offline: keep them in the work dir, for `wandb sync`',
+        help='also send the curves to Weights & Biases; offline: write them into the work dir, for `wandb sync`',
     )
 
 

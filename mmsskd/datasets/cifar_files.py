@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mmpretrain.datasets import BaseDataset
 
 from ..errors import ConfigError, candidates
 from ..registry import DATASETS
+from ..utils.quiet import BaseDataset
 from ..utils.safe_pickle import load_data, shown
 
 LABEL_KEYS = ('labels', 'fine_labels', 'coarse_labels')

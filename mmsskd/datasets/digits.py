@@ -1,8 +1,8 @@
 import numpy as np
-from mmpretrain.datasets import BaseDataset
 
 from ..errors import ConfigError
 from ..registry import DATASETS
+from ..utils.quiet import BaseDataset
 
 TRAIN = 1200
 

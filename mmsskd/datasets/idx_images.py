@@ -2,10 +2,10 @@ import gzip
 from pathlib import Path
 
 import numpy as np
-from mmpretrain.datasets import BaseDataset
 
 from ..errors import ConfigError, candidates
 from ..registry import DATASETS
+from ..utils.quiet import BaseDataset
 
 UINT8 = 8  # the code of the type in an idx file
 

@@ -9,7 +9,6 @@
 
 Single-threaded; the medians of the rounds."""
 
-import argparse
 import json
 import os
 import statistics
@@ -28,6 +27,7 @@ from mmsskd.face.data import FaceRecordDataset
 from mmsskd.face.data.alignment import ARC112, similarity
 from mmsskd.face.data.record_index import write_idx
 from mmsskd.face.data.recordio import RecordReader, RecordWriter, pack
+from mmsskd.utils.arguments import ToolParser
 
 RECORD = 4_700  # bytes of a record on average, about those of MS1MV2
 BLOCK = 100  # images a turn
@@ -144,11 +144,15 @@ def align(count: int, rounds: int) -> list[tuple]:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--records', type=int, default=5_822_653, help='in the large index; default %(default)s')
-    parser.add_argument('--images', type=int, default=20_000, help='to read; default %(default)s')
-    parser.add_argument('--faces', type=int, default=2_000, help='to align; default %(default)s')
-    parser.add_argument('--rounds', type=int, default=5, help='default %(default)s')
+    parser = ToolParser(__doc__, 'python tools/face/benchmark_data.py --rounds 3')
+    parser.add_argument(
+        '--records', type=int, default=5_822_653, metavar='N', help='records in the large index; default: %(default)s'
+    )
+    parser.add_argument('--images', type=int, default=20_000, metavar='N', help='images to read; default: %(default)s')
+    parser.add_argument('--faces', type=int, default=2_000, metavar='N', help='faces to align; default: %(default)s')
+    parser.add_argument(
+        '--rounds', type=int, default=5, metavar='N', help='times that each is measured; default: %(default)s'
+    )
     args = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:

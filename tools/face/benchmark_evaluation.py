@@ -24,6 +24,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # _run beside th
 
 from _run import run
 
+from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.files import write_text
 
 FACES_C, TEMPLATES_C, GALLERY_C = 469_375, 23_124, 3_531
@@ -205,9 +206,11 @@ def peak_megabytes() -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--cases', nargs='+', choices=list(CASES), default=list(CASES), help='default: all')
-    parser.add_argument('--json', metavar='FILE', help='write the measurements')
+    parser = ToolParser(__doc__, 'python tools/face/benchmark_evaluation.py --cases IJB-A')
+    parser.add_argument(
+        '--cases', nargs='+', choices=list(CASES), default=list(CASES), help='what to measure; default: all'
+    )
+    parser.add_argument('--json', metavar='FILE', help='also write the numbers to this file')
     parser.add_argument('--here', action='store_true', help=argparse.SUPPRESS)  # in the process of a case
     args = parser.parse_args()
     if args.here:

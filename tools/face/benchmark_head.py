@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 """Memory and time of one training step of a margin head on the CPU, beside mmpretrain's; each in a process of its own."""
 
-import argparse
 import multiprocessing
 import resource
 import time
+
+from mmsskd.utils.arguments import ToolParser
 
 MIB = 2**20
 
@@ -39,10 +40,16 @@ def measure(name: str, batch: int, people: int, channels: int, queue) -> None:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--batch-size', type=int, default=128)
-    parser.add_argument('--people', type=int, default=100_000)
-    parser.add_argument('--channels', type=int, default=512)
+    parser = ToolParser(__doc__, 'python tools/face/benchmark_head.py --people 100000')
+    parser.add_argument(
+        '--batch-size', type=int, default=128, metavar='N', help='embeddings a step; default: %(default)s'
+    )
+    parser.add_argument(
+        '--people', type=int, default=100_000, metavar='N', help='classes of the head; default: %(default)s'
+    )
+    parser.add_argument(
+        '--channels', type=int, default=512, metavar='N', help='length of an embedding; default: %(default)s'
+    )
     args = parser.parse_args()
     context = multiprocessing.get_context('spawn')
     print(f'{args.batch_size} faces, {args.people} people, embeddings of {args.channels}, one thread\n')

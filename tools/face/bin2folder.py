@@ -3,15 +3,14 @@
 
 No code that the file may hold is run."""
 
-import argparse
-
 from mmsskd.cli import plain_errors
 from mmsskd.face.data.face_bin import bin_to_folder
+from mmsskd.utils.arguments import ToolParser
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('path', metavar='FILE.bin', help='for instance data/faces_emore/lfw.bin')
-    parser.add_argument('out_dir', metavar='OUT_DIR', help='folder to write; it must not hold anything')
+    parser = ToolParser(__doc__, 'python tools/face/bin2folder.py data/faces_emore/lfw.bin data/lfw')
+    parser.add_argument('path', metavar='FILE.bin', help='file of pairs, such as data/faces_emore/lfw.bin')
+    parser.add_argument('out_dir', metavar='OUT_DIR', help='folder to write; must be empty or new')
     args = parser.parse_args()
     with plain_errors():
         pairs, genuine = bin_to_folder(**vars(args))

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Every table of a face evaluation from files of embeddings, of any framework. Needs numpy, neither torch nor MMEngine.
+"""Print every table of a face evaluation from files of embeddings, of any framework.
+
+Needs numpy, neither torch nor MMEngine.
 
 A file is an .npz with `keys` (n,), the names of the faces (tools/face/list_faces.py lists them), and `features` (n, D); if you
 like `features_flip` (n, D) of the mirrored crops and `detector_scores` (n,). Rows of NaN or zeros are failures to enrol.
-
-  python tools/face/eval_embeddings.py teacher=teacher.npz student=student.npz --ijba data/IJB-A --json ijba.json --plots plots
 
 With several files there is one table that compares them, after the tables of each.
 """
@@ -28,27 +28,50 @@ from mmsskd.face.evaluation.protocol import PairProtocol, TemplateProtocol
 from mmsskd.face.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
 from mmsskd.face.evaluation.protocols.files import is_whole
 from mmsskd.face.evaluation.tables import compare_reports, format_report
+from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.files import write_text
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(
+        __doc__,
+        'python tools/face/eval_embeddings.py teacher=teacher.npz student=student.npz --ijba data/IJB-A --plots plots',
+    )
     parser.add_argument(
         'embeddings', nargs='+', metavar='[NAME=]FILE.npz', help='named after the file where no name is given'
     )
     add_protocol_arguments(parser)
     numbers = parser.add_argument_group('which numbers')
-    numbers.add_argument('--fars', nargs='+', type=float, default=DEFAULTS.fars, help='of 1:1; default %(default)s')
-    numbers.add_argument('--fpirs', nargs='+', type=float, default=DEFAULTS.fpirs, help='of 1:N; default %(default)s')
-    numbers.add_argument('--ranks', nargs='+', type=int, default=DEFAULTS.ranks, help='of 1:N; default %(default)s')
     numbers.add_argument(
-        '--tpir-rank', default=str(DEFAULTS.tpir_rank), help='rank that the mate must have in TPIR, or "any"; default 1'
+        '--fars',
+        nargs='+',
+        type=float,
+        default=DEFAULTS.fars,
+        metavar='RATE',
+        help='false accept rates, of 1:1; default: %(default)s',
+    )
+    numbers.add_argument(
+        '--fpirs',
+        nargs='+',
+        type=float,
+        default=DEFAULTS.fpirs,
+        metavar='RATE',
+        help='false positive identification rates, of 1:N; default: %(default)s',
+    )
+    numbers.add_argument(
+        '--ranks', nargs='+', type=int, default=DEFAULTS.ranks, metavar='N', help='ranks, of 1:N; default: %(default)s'
+    )
+    numbers.add_argument(
+        '--tpir-rank',
+        default=str(DEFAULTS.tpir_rank),
+        metavar='N',
+        help='rank that the mate must have in TPIR, or "any"; default: 1',
     )
     numbers.add_argument(
         '--roc-rule',
         choices=ROC_RULES,
         default=DEFAULTS.roc_rule,
-        help='insightface: to replicate; default %(default)s',
+        help='which points the ROC has; insightface: those of its own script; default: %(default)s',
     )
     pooling = parser.add_argument_group('pooling')
     pooling.add_argument('--no-flip', action='store_true', help='ignore features_flip')
@@ -61,7 +84,7 @@ def parse_args() -> argparse.Namespace:
     failures.add_argument(
         '--allow-missing', action='store_true', help='faces that a file lacks are failures to enrol, not an error'
     )
-    failures.add_argument('--max-failures', type=int, metavar='N', help='more failures to enrol are an error')
+    failures.add_argument('--max-failures', type=int, metavar='N', help='stop if more faces than this fail to enrol')
     output = parser.add_argument_group('output')
     output.add_argument('--json', metavar='FILE', help='all numbers, split by split, by the name of the model')
     output.add_argument('--plots', metavar='FOLDER', help='ROC, DET, CMC and DIR as PNG and SVG; needs matplotlib')
@@ -72,7 +95,8 @@ def parse_args() -> argparse.Namespace:
         '--memory',
         type=int,
         default=DEFAULTS.memory // MEGABYTE,
-        help='megabytes for temporary arrays; default %(default)s',
+        metavar='MB',
+        help='memory for temporary arrays; default: %(default)s',
     )
     return parser.parse_args()
 

@@ -7,27 +7,31 @@ its ArcFaceONNX expect. Output `embedding`: (N, D) float32, not normalized: two 
 
 Weights released by InsightFace have no classifier: add --cfg-options model.head=None."""
 
-import argparse
-
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
 from mmsskd.face.export import export_onnx, image_size, normalization, read_recognizer
+from mmsskd.utils.arguments import ToolParser
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(
+        __doc__, 'python tools/face/export_onnx.py work_dirs/faces/student.py work_dirs/faces/student.pth student.onnx'
+    )
     parser.add_argument(
         'config', help='config of a face model, such as an exported student.py, or of a stage-by-stage run'
     )
-    parser.add_argument('checkpoint', help='checkpoint file: of the run, or the exported student.pth')
+    parser.add_argument('checkpoint', help='checkpoint of the run, or the exported student.pth')
     parser.add_argument('out', metavar='OUT.onnx', help='file to write')
     parser.add_argument(
         '--size',
         type=int,
         nargs='+',
+        metavar='N',
         help='height and width of the crops, or one number for both; default: as in the config',
     )
-    parser.add_argument('--opset', type=int, default=18, help='version of ONNX operators; default %(default)s')
+    parser.add_argument(
+        '--opset', type=int, default=18, metavar='N', help='version of the ONNX operators; default: %(default)s'
+    )
     add_common_arguments(parser)
     args = parser.parse_args()
     cfg = read_config(args, whole=False)

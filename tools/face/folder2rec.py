@@ -3,17 +3,22 @@
 
 Faces should be aligned already; images of another size are scaled by their longer side, with black borders."""
 
-import argparse
-
 from mmsskd.cli import plain_errors
 from mmsskd.face.data.record_folders import folder_to_records
+from mmsskd.utils.arguments import ToolParser
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(__doc__, 'python tools/face/folder2rec.py data/people data/mine/train')
     parser.add_argument('folder', metavar='FOLDER', help='one folder for each person, images at any depth below')
-    parser.add_argument('prefix', metavar='OUT_PREFIX', help='for instance data/mine/train')
-    parser.add_argument('--size', type=int, default=112, help='height and width in pixels; default %(default)s')
-    parser.add_argument('--quality', type=int, default=95, help='of JPEG, 1 to 100; default %(default)s')
+    parser.add_argument(
+        'prefix', metavar='OUT_PREFIX', help='path of the files without their endings, such as data/mine/train'
+    )
+    parser.add_argument(
+        '--size', type=int, default=112, metavar='N', help='height and width, pixels; default: %(default)s'
+    )
+    parser.add_argument(
+        '--quality', type=int, default=95, metavar='N', help='of the JPEG files, 1 to 100; default: %(default)s'
+    )
     args = parser.parse_args()
     with plain_errors():
         people, images = folder_to_records(**vars(args))

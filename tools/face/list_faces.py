@@ -6,7 +6,6 @@ FACE_HEIGHT (the box, pixels), x1,y1,...,x5,y5 (landmarks: eyes, nose, corners o
 and score; empty where unknown. With landmarks filled in, the file serves as --landmarks.
 """
 
-import argparse
 import csv
 import os
 import sys
@@ -21,6 +20,7 @@ import _run  # noqa: F401  puts the package on the path
 from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.protocols import describe_faults, file_faults
 from mmsskd.face.evaluation.protocols.arguments import add_protocol_arguments, protocol_from_args
+from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.files import replacing
 
 COLUMNS = (
@@ -41,7 +41,7 @@ def write_list(protocol, file) -> None:
 
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ToolParser(__doc__, 'python tools/face/list_faces.py --ijba data/IJB-A --out faces.csv')
     add_protocol_arguments(parser)
     parser.add_argument('--out', default='-', metavar='CSV', help='file to write; default: standard output')
     args = parser.parse_args()

@@ -5,24 +5,30 @@ The set has NIST's exact layout and the peculiarities of the original, so whatev
 The same images, options and seed give the same set.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 from mmsskd.cli import plain_errors
 from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
+from mmsskd.utils.arguments import ToolParser
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('folder', help='of the people: six or more, each a sub-folder with four images or more')
+    parser = ToolParser(__doc__, 'python tools/face/make_ijba_shaped.py data/people data/ijba_shaped --splits 2')
+    parser.add_argument('folder', help='folder of six people or more, each a folder with four images or more')
     parser.add_argument('out_dir', help='folder to write')
-    parser.add_argument('--splits', type=int, default=10, help='default %(default)s')
-    parser.add_argument('--seed', type=int, default=0, help='other seeds give other sets; default %(default)s')
+    parser.add_argument('--splits', type=int, default=10, metavar='N', help='number of splits; default: %(default)s')
     parser.add_argument(
-        '--test-share', type=float, default=2 / 3, help='of the people, in each split; default two thirds'
+        '--seed', type=int, default=0, metavar='N', help='other seeds give other sets; default: %(default)s'
     )
     parser.add_argument(
-        '--impostors', type=int, default=10000, help='most impostor pairs in a split; default %(default)s'
+        '--test-share',
+        type=float,
+        default=2 / 3,
+        metavar='SHARE',
+        help='of the people, tested in each split; default: two thirds',
+    )
+    parser.add_argument(
+        '--impostors', type=int, default=10000, metavar='N', help='most impostor pairs in a split; default: %(default)s'
     )
     parser.add_argument(
         '--missing', type=int, default=0, metavar='N', help='remove N image files, as if they were lost'

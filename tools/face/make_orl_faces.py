@@ -5,16 +5,16 @@ With --train-people N there are two such folders, OUT_DIR/train with the people 
 Two of the 400 pictures were damaged in the package for good; they are left out.
 """
 
-import argparse
 from pathlib import Path
 
 from mmsskd.cli import plain_errors
 from mmsskd.errors import ConfigError
 from mmsskd.face.data.orl_faces import CREDIT, PEOPLE, write_orl_faces
+from mmsskd.utils.arguments import ToolParser
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('out_dir', nargs='?', default='data/orl_faces', help='folder to write; default %(default)s')
+    parser = ToolParser(__doc__, 'python tools/face/make_orl_faces.py data/orl_faces --train-people 20')
+    parser.add_argument('out_dir', nargs='?', default='data/orl_faces', help='folder to write; default: %(default)s')
     parser.add_argument('--train-people', type=int, metavar='N', help='put the people 1 to N apart from the others')
     args = parser.parse_args()
     with plain_errors():

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
-from mmpretrain.datasets import BaseDataset
 
 from ...errors import ConfigError
 from ...registry import DATASETS
+from ...utils.quiet import BaseDataset
 from .decoding import decode
 from .record_labels import NO_IMAGE, load_labels
 from .recordio import RecordReader

@@ -43,11 +43,11 @@ def add_protocol_arguments(parser: argparse.ArgumentParser) -> None:
         '--landmarks', metavar='CSV', help='five points for each face: KEY or FILE,SIGHTING_ID, x1,y1,...,x5,y5'
     )
     more.add_argument('--splits', nargs='+', type=int, metavar='N', help='of IJB-A; default: all ten')
-    more.add_argument('--name', choices=['IJBC', 'IJBB'], help='of --insightface; default IJBC')
+    more.add_argument('--name', choices=['IJBC', 'IJBB'], help='of --insightface; default: IJBC')
     more.add_argument('--pairs', metavar='CSV', help='of --templates: two TEMPLATE_IDs a line, no header')
     more.add_argument('--gallery', metavar='CSV', help='of --templates: who is known, a column TEMPLATE_ID')
     more.add_argument('--probes', metavar='CSV', help='of --templates: who is searched, a column TEMPLATE_ID')
-    more.add_argument('--suffix', help='of --lfw: the ending of the image files; default .jpg')
+    more.add_argument('--suffix', metavar='.EXT', help='of --lfw: the ending of the image files; default: .jpg')
     more.add_argument(
         '--allow-outside',
         action='store_true',
