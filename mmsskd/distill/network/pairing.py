@@ -141,8 +141,8 @@ class FeatureAdapter(nn.Module):
                 self.levels.append(nn.Identity())
                 continue
             if len(student) == 3:
-                level = nn.Conv2d(channels(student), channels(teacher), kernel_size=1, bias=not norm)
-                bn = nn.BatchNorm2d(channels(teacher)) if norm else None
+                level: nn.Module = nn.Conv2d(channels(student), channels(teacher), kernel_size=1, bias=not norm)
+                bn: nn.Module = nn.BatchNorm2d(channels(teacher)) if norm else None
             else:
                 level = nn.Linear(channels(student), channels(teacher), bias=not norm)
                 bn = LastNorm(channels(teacher)) if norm else None
@@ -397,7 +397,7 @@ def _thaw(student: nn.Module, frozen: Sequence[str]) -> str:
 
 def _default(kind: type, key: str):
     """The default of an argument of a class, which its subclasses may pass on unseen; -1 where nobody has one."""
-    signatures = (inspect.signature(each.__init__).parameters for each in kind.__mro__)
+    signatures = (inspect.signature(vars(each).get('__init__', object.__init__)).parameters for each in kind.__mro__)
     return next((found[key].default for found in signatures if key in found), -1)
 
 

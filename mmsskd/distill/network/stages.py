@@ -12,8 +12,10 @@ A stage can be one tensor of several that a module returns (``neck.1``, where th
 a head that runs on the features alone. There a module runs once a level, and each call is a tensor of the feature.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +147,7 @@ def taps_of(stages: Iterable[Stage]) -> dict[str, int]:
 
 
 def find_stages(
-    model: nn.Module, names: list[str] | None, inputs: Tensor, key: str = 'stages', must_own: bool = True
+    model: nn.Module, names: Sequence[str] | None, inputs: Tensor, key: str = 'stages', must_own: bool = True
 ) -> list[Stage]:
     """Cut ``model`` into stages.
 
@@ -213,14 +215,15 @@ def resolution_stages(model: nn.Module, trace: Trace, inputs: Tensor) -> list[st
     last block makes the feature the backbone's own output. A network of a single resolution, such as a ViT, is cut by depth, see
     :func:`_depths`. Where an activation changes the feature in place, the stage ends in the activation.
     """
-    path, module = 'backbone', model.backbone
+    backbone = model.get_submodule('backbone')
+    path, module = 'backbone', backbone
     while True:
         children = list(_running_children(path, module, trace))
         if len(children) != 1 and getattr(model, 'classifies_in_backbone', False):
             blocks = [
                 (child, each)
                 for child, each in children
-                if _count_layers(each) > 1 and _resolution(model.backbone, trace.outputs[child], trace.image)
+                if _count_layers(each) > 1 and _resolution(backbone, trace.outputs[child], trace.image)
             ]
             children = blocks if len(blocks) == 1 else children
         if len(children) != 1:
@@ -229,7 +232,7 @@ def resolution_stages(model: nn.Module, trace: Trace, inputs: Tensor) -> list[st
     children.sort(key=lambda item: trace.exited[item[0]][-1])
     groups: dict[int, list[tuple[str, int]]] = {}
     for child, submodule in children:
-        size, layers = _resolution(model.backbone, trace.outputs[child], trace.image), _count_layers(submodule)
+        size, layers = _resolution(backbone, trace.outputs[child], trace.image), _count_layers(submodule)
         if size is not None and layers:
             groups.setdefault(size, []).append((child, layers))
     stages = [
@@ -264,12 +267,13 @@ def _norm_between(model: nn.Module, path: Sequence[str], following: str, trace: 
 
     A norm that only the backbone's own output passes (Swin's) is not on the way, see :func:`_side_norm`.
     """
-    end, size = path[0], _resolution(model.backbone, trace.outputs[path[0]], trace.image)
+    backbone = model.get_submodule('backbone')
+    end, size = path[0], _resolution(backbone, trace.outputs[path[0]], trace.image)
     norms = [
         child
         for child in path[1:]
         if not _count_layers(model.get_submodule(child))
-        and _resolution(model.backbone, trace.outputs[child], trace.image) == size
+        and _resolution(backbone, trace.outputs[child], trace.image) == size
     ]
     if any(True for child in norms for _ in model.get_submodule(child).parameters()):
         behind = parameters_behind(feature_tensors(trace.outputs[following]))
@@ -313,7 +317,7 @@ def _resolution(backbone: nn.Module, output, image: tuple[int, ...]) -> int | No
         return None
     shape = tensors[0].shape[1:]
     if len(shape) == 3:
-        return (shape[:2] if _is_channels_last(shape, image) else shape[1:]).numel()
+        return math.prod(shape[:2] if _is_channels_last(shape, image) else shape[1:])
     extra = any(name.rpartition('.')[2] in EXTRA_TOKENS for name, _ in backbone.named_parameters())
     return shape[0] - (_extra_tokens(backbone, parameters_behind(tensors[:1])) if extra else 0)
 
@@ -381,9 +385,10 @@ def _check_ends(ends: Sequence[_End], trace: Trace, key: str) -> None:
 def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must_own: bool) -> list[Stage]:
     """Give every parameter and module of the backbone to a stage, and of the named parts outside it those that one depends on."""
     names, taps = [end.name for end in ends], [end.path for end in ends]
-    reached = parameters_behind([tensor for tap in taps for tensor in feature_tensors(trace.outputs[tap])])
+    backbone = model.get_submodule('backbone')
+    used = parameters_behind([tensor for tap in taps for tensor in feature_tensors(trace.outputs[tap])])
     roots = {'backbone', *(tap.split('.')[0] for tap in taps)}
-    roots |= {name.split('.')[0] for name, parameter in model.named_parameters() if id(parameter) in reached}
+    roots |= {name.split('.')[0] for name, parameter in model.named_parameters() if id(parameter) in used}
     inside = {
         path: module
         for path, module in model.named_modules()
@@ -412,7 +417,7 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
     levels: list[tuple[Level, ...]] = []
     for k, (tap, tensors) in enumerate(zip(taps, outputs)):
         inner = tap.startswith('backbone.')
-        chosen = original_tensors(trace.outputs[tap]) if inner else range(len(tensors))
+        chosen: Sequence[int] = original_tensors(trace.outputs[tap]) if inner else range(len(tensors))
         chosen = chosen if ends[k].tensor is None else [ends[k].tensor]
         reached = {i: parameters_behind((tensors[i],)) for i in chosen}
         own = {name: p for name, p in left.items() if any(id(p) in behind for behind in reached.values())}
@@ -427,7 +432,7 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
                 level
                 for i in chosen
                 if behind[i]
-                for level in _levels(i, tensors[i], behind[i], _extra_tokens(model.backbone, reached[i]), trace.image)
+                for level in _levels(i, tensors[i], behind[i], _extra_tokens(backbone, reached[i]), trace.image)
             )
         )
     bare = [name for name in left if name.startswith('backbone.')]
@@ -439,19 +444,19 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
 
     modules: dict[str, set[int]] = {}
     for path, module in inside.items():
-        own = {
+        holds = {
             owner[f'{path}.{name}'] for name, _ in module.named_parameters(recurse=False) if f'{path}.{name}' in owner
         }
-        around = own or (set() if path.split('.')[0] == 'backbone' else _owners_around(path, owner, left))
+        around = holds or (set() if path.split('.')[0] == 'backbone' else _owners_around(path, owner, left))
         if len(around) == 1:
             modules[path] = around - {None}
         elif around and next(module.children(), None) is not None:
-            modules[path] = own  # and what it holds
+            modules[path] = holds  # and what it holds
         else:
             runs_in = sum(end < trace.entered[path] for end in exits) if path in trace.entered else None
             if runs_in == len(exits):  # behind the last tap: in a head, the head's own
                 runs_in = None if path.split('.')[0] in trace.heads else runs_in - 1
-            modules[path] = own or ({runs_in} - {None})
+            modules[path] = holds or ({runs_in} - {None})
     for path in sorted(inside, key=lambda path: -path.count('.')):  # a container belongs to each stage that it holds
         parent = path.rpartition('.')[0]
         if parent in modules and next(inside[parent].children(), None) is not None:
@@ -517,7 +522,7 @@ def _how_to_own(names: Sequence[str], left: Iterable[str], trace: Trace, key: st
 
 
 def _outputs_of(
-    block: str, chosen: Sequence[int], own: dict[str, Tensor], reached: dict[int, set[int]], trace: Trace
+    block: str, chosen: Sequence[int], own: Mapping[str, Tensor], reached: dict[int, set[int]], trace: Trace
 ) -> Sequence[int]:
     """Those of the backbone's outputs ``chosen`` that go on from ``block``; all where only others need a parameter of ``own``.
 
@@ -591,8 +596,9 @@ def _end_of_backbone(model: nn.Module, tap: str, after: Sequence[str], trace: Tr
 
 def _extra_tokens(backbone: nn.Module, reached: set[int]) -> int:
     """Count the class and register tokens in front of the patch tokens of a tensor that depends on the parameters ``reached``."""
-    if hasattr(backbone, 'num_extra_tokens'):  # of mmpretrain
-        return backbone.num_extra_tokens if id(getattr(backbone, 'cls_token', None)) in reached else 0
+    count: Any = getattr(backbone, 'num_extra_tokens', None)  # of mmpretrain
+    if count is not None:
+        return count if id(getattr(backbone, 'cls_token', None)) in reached else 0
     return sum(
         parameter.numel() // parameter.shape[-1]
         for name, parameter in backbone.named_parameters()

@@ -157,8 +157,8 @@ def _check_starts(runner: Runner, phases: Sequence[Phase], distiller: StagewiseD
     """Warn of starts that overwrite each other, and of stages that start from nothing and stay so."""
     load_from = runner.cfg.get('load_from')
     if load_from and not runner.cfg.get('resume'):
-        starts = dict(student_checkpoint=distiller.student_checkpoint)
-        starts['init_from_teacher'] = distiller.init_from_teacher == 'all' and 'all'
+        taken = 'all' if distiller.init_from_teacher == 'all' else None
+        starts = dict(student_checkpoint=distiller.student_checkpoint, init_from_teacher=taken)
         for key, value in starts.items():
             if value:
                 runner.logger.warning(

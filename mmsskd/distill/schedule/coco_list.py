@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from mmengine.fileio import get
@@ -229,25 +230,26 @@ _kept: dict[str, dict] = {}  # what mmdet has read, by path, until it is looked 
 @contextmanager
 def keeping_lists() -> Iterator[None]:
     """Keep what mmdet's data sets read meanwhile, for the checks: to read COCO's list once more takes longer than all of them."""
-    kind = None
+    own: Any = None
     if 'mmdet' in sys.modules:  # else there is no data set of its
         with suppress(ImportError):  # without compiled ops
-            from mmdet.datasets import CocoDataset as kind
-    if kind is None:
+            from mmdet.datasets import CocoDataset
+
+            own = CocoDataset.COCOAPI
+    if own is None:
         yield
         return
-    own = kind.COCOAPI
 
     class Kept(own):
         def __init__(self, annotation_file=None):
             super().__init__(annotation_file)
             _kept[str(annotation_file)] = self.dataset
 
-    kind.COCOAPI = Kept
+    CocoDataset.COCOAPI = Kept
     try:
         yield
     finally:
-        kind.COCOAPI = own
+        CocoDataset.COCOAPI = own
         _kept.clear()
 
 

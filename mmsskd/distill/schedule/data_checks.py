@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
@@ -113,7 +114,7 @@ class DataChecks(Hook):
         checkpoint['meta']['mmsskd_version'] = __version__
 
 
-def _check_of_runner(runner: Runner, datasets: Mapping[str, Dataset], **options) -> None:
+def _check_of_runner(runner: Runner, datasets: Mapping[str, Any], **options) -> None:
     cfg = getattr(runner, 'cfg', None) or {}
     loops = built_loops(runner, ('val', 'test'))
     evaluators = {f'{split}_dataloader': loop.evaluator for split, loop in loops.items() if hasattr(loop, 'evaluator')}
@@ -497,7 +498,8 @@ def _check_sizes(dataset, coco: CocoList | None, key: str, logger: MMLogger) -> 
     """
     if not isinstance(dataset, BaseDataset) or not len(dataset) or not _reads_local_files(dataset):
         return
-    looked, wrong = 0, []
+    looked = 0
+    wrong: list[str] = []
     for i in spread(len(dataset), MOST_DECODED):
         info = BaseDataset.get_data_info(dataset, i)
         path, listed = info.get('img_path'), (info.get('width'), info.get('height'))

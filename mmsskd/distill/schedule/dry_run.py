@@ -19,7 +19,14 @@ from ...utils.states import random_states_kept
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
 from .learning import check_learning
-from .runner_state import batches_beside, build_optimization, can_be_indexed, check_optimizer, message_hub_kept
+from .runner_state import (
+    batches_beside,
+    build_optimization,
+    can_be_indexed,
+    check_optimizer,
+    count_images,
+    message_hub_kept,
+)
 
 IMAGES = 2
 
@@ -40,7 +47,7 @@ def try_recipes(
     for where, phase, loader, count in zip(_places(phases), phases, loaders, iterations):
         if not count:
             raise ConfigError(
-                f'{where}: its loader gives no batch: {len(loader.dataset)} images, batch_size {loader.batch_size}'
+                f'{where}: its loader gives no batch: {count_images(loader)} images, batch_size {loader.batch_size}'
             )
         distiller.set_phase(phase)
         _warn_of_late_ends(runner, phase, count, where)
@@ -166,7 +173,7 @@ def _first_images(loader: DataLoader) -> dict | None:
     """A batch of the first images; None for a data set that cannot be asked for them."""
     if not can_be_indexed(loader):
         return None
-    count = min(IMAGES, len(loader.dataset))
+    count = min(IMAGES, count_images(loader))
     (batch,) = batches_beside(loader, range(count), count)
     return batch
 

@@ -200,10 +200,11 @@ class StageScheduleHook(Hook):
         self.reminder = Reminder(runner.logger)
         loop, cfg = runner.train_loop, runner.cfg
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        self.distiller = unwrap(runner.model)
-        if not isinstance(self.distiller, StagewiseDistiller):
-            found = type(self.distiller).__name__
+        model = unwrap(runner.model)
+        if not isinstance(model, StagewiseDistiller):
+            found = type(model).__name__
             raise ConfigError(f'StageScheduleHook needs model.type mmsskd.StagewiseDistiller, found {found}')
+        self.distiller = model
         run = dict(cfg, train_cfg=dict(by_epoch=by_epoch))
         phases = phases_of(run, list(self.distiller.stages), self.cfg)
         check_run(runner, phases, by_epoch, self.distiller)

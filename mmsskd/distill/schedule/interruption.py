@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
@@ -20,7 +21,7 @@ from .mmengine_private import save_on_this_rank
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 GRACE = 25  # seconds that another rank waits to be ended with the first one, which saves
 _asked: list[int] = []
-_before: dict[int, object] = {}
+_before: dict[int, Any] = {}
 
 
 def watch_signals() -> None:

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.fileio import BaseStorageBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, checkpoint
@@ -43,7 +44,8 @@ def lay_out_once() -> None:
     Each checkpoint holds the text, which took a third of a second. And what interrupts the layout, Ctrl-C as well, MMEngine takes
     for a mistake in the config.
     """
-    lay_out, last = Config.pretty_text.fget, {}
+    lay_out = Config.pretty_text.fget
+    last: dict[str, str] = {}
 
     def pretty_text(self) -> str:
         content = repr(self._cfg_dict)
@@ -102,6 +104,8 @@ def write_whole_checkpoints(runner: Runner) -> None:
 class WholeCheckpoints(CheckpointHook):
     """A CheckpointHook that removes nothing before its successor is there."""
 
+    max_keep_ckpts: int
+    file_backend: BaseStorageBackend
     asked: list[str]  # best checkpoints whose successors are being written
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:

@@ -158,7 +158,7 @@ def hash_of(state: Mapping[str, Tensor]) -> str:
     for name in sorted(name for name in state if torch.is_tensor(state[name])):
         value = state[name].detach().cpu().contiguous()
         digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -38,7 +38,8 @@ class PlacedBatches:
     """
 
     def __init__(self, loader: DataLoader, number: int, endless: bool):
-        self.batches, self.number, self.endless = loader.batch_sampler, number, endless
+        self.batches: Any = loader.batch_sampler
+        self.number, self.endless = number, endless
         self.noted = loader.num_workers > 0 and not isinstance(loader.dataset, IterableDataset)
         self.seed, self.epoch, self.skipped = 0, 0, 0
 
@@ -101,7 +102,7 @@ def start_worker(worker_id: int, init: Callable[[int], None] | None = None) -> N
     dataset.__class__ = _seeding(type(dataset))
 
 
-def _seeding(kind: type) -> type:
+def _seeding(kind: Any) -> type:
     """A class like ``kind`` that goes by places."""
 
     def __getitem__(self, place: Place):

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.dist import get_rank
@@ -79,7 +80,7 @@ def student_with_adapters(distiller: nn.Module):
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The module inside a DDP wrapper, or the model itself."""
-    return model.module if is_model_wrapper(model) else model
+    return model.get_submodule('module') if is_model_wrapper(model) else model
 
 
 def wrap_anew(runner: Runner, model: nn.Module) -> None:
@@ -151,13 +152,20 @@ def can_be_indexed(loader: DataLoader) -> bool:
     return hasattr(loader.dataset, '__getitem__') and hasattr(loader.dataset, '__len__')
 
 
+def count_images(loader: DataLoader) -> int:
+    """Length of the data set of a loader that can be indexed."""
+    dataset: Any = loader.dataset
+    return len(dataset)
+
+
 def batches_beside(loader: DataLoader, indices: Sequence[int], batch_size: int) -> Iterator[dict]:
     """Batches of chosen images, outside the order of ``loader``, which goes on afterwards as if nothing had been drawn.
 
     In a worker where the run has workers: what a data set opens on first use must not be shared with them. Else with a copy of
     the pipeline, whose transforms may keep images.
     """
-    dataset, pipeline = loader.dataset, getattr(loader.dataset, 'pipeline', None)
+    dataset: Any = loader.dataset
+    pipeline = getattr(dataset, 'pipeline', None)
     if not loader.num_workers and pipeline is not None:
         dataset.pipeline = copy.deepcopy(pipeline)
     try:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from ...utils.states import random_states_kept
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
 from .data_checks import count_classes, head_classes, plain_datasets, spread
-from .runner_state import batches_beside, can_be_indexed, seed_everything
+from .runner_state import batches_beside, can_be_indexed, count_images, seed_everything
 from .teacher_checks import check_features
 
 MOST_LABELS = 2000  # of a set that are looked at
@@ -95,7 +96,7 @@ def _check_labels(runner: Runner, dataset: Dataset, key: str, heads: int, learne
         )
 
 
-def _labels(dataset: Dataset) -> list[int]:
+def _labels(dataset: Any) -> list[int]:
     """Some labels, evenly spread over a data set; none where it has several for an image, or decodes images on the way."""
     if 'get_gt_labels' in vars(type(dataset)):  # which need not look at the images
         every = np.asarray(dataset.get_gt_labels())
@@ -122,7 +123,7 @@ def _infos(dataset: Dataset, most: int) -> list[dict]:
 
 def _check_apart(runner: Runner, train: Dataset, val: Dataset, key: str) -> None:
     """Warn of validation images that are training images: the same file, or another one with the same content."""
-    sets = [[plain for _, plain in plain_datasets(outer)] for outer in (train, val)]
+    sets: list[list[Any]] = [[plain for _, plain in plain_datasets(outer)] for outer in (train, val)]
     for most, identify in ((MOST_LABELS, _places), (MOST_CONTENTS, _contents)):
         ours, theirs = (_identities(each, most, identify) for each in sets)
         if not ours or not theirs:
@@ -152,7 +153,8 @@ def _places(infos: Sequence[Mapping]) -> list[Hashable]:
 
 def _contents(infos: Sequence[Mapping]) -> list[Hashable]:
     """Contents of files on a local disk, as far as time allows."""
-    found, end = [], time.monotonic() + STAT_SECONDS
+    found: list[Hashable] = []
+    end = time.monotonic() + STAT_SECONDS
     for info in infos:
         path = info.get('img_path')
         if not isinstance(path, str) or '://' in path or time.monotonic() > end:
@@ -178,7 +180,7 @@ def _look(runner: Runner, distiller: StagewiseDistiller, loader: DataLoader, key
     Raises:
         ConfigError: All of them have a single value.
     """
-    images = _images(loader, spread(len(loader.dataset), IMAGES), key) if can_be_indexed(loader) else []
+    images = _images(loader, spread(count_images(loader), IMAGES), key) if can_be_indexed(loader) else []
     blank = sum(bool(image.max() == image.min()) for image in images)
     if images and blank == len(images):
         raise ConfigError(
@@ -238,7 +240,7 @@ def _check_repeats(runner: Runner, val: DataLoader) -> None:
     """Warn of a validation set whose images are not the same when they are asked for again."""
     if not can_be_indexed(val):
         return
-    indices = spread(len(val.dataset), 2)
+    indices = spread(count_images(val), 2)
     first = _images(val, indices, 'val_dataloader')
     with random_states_kept():
         seed_everything(int(torch.randint(2**31, ())), 1)  # other random numbers than at first
@@ -255,6 +257,6 @@ def _preprocess(distiller: StagewiseDistiller, loader: DataLoader) -> Tensor | N
     if not can_be_indexed(loader):
         return None
     with random_states_kept():
-        (batch,) = batches_beside(loader, spread(len(loader.dataset), 2), 2)
+        (batch,) = batches_beside(loader, spread(count_images(loader), 2), 2)
         inputs = distiller.data_preprocessor(batch, False)['inputs']
     return inputs if torch.is_tensor(inputs) else None

@@ -1,12 +1,11 @@
 """Teacher checks: its answers against chance, its features against constants, its weights against the student's."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 import torch
 from mmengine.runner import Runner
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import Dataset
 
 from ..distiller import StagewiseDistiller
 from ..losses import channel_variance
@@ -25,7 +24,10 @@ def check_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
     Called with the weights that training starts from.
     """
     warn, teacher, student = runner.logger.warning, distiller.teacher, distiller.student
-    sizes = [sum(parameter.numel() for parameter in model.backbone.parameters()) for model in (teacher, student)]
+    sizes = [
+        sum(parameter.numel() for parameter in model.get_submodule('backbone').parameters())
+        for model in (teacher, student)
+    ]
     if sizes[0] < MUCH_SMALLER * sizes[1]:
         warn(
             f'the teacher has fewer parameters than the student ({sizes[0] / 1e6:.3g} M and {sizes[1] / 1e6:.3g} M in the '
@@ -38,7 +40,7 @@ def check_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
             'model.student another architecture, or another start (model.student_checkpoint, model.init_from_teacher)'
         )
     norms = [module for module in teacher.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    if norms and all(not norm.running_mean.any() and (norm.running_var == 1).all() for norm in norms):
+    if norms and not any(norm.running_mean.any() or (norm.running_var != 1).any() for norm in norms):
         warn(
             'the teacher never saw an image: the statistics of all its batch normalization layers are those before training; '
             'does model.teacher_checkpoint name its trained weights?'
@@ -108,7 +110,7 @@ class Answers:
         return f'predicts the same class, {label}, for {share:.0%} of the images'
 
 
-def at_chance(metrics: Mapping[str, float], dataset: Dataset, classes: int) -> str | None:
+def at_chance(metrics: Mapping[str, float], dataset: Sized, classes: int) -> str | None:
     """Say which of these task metrics is not better than guessing; None where all are, or nobody knows what guessing gives.
 
     Args:

@@ -49,7 +49,7 @@ def validate_features(
                     loop.evaluator.process(data_samples=outputs, data_batch=data)
         metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset)) if learned and not reasons else {}
     distiller.train()
-    values = {}
+    values: dict[str, float] = {}
     for name, meter in meters.items():
         error, cosine = meter.compute(over_ranks=True)
         values |= {f'val/relative_error_{name}': error.item(), f'val/cosine_{name}': cosine.item()}

@@ -48,12 +48,12 @@ class Columns:
                 self._columns = {name: [] for name in places}
                 # by blocks: to keep a list for each row would be slow and large
                 while rows := list(islice(reader, ROWS)):
-                    numbers = range(start, start + len(rows))
+                    numbers: Sequence[int] = range(start, start + len(rows))
                     start += len(rows)
                     fields = list(zip(*rows))
                     if set(map(len, rows)) != {len(header)} or '' in fields[0]:
                         keep = [self._whole_row(row, len(header), number) for row, number in zip(rows, numbers)]
-                        numbers, rows = (list(compress(values, keep)) for values in (numbers, rows))
+                        numbers, rows = list(compress(numbers, keep)), list(compress(rows, keep))
                         fields = list(zip(*rows)) or [()] * len(header)
                     for name, place in places.items():
                         self._columns[name].extend(map(str.strip, fields[place]))

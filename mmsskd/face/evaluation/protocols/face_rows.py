@@ -1,5 +1,6 @@
 """Make faces and templates of the rows of a protocol's CSV files; shared by the readers of template protocols."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -85,8 +86,7 @@ class FaceRows:
             counts[name] = counts.get(name, 0) + 1
         keys = [name if counts[name] == 1 else f'{name}#{_tag_text(tag)}' for name, tag in zip(names, tags)]
         if len(set(keys)) < len(keys):
-            seen: set[str] = set()
-            twice = next(key for key in keys if key in seen or seen.add(key))
+            twice = next(key for key, count in Counter(keys).items() if count > 1)
             raise ConfigError(
                 f'two faces would be named {clip(twice)!r}; give the faces of one file short SIGHTING_IDs'
             )
@@ -94,20 +94,19 @@ class FaceRows:
         boxes, points, scores = self._lowest[:, :4], self._lowest[:, 4:14].reshape(-1, 5, 2), self._lowest[:, 14]
         if landmarks is not None:
             points, scores = read_landmarks(landmarks, keys, names, files, [_tag_text(tag) for tag in tags])
-        float32 = (np.float32(values) for values in (boxes, points, scores))
-        return Faces(np.array(keys), files, *float32)
+        return Faces(np.array(keys), files, *(values.astype(np.float32) for values in (boxes, points, scores)))
 
     def _read(self, path: Path) -> tuple:
         required = ('TEMPLATE_ID', 'SUBJECT_ID', self._file, *self._required)
         optional = ('MEDIA_ID', 'SIGHTING_ID', *BOX, *POINTS, 'SCORE')
         table = Columns(path, required, tuple(name for name in optional if name not in required))
         ids = table.whole if self._numeric else table.text
-        names, people = (list(np.asarray(ids(name)).tolist()) for name in ('TEMPLATE_ID', 'SUBJECT_ID'))
+        names, subjects = (list(np.asarray(ids(name)).tolist()) for name in ('TEMPLATE_ID', 'SUBJECT_ID'))
         files = table.text(self._file)
         boxes = _group(table, BOX)
         tags = self._tags(table, files, boxes, 'SIGHTING_ID' in required)
-        media = table.text('MEDIA_ID') if 'MEDIA_ID' in table else map(_medium, files)
-        people, media = self._subjects.of(people), self._media.of(medium.removesuffix('.0') for medium in media)
+        named = table.text('MEDIA_ID') if 'MEDIA_ID' in table else map(_medium, files)
+        people, media = self._subjects.of(subjects), self._media.of(medium.removesuffix('.0') for medium in named)
         scores = table.numbers('SCORE') if 'SCORE' in table else np.full(len(table), np.nan)
         faces = self._number.of(zip(files, tags))
         self._add(table, faces, people, np.column_stack([boxes, _group(table, POINTS), scores]))
@@ -159,8 +158,8 @@ class FaceRows:
         strangers = people != self._face_subjects[faces]
         if strangers.any():
             row, known = int(strangers.argmax()), list(self._subjects)
-            texts = (clip(str(known[one])) for one in (people[row], self._face_subjects[faces[row]]))
-            self._conflict(table, row, faces[row], ['SUBJECT_ID'], *texts)
+            found, before = (clip(str(known[one])) for one in (people[row], self._face_subjects[faces[row]]))
+            self._conflict(table, row, faces[row], ['SUBJECT_ID'], found, before)
 
     def _conflict(self, table: Columns, row: int, face: int, columns: Sequence[str], found: str, before: str) -> None:
         key, tag = list(self._number)[face]

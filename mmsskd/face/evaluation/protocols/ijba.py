@@ -64,7 +64,7 @@ def read_ijba(
     folder = image_root(root, images, ('img', 'frame'))
     rows, found = FaceRows('FILE', ('MEDIA_ID', 'SIGHTING_ID', *BOX)), []
     for number in numbers:
-        verification, identification = None, ()
+        verification, identification = None, tuple[Identification, ...]()
         if folder_11 is not None:
             metadata, comparisons = _files(folder_11, number, 'verify_metadata', 'verify_comparisons')
             verification = read_comparisons(comparisons, rows.read([metadata]))

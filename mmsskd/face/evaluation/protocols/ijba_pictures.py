@@ -86,9 +86,10 @@ def draw_pictures(
     return found
 
 
-def _plan(rng: np.random.Generator, people: Sequence[Sequence[Path]]) -> list[tuple]:
+def _plan(rng: np.random.Generator, people: Sequence[Sequence[Path]]) -> list[tuple[int, int | None, list]]:
     """Pictures as (medium, number of the frame or None, people and source images on it)."""
-    pictures, medium, shared = [], int(rng.integers(100, 1000)), []
+    pictures: list[tuple[int, int | None, list]] = []
+    medium, shared = int(rng.integers(100, 1000)), []
     for person, paths in enumerate(people):
         faces = [(person, paths[place]) for place in rng.permutation(len(paths))]
         half = len(faces) // 2
@@ -146,7 +147,7 @@ def _box_and_points(rng: np.random.Generator, box: tuple[int, int, int, int]) ->
     elif luck < COMPLETE + EMPTY:
         absent = list(POINTS)
     else:
-        absent = rng.choice(list(POINTS), rng.integers(1, len(POINTS)), replace=False)
+        absent = rng.choice(list(POINTS), rng.integers(1, len(POINTS)), replace=False).tolist()
     for name, (x, y) in POINTS.items():
         there = name not in absent
         row[f'{name}_X'] = str(round(box[0] + x * box[2])) if there else ''

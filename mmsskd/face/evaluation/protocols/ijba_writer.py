@@ -141,7 +141,7 @@ def _write_split(
     pairs = _pairs(rng, enrol, probes, impostors)
     lines = [f'{ids[first]},{ids[len(enrol) + second]}' for first, second in pairs]
     (one / f'verify_comparisons_{number}.csv').write_bytes('\r\n'.join([*lines, '']).encode())
-    ids = rng.permutation(np.arange(1, 2 * (len(gallery) + len(searches))))
+    ids = rng.permutation(np.arange(1, 2 * (len(gallery) + len(searches)))).tolist()
     _write_list(rng, many / f'search_gallery_{number}.csv', gallery, number, ids)
     _write_list(rng, many / f'search_probe_{number}.csv', searches, number, ids[len(gallery) :])
     genuine = sum(_subject(enrol[first]) == _subject(probes[second]) for first, second in pairs)
@@ -177,10 +177,10 @@ def _subject(template: Template) -> str:
 
 
 def _write_list(
-    rng: np.random.Generator, path: Path, templates: Sequence[Template], split: int, ids: np.ndarray | None = None
+    rng: np.random.Generator, path: Path, templates: Sequence[Template], split: int, ids: list[int] | None = None
 ) -> list[int]:
     """Write the rows of templates into a list of a split; returns their TEMPLATE_IDs."""
-    ids = (rng.permutation(2 * len(templates)) + 1 if ids is None else ids)[: len(templates)].tolist()
+    ids = ((rng.permutation(2 * len(templates)) + 1).tolist() if ids is None else ids)[: len(templates)]
     text = ','.join(COLUMNS) + '\r\n'
     for number, template in zip(ids, templates):
         for row in template:

@@ -51,7 +51,7 @@ def read_ijbc(
             f'{name}: neither {str(verify)!r} nor {str(search)!r} is there in {Path.cwd()}; {candidates(root.name, near)}'
         )
     folder = image_root(root, images, ('img', 'frames', 'frame'))
-    rows, verification, identification = FaceRows('FILENAME', BOX), None, ()
+    rows, verification, identification = FaceRows('FILENAME', BOX), None, tuple[Identification, ...]()
     if verify.is_dir():
         files = [existing(verify / f'{kind}.csv') for kind in ('enroll_templates', 'verif_templates', 'match')]
         verification = read_comparisons(files[2], rows.read(files[:2]))

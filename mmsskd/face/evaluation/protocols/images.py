@@ -114,7 +114,7 @@ class _Listing:
                 stem, suffix = os.path.splitext(found)
                 if suffix.lower() in SUFFIXES and not is_folder:
                     stems[stem.lower()].append(found)
-        found = self._stems[folder].get(os.path.splitext(name)[0].lower())
-        if not found:
+        same = self._stems[folder].get(os.path.splitext(name)[0].lower())
+        if not same:
             return file
-        return file[: len(file) - len(name)] + min(found, key=lambda one: (one.lower() != name.lower(), one))
+        return file[: len(file) - len(name)] + min(same, key=lambda one: (one.lower() != name.lower(), one))

@@ -1,5 +1,6 @@
 """IJB-B and IJB-C in the text form that InsightFace's evaluation scripts read."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -53,7 +54,8 @@ def read_insightface(root: str | Path, name: str = 'IJBC', allow_outside: bool =
     ids, rows = np.unique(template_ids, return_inverse=True)
     templates = Templates(ids, np.full(len(ids), UNKNOWN), rows.reshape(-1), np.arange(len(names)), media)
     kinds = [*(f'gallery_{gallery}' for gallery in GALLERIES[name]), 'probe_mixed']
-    paths, identification = [Path(f'{prefix}_1N_{kind}.csv') for kind in kinds], ()
+    paths = [Path(f'{prefix}_1N_{kind}.csv') for kind in kinds]
+    identification: tuple[Identification, ...] = ()
     if any(path.exists() for path in paths):
         places = [_read_search(path, templates) for path in paths]  # fills in the subjects
         *galleries, probes = (select(templates, place) for place in places)
@@ -69,7 +71,8 @@ def read_insightface(root: str | Path, name: str = 'IJBC', allow_outside: bool =
 def _read_faces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Names of the crops, their templates, their media, and the rows of the file, (F,) each."""
     what = 'name of the crop, template, medium'
-    names, numbers, lines = [], [], []
+    names: list[str] = []
+    numbers, lines = [], []
     for some_lines, rows in _blocks(path, 3, what):
         some, *rest = zip(*rows)
         names.extend(some)
@@ -78,8 +81,8 @@ def _read_faces(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     if not names:
         raise ConfigError(f'{path}: no line in it')
     if len(set(names)) < len(names):
-        seen: set[str] = set()
-        place = next(place for place, name in enumerate(names) if name in seen or seen.add(name))
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        place = names.index(twice, names.index(twice) + 1)
         raise ConfigError(
             f'{path}, row {np.concatenate(lines)[place]}: {clip(names[place])!r} is there a second time; a crop is in one template'
         )
@@ -106,8 +109,8 @@ def _read_points(path: Path, names: np.ndarray, lines: np.ndarray, faces_path: P
         raise ConfigError(
             f'{path} has {count} crops, {faces_path} {len(names)}; the two lists must name the same crops'
         )
-    values = np.concatenate(values, axis=1)
-    return np.ascontiguousarray(values[:10].T).reshape(-1, 5, 2), values[10].copy()
+    all_values = np.concatenate(values, axis=1)
+    return np.ascontiguousarray(all_values[:10].T).reshape(-1, 5, 2), all_values[10].copy()
 
 
 def _read_search(path: Path, templates: Templates) -> np.ndarray:
@@ -158,13 +161,13 @@ def _blocks(path: Path, columns: int, what: str) -> Iterator[tuple[np.ndarray, l
     try:
         with existing(path).open(encoding='utf-8-sig') as file:
             while rows := [line.split() for line in islice(file, LINES)]:
-                lines = np.arange(number, number + len(rows))
+                lines: np.ndarray = np.arange(number, number + len(rows))
                 number += len(rows)
                 if set(map(len, rows)) != {columns}:
                     lines, rows = lines[[bool(row) for row in rows]], [row for row in rows if row]
                     for line, row in zip(lines, rows):
                         if len(row) != columns:
-                            raise _bad_row(path, line, row, what)
+                            raise _bad_row(path, int(line), row, what)
                 if rows:
                     yield lines, rows
     except UnicodeDecodeError as error:
@@ -191,7 +194,7 @@ def _numbers(texts: list, dtype: type) -> np.ndarray:
         raise ValueError('no plain numbers')
     try:
         with np.errstate(over='ignore'):
-            values = np.array(texts, dtype)
+            values: np.ndarray = np.array(texts, dtype)
     except OverflowError as error:
         raise ValueError(*error.args) from error
     if not np.isfinite(values).all():

@@ -13,7 +13,11 @@ POINTS = tuple(f'{axis}{point}'.upper() for point in range(1, 6) for axis in 'xy
 
 
 def read_landmarks(
-    path: str | Path, keys: Sequence[str], names: Sequence[str], files: Sequence[str], sightings: Sequence[str]
+    path: str | Path,
+    keys: Sequence[str],
+    names: Sequence[str],
+    files: Sequence[str] | np.ndarray,
+    sightings: Sequence[str],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Five points for each of F faces, from a CSV file with the columns ``KEY,x1,y1,...,x5,y5`` and, optional, ``score``.
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ....errors import ConfigError
 from ..protocol import Faces, PairProtocol
@@ -64,7 +65,7 @@ def read_lfw_pairs(
     if landmarks is not None:
         points, scores = read_landmarks(landmarks, keys, keys, files, [''] * len(keys))
     boxes = np.full((len(keys), 4), np.nan, np.float32)
-    faces = Faces(np.array(keys), files, boxes, np.float32(points), np.float32(scores))
+    faces = Faces(np.array(keys), files, boxes, points.astype(np.float32), scores.astype(np.float32))
     return PairProtocol(
         name, faces, np.array(indices, np.int32), np.array(genuine), np.array(folds, np.int32), str(image_root)
     )
@@ -75,7 +76,7 @@ def _fields(line: str) -> list[str]:
     return [field.strip() for field in line.strip().split('\t')] if '\t' in line.strip() else line.split()
 
 
-def _lfw(path: Path, rows: list, suffix: str) -> tuple[list, list, list]:
+def _lfw(path: Path, rows: list, suffix: str) -> tuple[list, ArrayLike, ArrayLike]:
     (line, head), *rows = rows
     if len(head) > 2 or 0 in map(int, head):
         raise ConfigError(
@@ -100,7 +101,7 @@ def _lfw(path: Path, rows: list, suffix: str) -> tuple[list, list, list]:
     return pairs, genuine, np.arange(len(pairs)) // (2 * each)
 
 
-def _labelled(path: Path, rows: list, suffix: str) -> tuple[list, list, list]:
+def _labelled(path: Path, rows: list, suffix: str) -> tuple[list, ArrayLike, ArrayLike]:
     for number, fields in rows:
         if len(fields) != 2 or not is_whole(fields[1]):
             raise ConfigError(

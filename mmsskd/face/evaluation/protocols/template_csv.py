@@ -61,7 +61,7 @@ def read_templates(
     rows = FaceRows('FILE', ('MEDIA_ID',), numeric=False)
     templates = rows.read([metadata])
     verification = None if pairs is None else read_comparisons(pairs, templates)
-    identification = ()
+    identification: tuple[Identification, ...] = ()
     if gallery is not None:
         identification = (Identification('', *(_listed(path, templates) for path in (gallery, probes))),)
     root = str(metadata.parent if root is None else root)
