@@ -29,6 +29,12 @@ def candidates(wrong: str, allowed: Iterable[str], most: int = 12) -> str:
     return (f'did you mean {close[0]!r}? ' if close else '') + f'Candidates: {shown or "none"}'
 
 
+def some(names: Iterable, most: int = 3) -> str:
+    """The first of ``names``, for a message."""
+    names = list(map(str, names))
+    return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
+
+
 def check_keys(cfg, allowed: Iterable[str], where: str, gone: Mapping[str, str] | None = None) -> None:
     """Refuse what is no dict, and keys that do not exist.
 

@@ -17,10 +17,9 @@ from mmengine.runner import Runner
 
 from ..distill.build import read_checkpoint
 from ..distill.export import is_stagewise
-from ..distill.schedule.checkpoints import checkpoint_to_resume
 from ..distill.schedule.coco_list import keeping_lists
 from ..distill.schedule.data_checks import DataChecks, find_data_error
-from ..distill.schedule.work_dir import claim, release
+from ..distill.schedule.work_dir import checkpoint_to_resume, claim, release
 from ..errors import ConfigError, naming
 from . import is_first_rank, start_processes
 from .progress import Progress, build_quietly

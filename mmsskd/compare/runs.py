@@ -19,10 +19,10 @@ from ..cli.loaders import complete_loaders
 from ..distill.build import build_teacher, load_strictly, resolve_model_cfg
 from ..distill.export import is_stagewise
 from ..distill.phases import schedule_hook
-from ..distill.schedule.checkpoints import newest_checkpoint
 from ..distill.schedule.data_checks import check_loops
 from ..distill.schedule.mmengine_private import forget_managers
 from ..distill.schedule.resume import GoOn
+from ..distill.schedule.work_dir import newest_checkpoint
 from ..distill.teacher_input import give_own_input
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text

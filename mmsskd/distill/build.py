@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import get_installed_path, is_installed
 from torch import nn
 
-from ..errors import ConfigError, candidates, describe, naming
+from ..errors import ConfigError, candidates, describe, naming, some
 
 
 class DistillableModel(Protocol):
@@ -217,11 +217,7 @@ def misfits(state: dict, own: dict) -> list[str]:
     ]
     wild = not_finite({name: state[name] for name in common})
     kinds = {'missing': missing, 'unexpected': unexpected, 'other shape': shapes, 'not finite': wild}
-    return [
-        f'{label} ({len(names)}): {", ".join(names[:8])}{", ..." if len(names) > 8 else ""}'
-        for label, names in kinds.items()
-        if names
-    ]
+    return [f'{label} ({len(names)}): {some(names, 8)}' for label, names in kinds.items() if names]
 
 
 def not_finite(state: Mapping[str, torch.Tensor]) -> list[str]:

@@ -15,7 +15,7 @@ from ..cli import read_config
 from ..cli.progress import duration
 from ..cli.train import prepare, train, watch
 from ..distill.build import build_model, load_strictly, read_checkpoint, resolve_model_cfg, without_init
-from ..distill.schedule.checkpoints import newest_checkpoint
+from ..distill.schedule.work_dir import newest_checkpoint
 from ..distill.summary import short
 from ..errors import ConfigError
 from ..utils.files import write_text

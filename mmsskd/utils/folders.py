@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import some
+
 
 def walk_files(tops: Sequence[str | Path]) -> tuple[list[list[str]], list[str]]:
     """Find all files below each of ``tops``, at any depth.
@@ -44,8 +46,7 @@ def walk_files(tops: Sequence[str | Path]) -> tuple[list[list[str]], list[str]]:
 
 def describe_left_out(left_out: Sequence[str]) -> str:
     """Describe the folders that ``walk_files`` left out."""
-    some = ', '.join(map(repr, left_out[:3])) + (', ...' if len(left_out) > 3 else '')
     return (
-        f'left out {len(left_out)} folder{"s" * (len(left_out) > 1)}: {some}; links lead to what is here already, or it cannot be '
-        'read'
+        f'left out {len(left_out)} folder{"s" * (len(left_out) > 1)}: {some(map(repr, left_out))}; links lead to what is here '
+        'already, or it cannot be read'
     )

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import ConfigError, candidates
+from ...errors import ConfigError, candidates, some
 from .projector import PATH, InFront
 from .tap import capture, feature_tensors, features_at, run_heads
 from .trace import (
@@ -438,8 +438,8 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
     bare = [name for name in left if name.startswith('backbone.')]
     if bare and must_own:
         raise ConfigError(
-            f'{len(bare)} parameters belong to no stage, because no feature depends on them: {", ".join(bare[:8])}'
-            f'{", ..." if len(bare) > 8 else ""}. {_how_to_own(names, bare, trace, key)}'
+            f'{len(bare)} parameters belong to no stage, because no feature depends on them: {some(bare, 8)}. '
+            f'{_how_to_own(names, bare, trace, key)}'
         )
 
     modules: dict[str, set[int]] = {}

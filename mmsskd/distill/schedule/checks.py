@@ -1,13 +1,19 @@
-"""Checks of the run: what cannot work is refused before training, with the fix."""
+"""Checks of the run: what cannot work is refused before training, with the fix; what was warned of is said again at its end."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import torch
 from mmengine.hooks import EMAHook, SyncBuffersHook
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
-from ...errors import ConfigError
+from ...errors import ConfigError, some
 from ..distiller import StagewiseDistiller
 from ..phases import HEAD, Phase
 
@@ -16,6 +22,9 @@ COUNT_ITERATIONS = (
     "but this run counts epochs. Set sampler=dict(type='DefaultSampler', shuffle=True) there; or count iterations: "
     "train_cfg=dict(type='IterBasedTrainLoop', max_iters=1), and `iters` in place of `epochs` in the schedule"
 )
+PACKAGE = Path(__file__).resolve().parents[2]
+LENGTH = 200  # of what is repeated of a warning
+MUCH_SMALLER = 0.5  # of the student's backbone: some good pairs have a teacher that is a little smaller
 SHARDED = ('FullyShardedDataParallel', 'MMFullyShardedDataParallel')
 
 
@@ -46,19 +55,14 @@ def check_load_from(runner: Runner, checkpoint: Mapping, model: nn.Module) -> No
     fitting = [name for name, value in own.items() if shapes.get(name) == value.shape]
     if own and not fitting:
         raise ConfigError(
-            f'{key}: 0 of the {len(own)} tensors of the model are in it by name and shape. It has {_some(shapes)}; the model has '
-            f'{_some(own)}. Rename them (a prefix too many or too few?), or remove load_from.'
+            f'{key}: 0 of the {len(own)} tensors of the model are in it by name and shape. It has {some(sorted(shapes))}; the '
+            f'model has {some(sorted(own))}. Rename them (a prefix too many or too few?), or remove load_from.'
         )
     if 2 * len(fitting) < len(own):
         runner.logger.warning(
             f'{key}: only {len(fitting)} of the {len(own)} tensors of the model are in it by name and shape; the others stay as '
-            f'they were initialized. It has {_some(shapes)}; the model also has {_some(set(own) - set(fitting))}'
+            f'they were initialized. It has {some(sorted(shapes))}; the model also has {some(sorted(set(own) - set(fitting)))}'
         )
-
-
-def _some(names: Iterable[str]) -> str:
-    names = sorted(map(str, names))
-    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
 
 
 def check_ends(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> None:
@@ -193,3 +197,65 @@ def _check_logits(distiller: StagewiseDistiller, phase: Phase, where: str) -> No
                 f'({distiller.logits.module}) do not depend on them: {", ".join(missed[:5])}. Name a module further back in '
                 'model.logits, or set task_loss=True.'
             )
+
+
+def check_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
+    """Warn of a teacher that is smaller than the student, is the student itself, or never saw an image.
+
+    Called with the weights that training starts from.
+    """
+    warn, teacher, student = runner.logger.warning, distiller.teacher, distiller.student
+    sizes = [
+        sum(parameter.numel() for parameter in model.get_submodule('backbone').parameters())
+        for model in (teacher, student)
+    ]
+    if sizes[0] < MUCH_SMALLER * sizes[1]:
+        warn(
+            f'the teacher has fewer parameters than the student ({sizes[0] / 1e6:.3g} M and {sizes[1] / 1e6:.3g} M in the '
+            'backbone): are model.teacher and model.student swapped?'
+        )
+    own, theirs = student.state_dict(), teacher.state_dict()
+    if own.keys() == theirs.keys() and all(torch.equal(own[name], theirs[name]) for name in own):
+        warn(
+            'the student is the teacher: the same network with the same weights, so there is nothing to learn; give '
+            'model.student another architecture, or another start (model.student_checkpoint, model.init_from_teacher)'
+        )
+    norms = [module for module in teacher.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if norms and not any(norm.running_mean.any() or (norm.running_var != 1).any() for norm in norms):
+        warn(
+            'the teacher never saw an image: the statistics of all its batch normalization layers are those before training; '
+            'does model.teacher_checkpoint name its trained weights?'
+        )
+
+
+class Reminder(logging.Handler):
+    """Keep the warnings that code of this package gives a logger.
+
+    Args:
+        logger: Of the run.
+
+    Example:
+        >>> reminder = Reminder(MMLogger('reminded', log_level='ERROR'))
+        >>> reminder.said.append('phase 1: its learning rate is 0 in 80% of its iterations')
+        >>> reminder.close_run()
+    """
+
+    def __init__(self, logger: MMLogger):
+        super().__init__(logging.WARNING)
+        self.logger, self.said = logger, list[str]()
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING and PACKAGE in Path(record.pathname).resolve().parents:
+            self.said.append(record.getMessage())
+
+    def close_run(self) -> None:
+        """Repeat them in one line, and listen no more."""
+        self.logger.removeHandler(self)
+        count = len(self.said)
+        if count:
+            texts = [
+                f'({i}) {textwrap.shorten(text, LENGTH, placeholder=" ...")}' for i, text in enumerate(self.said, 1)
+            ]
+            self.logger.warning(f'{count} warning{"s" if count > 1 else ""}: {" ".join(texts)}')
+        self.said.clear()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from mmengine.fileio import get
 
-from ...errors import ConfigError
+from ...errors import ConfigError, some
 
 REACHES = 2.0  # pixels beyond its image from which a box is said to lie outside: tools round, and some count from 1
 
@@ -155,8 +155,7 @@ class CocoList:
         boxes_of = np.bincount(category[left], minlength=len(self.names))
         none = [name for name, count in zip(self.names.values(), boxes_of) if not count and name in classes]
         if none:
-            some = ', '.join(map(repr, none[:8])) + (', ...' if len(none) > 8 else '')
-            say(f'{where}: {len(none)} of {len(classes)} classes have no box: {some}')
+            say(f'{where}: {len(none)} of {len(classes)} classes have no box: {some(map(repr, none), 8)}')
 
     def _ids(self, where: str, annotations: list) -> tuple[list, list]:
         """Ids of images and categories, one each annotation."""

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ...errors import ConfigError, candidates, describe
+from ...errors import ConfigError, candidates, describe, some
 from ...version import __version__
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
@@ -242,7 +242,7 @@ def _check_categories(dataset, coco: CocoList, key: str, logger: MMLogger) -> No
     if left_out:
         logger.warning(
             f'{key}: {dataset.ann_file!r} also has annotations of {len(left_out)} classes that the config does not name, left '
-            f'out: {", ".join(left_out[:8])}{", ..." if len(left_out) > 8 else ""}'
+            f'out: {some(left_out, 8)}'
         )
 
 
@@ -411,12 +411,12 @@ def _check_files(dataset, coco: CocoList | None, key: str) -> None:
         missing, empty = ([path for path in found if path in used] for found in (missing, empty))
     if missing:
         raise ConfigError(
-            f'{key}: {len(missing)} of {len(paths)} images are not there: {_first(missing)}. Set data_root and data_prefix so that '
+            f'{key}: {len(missing)} of {len(paths)} images are not there: {some(missing)}. Set data_root and data_prefix so that '
             f'with the file names of the annotation file they give paths from {os.getcwd()}.'
         )
     if empty:
         raise ConfigError(
-            f'{key}: {len(empty)} of {len(paths)} images have 0 bytes: {_first(empty)}. Fetch them again, or remove them.'
+            f'{key}: {len(empty)} of {len(paths)} images have 0 bytes: {some(empty)}. Fetch them again, or remove them.'
         )
 
 
@@ -485,10 +485,6 @@ def _listing(folder: str) -> set[str] | None:
 def spread(count: int, most: int) -> range:
     """At most ``most`` indices below ``count``, evenly spread."""
     return range(0, count, max(-(-count // most), 1))
-
-
-def _first(paths: Sequence[str]) -> str:
-    return ', '.join(paths[:3]) + (', ...' if len(paths) > 3 else '')
 
 
 def _check_sizes(dataset, coco: CocoList | None, key: str, logger: MMLogger) -> None:
@@ -578,7 +574,7 @@ def other_order(classes: Sequence[str], dataset: Dataset) -> str | None:
 
 def _check_classes(dataset, model: nn.Module, key: str, where: str, logger: MMLogger) -> None:
     classes = _classes_of(dataset)
-    names = f' ({", ".join(map(str, classes[:5]))}{", ..." if len(classes) > 5 else ""})' if classes else ''
+    names = f' ({some(classes, 5)})' if classes else ''
     for path, count, refused in _unequal(model, dataset):
         message = (
             f'{key}: {count_classes(dataset)} classes{names}, but {where}.{path} is made for {count}. Set its num_classes'

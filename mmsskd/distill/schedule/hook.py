@@ -13,7 +13,7 @@ from ...registry import HOOKS
 from ..distiller import StagewiseDistiller
 from ..export import export_run
 from ..phases import HEAD, Phase, phases_of
-from .checks import check_ends, check_load_from, check_run, check_still_ends, check_strategy
+from .checks import Reminder, check_ends, check_load_from, check_run, check_still_ends, check_strategy, check_teacher
 from .data_checks import check_data
 from .dry_run import first_batches, try_losses, try_recipes
 from .interruption import end_if_asked, ignore_signals_no_more, watch_signals
@@ -29,7 +29,6 @@ from .mmengine_private import (
 from .non_finite import check_weights, is_due, stop
 from .pins import check_pins, pins_of
 from .places import begin_pass
-from .reminder import Reminder
 from .resume import begin_epoch_anew, check_resumable, check_same_schedule, prepare, restore_gradients, schedule_state
 from .runner_state import (
     PhaseBatches,
@@ -43,7 +42,6 @@ from .runner_state import (
     wrap_anew,
 )
 from .samples import check_samples
-from .teacher_checks import check_teacher
 from .validation import average_buffers, check_student, measure_teacher, show, validate_features
 from .work_dir import claim, release
 

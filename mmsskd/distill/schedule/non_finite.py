@@ -6,12 +6,12 @@ from mmengine.dist import get_rank
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from ...errors import NonFiniteLossError
+from ...errors import NonFiniteLossError, some
 from ..build import not_finite
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
-from .checkpoints import newest_checkpoint
 from .mmengine_private import save_on_this_rank
+from .work_dir import newest_checkpoint
 
 
 def is_due(runner: Runner) -> bool:
@@ -34,7 +34,7 @@ def check_weights(runner: Runner, distiller: StagewiseDistiller, phase: Phase, p
     if names:
         raise NonFiniteLossError(
             f'{position}, rank {get_rank()}: the losses were finite, but '
-            f'{len(names)} weights or buffers are not any more: {", ".join(names[:3])}{", ..." if len(names) > 3 else ""}. '
+            f'{len(names)} weights or buffers are not any more: {some(names)}. '
             f'{_last_good(runner)} {_remedies(phase)}'
         )
 

@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 from ...errors import ConfigError, describe
 from ...utils.states import random_states_kept
 from ..distiller import StagewiseDistiller
+from ..losses import channel_variance
 from ..phases import Phase
 from .data_checks import count_classes, head_classes, plain_datasets, spread
 from .runner_state import batches_beside, can_be_indexed, count_images, seed_everything
-from .teacher_checks import check_features
 
 MOST_LABELS = 2000  # of a set that are looked at
 MOST_CONTENTS = 200  # images of a set whose content is compared
@@ -31,6 +31,7 @@ FEWEST = 20  # labels from which something may be concluded
 LEAKED = 0.05  # share of validation images that are training images up to which nothing is said
 IMAGES = 8  # that go through the pipeline
 SCALES = 0.03, 150  # standard deviations of a normalized image; some networks divide by 1 (caffe), some by 255
+FLAT = 1e-6  # variance of a feature over its mean square, below which it is the same for all images and places
 UNLIKE = 8  # times the standard deviation of the other set
 
 
@@ -63,7 +64,7 @@ def check_samples(
         _check_repeats(runner, val)
     inputs = _preprocess(distiller, loaders[0])
     if inputs is not None:
-        check_features(runner, distiller, phases, inputs)
+        _check_features(runner, distiller, phases, inputs)
 
 
 # -- labels ------------------------------------------------------------------------------------------------------------
@@ -260,3 +261,24 @@ def _preprocess(distiller: StagewiseDistiller, loader: DataLoader) -> Tensor | N
         (batch,) = batches_beside(loader, spread(count_images(loader), 2), 2)
         inputs = distiller.data_preprocessor(batch, False)['inputs']
     return inputs if torch.is_tensor(inputs) else None
+
+
+@torch.no_grad()
+def _check_features(
+    runner: Runner, distiller: StagewiseDistiller, phases: Sequence[Phase], inputs: torch.Tensor
+) -> None:
+    """Warn of stages in which the teacher gives the same feature for some images everywhere, which teaches nothing."""
+    mimicked = sorted({stage for phase in phases for stage in phase.mimic}, key=list(distiller.stages).index)
+    for name, feature in distiller.teacher_features(inputs, mimicked).items():
+        flat = [tensor for tensor in feature if _is_flat(tensor)]
+        if flat:
+            runner.logger.warning(
+                f"stage {name}: the teacher's feature is constant over images and places, so there is nothing to follow; do "
+                'model.teacher_checkpoint and the preprocessing belong to this teacher?'
+            )
+
+
+def _is_flat(feature: torch.Tensor) -> bool:
+    feature = feature.double()
+    energy = feature.square().mean()
+    return bool(channel_variance(feature) <= FLAT * energy) or not bool(energy > 0)

@@ -1,5 +1,7 @@
 """Validation beside the task metric of the student: features of the stages, student and teacher stitched, the teacher once."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence, Sized
 from contextlib import contextmanager
 
 import torch
@@ -12,7 +14,10 @@ from ..losses import AgreementMeter
 from ..network.stitch import stitched
 from .data_checks import classes_of_task, other_classes, other_order
 from .runner_state import forget
-from .teacher_checks import Answers, at_chance
+
+ALWAYS = 0.9  # share of images of one predicted class from which on predictions count as constant
+NO_AP = 0.01  # average precision, from 0 to 1, of a detector that finds nothing
+NO_FACE = 0.55  # accuracy or area under the curve of comparing faces; 0.5 is guessing
 
 
 @torch.no_grad()
@@ -159,3 +164,71 @@ def average_buffers(distiller: StagewiseDistiller) -> None:
     ]
     if buffers:
         all_reduce_params(buffers, op='mean')
+
+
+# -- answers against chance ---------------------------------------------------------------------------------------------
+
+
+class Answers:
+    """Counts of the classes that are predicted, and that are right, in data samples of classification; others are left out.
+
+    Example:
+        >>> answers = Answers()
+        >>> answers.predicted.update([3] * 19 + [4])
+        >>> answers.right.update(range(10))
+        >>> answers.constant()
+        'predicts the same class, 3, for 95% of the images'
+    """
+
+    def __init__(self):
+        self.predicted: Counter[int] = Counter()
+        self.right: Counter[int] = Counter()
+
+    def update(self, samples: Sequence) -> None:
+        """Count a batch of data samples."""
+        for sample in samples:
+            predicted, right = getattr(sample, 'pred_label', None), getattr(sample, 'gt_label', None)
+            if predicted is not None and right is not None and predicted.numel() == right.numel() == 1:
+                self.predicted[int(predicted)] += 1
+                self.right[int(right)] += 1
+
+    def constant(self) -> str | None:
+        """Say which class is predicted nearly always; None where none is, or most images are of that class."""
+        if not self.predicted:
+            return None
+        label, count = self.predicted.most_common(1)[0]
+        share, true = count / self.predicted.total(), self.right[label] / self.right.total()
+        if share < ALWAYS or true > share / 2:
+            return None
+        return f'predicts the same class, {label}, for {share:.0%} of the images'
+
+
+def at_chance(metrics: Mapping[str, float], dataset: Sized, classes: int) -> str | None:
+    """Say which of these task metrics is not better than guessing; None where all are, or nobody knows what guessing gives.
+
+    Args:
+        metrics: By the names that evaluators of mmpretrain, mmdet and ours give them.
+        dataset: What was measured.
+        classes: Number of its classes.
+
+    Example:
+        >>> at_chance({'accuracy/top1': 11.0}, range(500), classes=10)
+        'accuracy/top1 is 11, guessing gives 10'
+        >>> at_chance({'accuracy/top1': 90.0}, range(500), classes=10)
+        >>> at_chance({'coco/bbox_mAP': 0.001}, range(500), classes=80)
+        'coco/bbox_mAP is 0.001, guessing gives 0'
+        >>> at_chance({'lfw/accuracy': 0.52}, range(500), classes=0)
+        'lfw/accuracy is 0.52, guessing gives 0.5'
+    """
+    for key, value in metrics.items():
+        name, limit, guessing = key.rpartition('/')[2], None, None
+        if name == 'top1' and classes > 1:
+            guessing = 100 / classes
+            limit = guessing + 3 * (guessing * (100 - guessing) / len(dataset)) ** 0.5
+        elif name.endswith('mAP') or name == 'AP':
+            limit, guessing = NO_AP, 0.0
+        elif name in ('accuracy', 'auc'):
+            limit, guessing = NO_FACE, 0.5
+        if limit is not None and value <= limit:
+            return f'{key} is {value:.4g}, guessing gives {guessing:.3g}'
+    return None
