@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ PRELOAD = (
     'mmdet.models',
     'mmdet.evaluation',
 )
+SERVER = 'MMSSKD_TESTS_WARM'
 _lock = threading.Lock()
 
 
@@ -34,17 +36,15 @@ _lock = threading.Lock()
 
 def run(args, cwd, env, timeout) -> subprocess.CompletedProcess:
     """Do what ``subprocess.run([sys.executable, *args])`` does, output as text. First in ``args``: a script, or -c and its text."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, _connect() as connection:
-        request = json.dumps(dict(args=args, cwd=str(cwd or os.getcwd()), env=env)).encode()
-        socket.send_fds(connection, [len(request).to_bytes(8, 'big')], [out.fileno(), err.fileno()])
-        connection.sendall(request)
-        connection.settimeout(timeout)
-        pid = int.from_bytes(_receive(connection, 8), 'big')
-        try:
-            code = int.from_bytes(_receive(connection, 8), 'big', signed=True)
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(args, timeout) from None
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with _start(args, cwd or os.getcwd(), env, out, err) as connection:
+            connection.settimeout(timeout)
+            pid = int.from_bytes(_receive(connection, 8), 'big')
+            try:
+                code = int.from_bytes(_receive(connection, 8), 'big', signed=True)
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(args, timeout) from None
         texts = []
         for file in (out, err):
             file.seek(0)
@@ -52,28 +52,54 @@ def run(args, cwd, env, timeout) -> subprocess.CompletedProcess:
         return subprocess.CompletedProcess(args, code, *texts)
 
 
-def _connect() -> socket.socket:
+class Popen:
+    """Do what ``subprocess.Popen`` does with a script, for a tool that reads line by line what the script says."""
+
+    def __init__(self, command, **_):
+        read, write = os.pipe()
+        self.stdout = open(read)  # noqa: SIM115  closed with this
+        self._connection = _start(command[1:], os.getcwd(), dict(os.environ), write, write)
+        os.close(write)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stdout.close()
+        with self._connection as connection:
+            self.returncode = int.from_bytes(_receive(connection, 16)[8:], 'big', signed=True)
+
+
+def _start(args, cwd, env, out, err) -> socket.socket:
+    """Returns a connection that tells the id of the process, and then its exit code."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(_server())
+    connection.connect(address())
+    request = json.dumps(dict(args=args, cwd=str(cwd), env=env)).encode()
+    socket.send_fds(
+        connection,
+        [len(request).to_bytes(8, 'big')],
+        [file if isinstance(file, int) else file.fileno() for file in (out, err)],
+    )
+    connection.sendall(request)
     return connection
 
 
-def _server() -> str:
-    """Address of the process to fork, which is started at the first call."""
+def address() -> str:
+    """Address of the process to fork, which is started at the first call; those that are forked have it from the environment."""
     with _lock:
-        if _server.address is None:
+        if SERVER not in os.environ:
             folder = tempfile.TemporaryDirectory(prefix='warm')
-            _server.address = os.path.join(folder.name, 'socket')
+            path = os.path.join(folder.name, 'socket')
             listener = socket.socket(socket.AF_UNIX)
-            listener.bind(_server.address)
+            listener.bind(path)
             listener.listen()
             env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
-            env['OMP_NUM_THREADS'] = (
-                '1'  # read when torch is imported, so by this process and not by those that are forked
-            )
-            process = subprocess.Popen(
-                [sys.executable, __file__, str(listener.fileno())], pass_fds=[listener.fileno()], env=env
-            )
+            env['OMP_NUM_THREADS'] = '1'  # read when torch is imported, so not by those that are forked
+            read, _ = os.pipe()  # the other end is open as long as this process lives, however it ends
+            files = [listener.fileno(), read]
+            process = subprocess.Popen([sys.executable, __file__, *map(str, files)], pass_fds=files, env=env)
+            os.close(read)
+            os.environ[SERVER] = path
 
             def end():
                 process.terminate()
@@ -82,10 +108,7 @@ def _server() -> str:
                 folder.cleanup()
 
             atexit.register(end)
-    return _server.address
-
-
-_server.address = None
+    return os.environ[SERVER]
 
 
 def _receive(connection: socket.socket, count: int) -> bytes:
@@ -101,9 +124,11 @@ def _receive(connection: socket.socket, count: int) -> bytes:
 # -- in the process that is forked -------------------------------------------------------------------------------------
 
 
-def serve(listener: socket.socket) -> dict:
+def serve(listener: socket.socket, parent: int) -> dict:
     """Fork at each connection; returns the request in the process that is to serve it, and only there."""
     while True:
+        if parent in select.select([listener, parent], [], [])[0]:
+            sys.exit()
         connection, _ = listener.accept()
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -114,6 +139,7 @@ def serve(listener: socket.socket) -> dict:
             connection.close()
             continue
         listener.close()
+        os.close(parent)
         size, files, *_ = socket.recv_fds(connection, 8, 2)
         request = json.loads(_receive(connection, int.from_bytes(size, 'big')))
         pid = os.fork()
@@ -142,7 +168,7 @@ def main():
         shortcuts.read_metafiles(name)
     gc.collect()
     gc.freeze()
-    request = serve(socket.socket(fileno=int(sys.argv[1])))
+    request = serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
     os.chdir(request['cwd'])
     os.environ.clear()
     os.environ.update(request['env'])

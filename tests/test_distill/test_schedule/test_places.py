@@ -67,7 +67,7 @@ def draws_of(cfg):
         (None, True, True, 1),
         pytest.param(None, False, True, 3, marks=pytest.mark.slow),
         pytest.param(4, True, True, 2, marks=pytest.mark.slow),
-        (4, False, False, 5),
+        pytest.param(4, False, False, 5, marks=pytest.mark.slow),
     ],
     ids=['epochs, persistent', 'epochs', 'iterations, persistent', 'iterations over epochs'],
 )

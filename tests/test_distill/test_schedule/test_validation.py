@@ -36,7 +36,7 @@ def teacher_that_knows(tmp_path_factory):
     folder = tmp_path_factory.mktemp('teacher')
     cfg = run_cfg(folder, None)
     cfg.merge_from_dict(
-        dict(model=dict(cfg.model.teacher, _delete_=True), train_cfg=dict(max_epochs=12, val_interval=20))
+        dict(model=dict(cfg.model.teacher, _delete_=True), train_cfg=dict(max_epochs=8, val_interval=20))
     )
     cfg.train_dataloader.dataset.indices = 400
     cfg.default_hooks.pop('stage_schedule')
