@@ -29,6 +29,8 @@ def on_page_markdown(markdown, page, **_):
         if not path.is_relative_to(ROOT) or not path.exists():
             return match[0]  # mkdocs says that it is broken
         name = path.relative_to(ROOT).as_posix()
+        if name in PAGES.values():
+            return f'[{text}]({next(page for page, source in PAGES.items() if source == name)})'
         return f'`{name}`' if text in (name, path.name) else f'{text} (`{name}`)'
 
     return re.sub(r'(?<!!)\[([^\]]+)\]\(([^)\s]+)\)', named, markdown)

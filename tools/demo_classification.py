@@ -7,6 +7,7 @@ from demo_steps import ROOT, TEACHER, Result, Task, last_checkpoint
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
+import mmsskd.utils.quiet  # noqa: F401  before a registry imports mmpretrain's data sets, which print
 from mmsskd.distill.build import read_checkpoint
 from mmsskd.distill.losses import AgreementMeter
 from mmsskd.distill.summary import short

@@ -379,9 +379,7 @@ def export_run(runner: Runner, distiller: nn.Module, plain: Config, loaders: Seq
         predict = validates and predicts_nothing(student) is None
         ask = None if batch is None else partial(answers, batch=batch, predict=predict)
         weights, config = export_student(state, plain, runner.work_dir, meta, ask, student)
-    runner.logger.info(
-        f'the plain student is in {weights}, its config in {config}; read back, it answers as the one in memory does'
-    )
+    runner.logger.info(f'the plain student is in {weights} and {Path(config).name}; read back, it answers as before')
 
 
 def _first_images(loader: DataLoader) -> dict | None:

@@ -109,7 +109,8 @@ class Schedule:
     def __str__(self) -> str:
         unit = 'epochs' if self.by_epoch else 'iterations'
         lines = [
-            f'  {i} {phase.name}: {phase.length} {unit}, {phase.purpose}' for i, phase in enumerate(self.phases, 1)
+            f'  {i} {phase.name}: {phase.length} {unit.rstrip("s") if phase.length == 1 else unit}, {phase.purpose}'
+            for i, phase in enumerate(self.phases, 1)
         ]
         return '\n'.join([f'schedule of {self.end} {unit}:', *lines])
 
