@@ -1,5 +1,6 @@
 """The pictures of a report, as matplotlib figures."""
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib
@@ -32,6 +33,7 @@ def mimic_curves(history: History) -> Figure:
         steps, values = history.series(f'{PREFIX}{stage}')
         axes.plot(steps, values, marker='.', color=COLORS[number % 10], label=in_figure(f'{stage}: {values[-1]:.2f}'))
     axes.set(xlabel='epoch', ylabel='relative error', ylim=(0, None))
+    axes.locator_params(axis='x', integer=True)
     axes.legend(title='stage: last value')
     axes.grid(alpha=0.3)
     return figure
@@ -57,6 +59,7 @@ def timeline(phases: Sequence[dict]) -> Figure:
     axes.set_yticks(range(len(parts)), list(map(in_figure, parts)))
     axes.invert_yaxis()
     axes.set(xlabel='epoch', xlim=(0, begin))
+    axes.locator_params(axis='x', integer=True)
     return figure
 
 
@@ -105,7 +108,7 @@ def detections(images: Sequence[np.ndarray], rows: dict[str, Sequence[tuple]], c
         for row, (image, (boxes, labels, scores)) in enumerate(zip(images, found, strict=True)):
             axis = axes[row][column]
             axis.imshow(image)
-            axis.set(xticks=[], yticks=[], title=in_figure(name) if row == 0 else '')
+            axis.set(xticks=[], yticks=[], title=textwrap.fill(in_figure(name), 22) if row == 0 else '')
             for (x1, y1, x2, y2), label, score in zip(boxes, labels, scores):
                 color = COLORS[label % len(COLORS)]
                 axis.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.2))

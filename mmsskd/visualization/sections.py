@@ -31,7 +31,8 @@ def add_phases(report: Report, phases: Sequence[dict], caption: str) -> None:
     for number, phase in enumerate(phases, 1):
         end = begin + phase['length']
         learns = ' + '.join(['features'] * bool(phase['mimic']) + ['task'] * bool(phase['task_loss'])) or '-'
-        rows.append([f'{number}', f'{begin + 1} to {end}', ', '.join(phase['train']), learns])
+        epochs = f'{end}' if phase['length'] == 1 else f'{begin + 1} to {end}'
+        rows.append([f'{number}', epochs, ', '.join(phase['train']), learns])
         begin = end
     report.figure(
         timeline(phases),

@@ -14,7 +14,11 @@ def test_boxes_are_drawn_where_they_are():
     boxes = np.array([[1.0, 2.0, 5.0, 8.0]])
     found = [(boxes, np.array([3]), np.array([0.75])), (boxes[:0], np.array([], dtype=int), np.array([]))]
     images = [np.zeros((10, 12, 3), np.uint8)] * 2
-    figure = detections(images, {'truth': found, 'student': found[::-1]}, tuple('0123456789'))
+    long = 'student with few of the labels, all images'
+    figure = detections(images, {'truth': found, long: found[::-1]}, tuple('0123456789'))
+    assert figure.axes[1].get_title().split('\n') == ['student with few of', 'the labels, all images'], (
+        'no title over the next'
+    )
     panels = [len(axis.patches) for axis in figure.axes]
     assert panels == [1, 0, 0, 1]
     box = figure.axes[0].patches[0]
