@@ -1,7 +1,11 @@
 """The command line of ``mmsskd distill`` and tools/distill.py."""
 
+import argparse
+import io
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
 
 from ..utils.arguments import ToolParser
 from . import add_trust_argument, plain_errors
@@ -20,9 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         '--teacher',
         required=True,
         metavar='MODEL',
-        help='name in mmpretrain or mmdet, such as resnet34; or a config file',
+        help='name in mmpretrain or mmdet, such as resnet34; a config file; or timm:NAME, torchvision:NAME, transformers:NAME',
     )
-    parser.add_argument('--student', required=True, metavar='MODEL', help='as for --teacher')
+    parser.add_argument(
+        '--student', required=True, metavar='MODEL', help='name in mmpretrain or mmdet, or a config file'
+    )
     parser.add_argument(
         '--data', required=True, metavar='DIR', help='folder of images; docs/one_call.md lists its forms'
     )
@@ -33,11 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         '--epochs',
         type=int,
         metavar='N',
-        help='of the student, and of the teacher if it is trained; default: 30, detectors 12',
+        help='of the student, and of the teacher if it is trained; default: 20, detectors 12',
     )
     parser.add_argument('--task', choices=['classification', 'detection'], help='default: what the folder holds')
     parser.add_argument(
-        '--size', type=int, metavar='N', help='side of the square images, pixels; default: that of the student’s config'
+        '--size',
+        type=int,
+        metavar='N',
+        help='side of the square images, pixels; default: that of the photos, at most that of the student’s config',
     )
     parser.add_argument(
         '--batch-size', type=int, metavar='N', help='images a step; default: that of the config, fewer for few images'
@@ -53,17 +62,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help='do not train the teacher, even if it knows other classes: the student follows its features',
     )
     parser.add_argument(
+        '--recipe',
+        metavar='NAME',
+        help="default, 'then all', recommended or projector; default: the one that was best in your case, docs/one_call.md",
+    )
+    parser.add_argument(
         '--dry-run', action='store_true', help='print stages, cost and time, write the configs, do not train'
     )
+    # what the message of an interrupted run says; this command always goes on
+    parser.add_argument('--resume', action='store_true', help=argparse.SUPPRESS)
     add_watch_arguments(parser)
     add_trust_argument(parser)
     args = parser.parse_args(arguments)
     with plain_errors() as progress:
+        # both say which packages they do without; mmdet may lack its ops where it is not needed
+        for package in ('mmpretrain', 'mmdet'):
+            with redirect_stdout(io.StringIO()), suppress(ImportError):
+                import_module(f'{package}.datasets')
         from ..one_call import distill
         from ..utils.trust import trust
 
         trust(args.trust_checkpoint)
-        options = {key: value for key, value in vars(args).items() if key != 'trust_checkpoint'}
+        options = {key: value for key, value in vars(args).items() if key not in ('trust_checkpoint', 'resume')}
         distill(**options, progress=progress)
 
 

@@ -31,9 +31,16 @@ class Progress(Hook):
     It takes ``before_train``, ``after_train_iter``, ``after_train_epoch`` and ``after_train``. The time left replaces that of
     MMEngine's timer, which counts no validation and the phases before at their own pace: all lines say the same. Later phases are
     counted at the pace of the present one, for no one has timed them yet.
+
+    Args:
+        name: What is said in place of a phase by a run that has none.
+        then: What comes after the run and belongs to the time that is left, as a share of the whole run.
     """
 
     priority = 55  # after the timer, whose time left it replaces, and before the logger, which writes it
+
+    def __init__(self, name: str = 'train', then: float = 0.0):
+        self.name, self.then = name, then
 
     def before_train(self, runner: Runner) -> None:
         self.schedule = next((hook for hook in runner.hooks if isinstance(hook, StageScheduleHook)), None)
@@ -53,7 +60,7 @@ class Progress(Hook):
             # the first iteration of a phase also starts its workers; the pace is that of those after it
             self.phase, self.since, self.first = phase, time.monotonic(), runner.iter
         self.pace = (time.monotonic() - self.since) / max(runner.iter - self.first, 1)
-        self.left = self.pace * (runner.max_iters - runner.iter - 1)
+        self.left = self.pace * (runner.max_iters * (1 + self.then) - runner.iter - 1)
         if runner.iter > self.first:
             runner.message_hub.update_info('eta', self.left)
         done, end = runner.iter + 1, self._ends(runner)
@@ -77,7 +84,7 @@ class Progress(Hook):
 
     def _where(self, runner: Runner) -> str:
         """Phase, and the epoch or iteration within it."""
-        position, unit = ('train', 'epoch' if self.by_epoch else 'iter')
+        position, unit = (self.name, 'epoch' if self.by_epoch else 'iter')
         now, begin, length = (
             (runner.epoch, 0, runner.max_epochs) if self.by_epoch else (runner.iter, 0, runner.max_iters)
         )
@@ -97,6 +104,7 @@ class Progress(Hook):
         said = [f'{stage} {values.mean(window):.3f}' for stage, values in errors.items() if values is not None]
         if said:
             parts.append('relative error ' + ' '.join(said))
+        parts += self._stitched(runner)
         if 'train/lr' in scalars:
             parts.append(f'lr {scalars["train/lr"].current():.2g}')
         parts += [f'{self.pace:.3g} s/iter', f'ETA {duration(self.left)}']
@@ -104,10 +112,20 @@ class Progress(Hook):
         self.shown = time.monotonic()
 
     def _in_between(self, runner: Runner) -> None:
-        share = (runner.iter + 1) / runner.max_iters
-        text = f'{self._where(runner)}  {100 * share:.0f} % of the run  ETA {duration(self.left)}'
-        self.console.show(text)
+        share = (runner.iter + 1) / (runner.max_iters * (1 + self.then))
+        parts = [self._where(runner), f'{100 * share:.0f} % of the run', *self._stitched(runner)]
+        self.console.show('  '.join([*parts, f'ETA {duration(self.left)}']))
         self.shown = time.monotonic()
+
+    def _stitched(self, runner: Runner) -> list[str]:
+        """What the stages so far were worth with the teacher's rest behind them, when that was measured last."""
+        stage = f'_{self.schedule.phase.mimic[-1]}' if self.schedule and self.schedule.phase.mimic else None
+        scalars = runner.message_hub.log_scalars
+        keys = [key for key in scalars if key.startswith('val/stitched_') and stage and key.endswith(stage)]
+        return [
+            f'stitched {key.removeprefix("val/stitched_").removesuffix(stage)} {scalars[key].current():.4g}'
+            for key in keys[:1]
+        ]
 
 
 def duration(seconds: float) -> str:
@@ -135,6 +153,8 @@ def build_quietly(build: Callable[[], Runner]) -> Runner:
 
 def _is_for_people(record: logging.LogRecord) -> bool:
     ours = str(Path(__file__).resolve().parents[1])
+    if 'will be deprecated' in record.getMessage() or 'is the alias of' in record.getMessage():
+        return False  # of OpenMMLab about itself
     return record.levelno > logging.INFO or record.pathname.startswith(ours) or record.funcName == 'after_val_epoch'
 
 

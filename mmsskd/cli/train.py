@@ -129,13 +129,14 @@ def prepare(cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume:
         read_checkpoint(cfg.load_from, 'load_from')
 
 
-def train(cfg: Config, progress: SimpleNamespace, quiet: bool = False) -> Runner:
+def train(cfg: Config, progress: SimpleNamespace, quiet: bool = False, console: Progress | None = None) -> Runner:
     """Run a prepared config to its end.
 
     Args:
         cfg: See :func:`prepare`.
         progress: What :func:`mmsskd.cli.plain_errors` yields.
         quiet: Keep what MMEngine says of environment and config for the log file.
+        console: What shows where the run is; None: the usual.
 
     Returns:
         The Runner, after training.
@@ -151,7 +152,7 @@ def train(cfg: Config, progress: SimpleNamespace, quiet: bool = False) -> Runner
             build = partial(RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg, cfg)
             runner = build_quietly(build) if quiet else build()
             runner.register_hook(FirstStep(progress))
-            runner.register_hook(Progress())
+            runner.register_hook(console or Progress())
             if not is_stagewise(cfg):  # else the schedule's hook looks at the data of each phase
                 runner.register_hook(DataChecks())
             with keeping_lists():

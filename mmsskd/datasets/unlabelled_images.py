@@ -94,16 +94,24 @@ class UnlabelledImages(BaseDataset):
         return item
 
     def _is_whole(self, path: str) -> bool:
-        from PIL import Image
+        reason = why_broken(path)
+        if reason is None:
+            return True
+        message = f'the image {path!r} is corrupt ({reason})'
+        if self.corrupt == 'stop':
+            raise ConfigError(f"{message}; fix or remove it, or set corrupt='skip' in its dataset")
+        print_log(f'{message}; skipped, another image takes its place', logger='current', level=logging.WARNING)
+        return False
 
-        try:
-            with Image.open(path) as image:
-                image.draft('L', (image.width // 8, image.height // 8))  # a JPEG: all its data, an eighth of the pixels
-                image.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            message = f'the image {path!r} is corrupt ({error})'
-            if self.corrupt == 'stop':
-                raise ConfigError(f"{message}; fix or remove it, or set corrupt='skip' in its dataset") from error
-            print_log(f'{message}; skipped, another image takes its place', logger='current', level=logging.WARNING)
-            return False
-        return True
+
+def why_broken(path: str) -> str | None:
+    """Say why an image cannot be decoded to its end; None where it can."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.draft('L', (image.width // 8, image.height // 8))  # a JPEG: all its data, an eighth of the pixels
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return str(error)
+    return None

@@ -35,7 +35,8 @@ class ExternalTeacher(BaseModel):
             random, for a ``teacher_checkpoint``.
         arguments: Further arguments of what builds it, for instance ``dict(dynamic_img_size=True)`` of a timm ViT.
         normalize: ``dict(mean=..., std=...)`` of its images, as its library writes them: for images of 0 to 1, or, where a std
-            is above 1, of 0 to 255; with ``channels='bgr'`` for the few that are not RGB. None: what timm or torchvision says.
+            is above 1, of 0 to 255; with ``channels='bgr'`` for the few that are not RGB. None: what timm or torchvision
+            says, or the folder of a model of transformers.
         size: Height and width of its images, or one number for both; a float scales the student's, so that with 0.875 a patch of
             14 pixels lies on a stride of 16. None: the student's.
         image_channels: Order of the channels of the run's images where its data preprocessor does not convert them: ``'bgr'``,
@@ -142,14 +143,23 @@ def _torchvision(name: str, pretrained: bool, arguments: dict):
 def _transformers(name: str, pretrained: bool, arguments: dict):
     library = _import('transformers')
     if pretrained:
-        return library.AutoModel.from_pretrained(name, **arguments), None
+        return library.AutoModel.from_pretrained(name, **arguments), _processor(library, name)
     kinds = library.models.auto.configuration_auto.CONFIG_MAPPING
     config = (
         library.AutoConfig.for_model(name, **arguments)
         if name in kinds
         else library.AutoConfig.from_pretrained(name, **arguments)
     )
-    return library.AutoModel.from_config(config), None
+    return library.AutoModel.from_config(config), None if name in kinds else _processor(library, name)
+
+
+def _processor(library, name: str) -> dict | None:
+    """What lies beside the weights of a model of transformers says of its images, if anything."""
+    try:
+        says = library.AutoImageProcessor.from_pretrained(name)
+    except Exception:  # there is none, or one of a kind that this version does not know
+        return None
+    return dict(mean=says.image_mean, std=says.image_std) if getattr(says, 'image_mean', None) else None
 
 
 def _hub(name: str, pretrained: bool, arguments: dict):

@@ -12,21 +12,23 @@ from types import SimpleNamespace
 from mmengine.config import Config, ConfigDict
 
 from ..cli import read_config
-from ..cli.progress import duration
+from ..cli.progress import Progress, duration
 from ..cli.train import prepare, train, watch
 from ..distill.build import build_model, load_strictly, read_checkpoint, resolve_model_cfg, without_init
+from ..distill.export import export_checkpoint
+from ..distill.network.trace import DEFAULT_SHAPE
 from ..distill.schedule.work_dir import newest_checkpoint
 from ..distill.summary import short
-from ..errors import ConfigError
+from ..errors import ConfigError, candidates
 from ..utils.files import write_text
 from ..utils.tables import text_table
-from .compose import Composer, config_text, model_of, preprocessor_of, side_of
+from .compose import Composer, check_whole, config_text, model_of, preprocessor_of, side_of
 from .data import Data, look_at
 from .estimate import seconds_of
 from .models import Model, find_model
-from .recipe import Pair, Recipe, choose, look_at_pair
+from .recipe import RECIPES, Pair, Recipe, choose, look_at_pair, size_of_foreign
 
-EPOCHS = {'classification': 30, 'detection': 12}
+EPOCHS = {'classification': 20, 'detection': 12}
 ZOO = 'zoo'
 
 
@@ -38,6 +40,7 @@ class Distilled:
         config: The config that was used for the student; ``tools/train.py`` takes it.
         teacher_config: That of the teacher, where one was trained.
         weights, student: ``student.pth`` and ``student.py``; None after a dry run.
+        onnx: ``student.onnx``; None where it cannot be written.
         report: The page.
         metrics: What was measured last, the teacher's under ``teacher/``.
     """
@@ -46,6 +49,7 @@ class Distilled:
     teacher_config: Path | None = None
     weights: Path | None = None
     student: Path | None = None
+    onnx: Path | None = None
     report: Path | None = None
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -62,6 +66,7 @@ def distill(
     batch_size: int | None = None,
     teacher_checkpoint: str | None = None,
     features_only: bool = False,
+    recipe: str | None = None,
     dry_run: bool = False,
     tensorboard: bool = False,
     wandb: str | None = None,
@@ -71,17 +76,20 @@ def distill(
 
     Args:
         teacher, student: Names of models of mmpretrain or mmdet, such as ``'resnet34'``; ``'mmdet::...'``; or paths of configs.
+            A teacher may be ``'timm:NAME'``, ``'torchvision:NAME'`` or ``'transformers:NAME'``: its features are followed.
         data: A folder: see :data:`mmsskd.one_call.data.LAYOUTS`.
         out: Where everything goes: configs, checkpoints, ``student.pth``, ``student.py``, ``report.html``. The same call again goes
             on with what was interrupted there.
-        epochs: Of the student, and of the teacher where it is trained; default 30, for detectors 12.
+        epochs: Of the student, and of the teacher where it is trained; default 20, for detectors 12.
         task: ``'classification'`` or ``'detection'``; None: what the folder says.
         size: Pixels of the square image; None: as in the student's config, or as the files of CIFAR have.
         batch_size: Images a step; None: as many as usual, fewer for few images.
-        teacher_checkpoint: File or URL of the teacher's weights; ``'zoo'``: those of the model zoo. Where it does not know the
+        teacher_checkpoint: File or URL of the teacher's weights; ``'zoo'``: those of the model zoo, or that the library
+            of the teacher brings. Where it does not know the
             classes of the data, or is None, the teacher is first trained on the data, from these weights.
         features_only: Take the teacher as it is, whatever its classes: the stages follow its features, and the student's head
             learns from the labels, if there are any.
+        recipe: A name of :data:`mmsskd.one_call.recipe.RECIPES`; None: the one that was measured to be best for the case.
         dry_run: Print stages, cost and time, write the configs, and stop.
         tensorboard, wandb: See :func:`mmsskd.cli.train.watch`.
         progress: What :func:`mmsskd.cli.plain_errors` yields.
@@ -92,15 +100,16 @@ def distill(
     folder = Path(out).resolve()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f'out: {str(out)!r} is a file; name a folder')
-    if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
-        raise ConfigError(f'epochs must be a whole number of at least 1, found {epochs!r}')
+    check_whole('epochs', epochs)
+    if recipe is not None and recipe not in RECIPES:
+        raise ConfigError(f'recipe: there is none {recipe!r}; {candidates(str(recipe), RECIPES)}')
     progress = progress or SimpleNamespace(training=False)
     call = _Call(look_at(data, folder, task), folder)
     if (folder / 'student.pth').is_file() and not dry_run:
         raise ConfigError(f'out: {str(out)!r} holds a finished student; name another folder, or remove this one')
     call.find(teacher, student, size)
     call.look_at_teacher(teacher_checkpoint, features_only)
-    call.decide(epochs or EPOCHS[call.data.task], batch_size)
+    call.decide(epochs or EPOCHS[call.data.task], batch_size, recipe)
     call.write()
     call.say()
     if dry_run:
@@ -109,7 +118,7 @@ def distill(
     options = dict(tensorboard=tensorboard, wandb=wandb)
     if call.trains_teacher:
         call.train_teacher(progress, options)
-    _run(call.config, progress, options)
+    _run(call.config, progress, options, Progress())
     return call.finish()
 
 
@@ -126,31 +135,37 @@ class _Call:
         self.config, self.teacher_config = out / 'distill.py', out / 'teacher.py'
 
     def find(self, teacher: str, student: str, size: int | None) -> None:
-        small = (size or self.data.side or 224) <= 64
-        self.student: Model = find_model(student, self.data.task, 'student', small)
-        self.teacher: Model = find_model(teacher, self.data.task, 'teacher', small)
-        self.side = side_of(self.student, self.data, size)
+        self.student: Model = find_model(student, self.data.task, 'student', bool(self.data.side))
+        self.teacher: Model = find_model(teacher, self.data.task, 'teacher', bool(self.data.side))
+        self.side = side_of(self.student, self.teacher, self.data, size)
 
     def look_at_teacher(self, checkpoint: str | None, features_only: bool) -> None:
         """Find out whether the teacher knows the classes of the data, and so whether it is trained first."""
-        if checkpoint == ZOO:
+        foreign = self.teacher.foreign
+        brings = foreign and (checkpoint == ZOO or bool(self.teacher.cfg.model.get('pretrained')))
+        if brings:
+            self.teacher.cfg.model.setdefault('pretrained', True)
+            checkpoint = None
+        elif checkpoint == ZOO:
             if self.teacher.zoo is None:
                 raise ConfigError(
                     f"teacher_checkpoint='zoo': the model zoo has no weights of {self.teacher.path!r}; name a file or URL"
                 )
             checkpoint = self.teacher.zoo
-        hint = f' (--teacher-checkpoint zoo takes {self.teacher.zoo})' if self.teacher.zoo else ''
-        if checkpoint is None and (features_only or not self.data.classes):
-            reason = (
-                'features_only takes the teacher as it is'
-                if self.data.classes
-                else 'the data has no labels to train a teacher on'
-            )
+        zoo = 'those that its library brings' if foreign else self.teacher.zoo
+        hint = f' (--teacher-checkpoint zoo takes {zoo})' if zoo else ''
+        reasons = {
+            'a teacher of another library is not trained here, its features are followed as it is': foreign,
+            'the data has no labels to train a teacher on': not self.data.classes,
+            'features_only takes the teacher as it is': features_only,
+        }
+        reason = next((reason for reason, holds in reasons.items() if holds), None)
+        if reason and checkpoint is None and not brings:
             raise ConfigError(f'teacher_checkpoint is not set, but {reason}; name its weights{hint}')
         self.checkpoint, self.teacher_epochs, self.knows = checkpoint, None, False
         if checkpoint is not None:
             self._try_weights(checkpoint)
-        self.trains_teacher = not self.knows and not features_only and bool(self.data.classes)
+        self.trains_teacher = not (self.knows or features_only or foreign) and bool(self.data.classes)
         self.as_it_is = not self.knows and not self.trains_teacher
 
     def _try_weights(self, checkpoint: str) -> None:
@@ -168,24 +183,27 @@ class _Call:
                 problems.append(error)
                 continue
             same = not names or tuple(names) == self.data.classes
-            self.knows = not own_classes and same and bool(self.data.classes)
+            self.knows = not own_classes and same and bool(self.data.classes) and not self.teacher.foreign
             return
         raise problems[-1]
 
-    def decide(self, epochs: int, batch_size: int | None) -> None:
+    def decide(self, epochs: int, batch_size: int | None, recipe: str | None) -> None:
         """Build both networks, and choose the recipe."""
         self.epochs = epochs
         student = model_of(self.student, self.data, 'student')
         self.teacher_model = model_of(self.teacher, self.data, 'teacher', own_classes=self.as_it_is)
-        preprocessor = preprocessor_of(self.student if self.trains_teacher else self.teacher)
+        if self.teacher.foreign:
+            self.teacher_model['size'] = size_of_foreign(self.teacher_model, self.side or DEFAULT_SHAPE[-1])
+        own = self.trains_teacher or self.teacher.foreign  # else a batch is made for the teacher
+        preprocessor = preprocessor_of(self.student if own else self.teacher)
         if self.data.task == 'classification':
             student.pop('data_preprocessor')
             if self.trains_teacher:
                 self.teacher_model.pop('data_preprocessor')
-        self.pair: Pair = look_at_pair(student, self.teacher_model, self.side or 224, self.data.task)
+        self.pair: Pair = look_at_pair(student, self.teacher_model, self.side or DEFAULT_SHAPE[-1], self.data.task)
         knows = self.knows or self.trains_teacher
         taught = epochs if self.trains_teacher else self.teacher_epochs
-        self.recipe: Recipe = choose(self.pair, self.data, epochs, taught, knows)
+        self.recipe: Recipe = choose(self.pair, self.data, epochs, taught, knows, recipe)
         self.composer = Composer(self.student, self.data, self.side, batch_size, self.out, preprocessor)
         weights = str(self.out / 'teacher' / f'epoch_{epochs}.pth') if self.trains_teacher else self.checkpoint
         self.run = self.composer.student_run(self.recipe, self.pair, student, self.teacher_model, weights)
@@ -221,14 +239,15 @@ class _Call:
         print(f'teacher: {self.teacher.path}, {short(self.pair.teacher_parameters)} parameters, {self._teachers_way()}')
         side = f', images of {self.side} pixels' if self.side else ''
         print(f'student: {self.student.path}, {short(self.pair.parameters)} parameters{side}')
-        print(f'recipe:  {self.recipe}')
+        print(f'recipe:  {self.recipe.name}: {self.recipe.why}\n         measured: {self.recipe.measured}')
         print(f'config:  {self.config}', flush=True)
 
     def _teachers_way(self) -> str:
         if self.knows:
             return f'its weights are {self.checkpoint}'
         if self.as_it_is:
-            return f'as it is in {self.checkpoint}: it gives its features only'
+            weights = f'in {self.checkpoint}' if self.checkpoint else 'with the weights that its library brings'
+            return f'as it is {weights}: it gives its features only'
         if self.has_teacher:
             return f'trained before by the same config, {self.teacher_config}'
         start = f'from {self.checkpoint}, which knows other classes' if self.checkpoint else 'from scratch'
@@ -262,7 +281,8 @@ class _Call:
     def train_teacher(self, progress: SimpleNamespace, options: dict) -> None:
         if not self.has_teacher:
             print('training the teacher', flush=True)
-            _run(self.teacher_config, progress, options)
+            then = self.recipe.work(self.pair) / (3 * self.pair.teacher_macs * self.epochs)
+            _run(self.teacher_config, progress, options, Progress('teacher', then))
 
     def finish(self) -> Distilled:
         """Write the page, and ONNX where that is at hand; print what there is, and what comes next."""
@@ -274,7 +294,8 @@ class _Call:
         weights, config = self.out / 'student.pth', self.out / 'student.py'
         for key, value in metrics.items():
             print(f'{key}: {value:.4g}')
-        print(f'student: {config}, {weights}\nreport:  {page}')
+        onnx = self._onnx()
+        print(f'student: {config}, {weights}{f", {onnx}" if onnx else ""}\nreport:  {page}')
         if self.data.classes:
             print(f'next: python tools/test.py {config} {weights}')
         else:
@@ -282,11 +303,19 @@ class _Call:
                 f"next: its head has learned nothing; fine-tune it on labels: load_from = '{weights}' in a plain config"
             )
         return Distilled(
-            self.config, self.teacher_config if self.trains_teacher else None, weights, config, page, metrics
+            self.config, self.teacher_config if self.trains_teacher else None, weights, config, onnx, page, metrics
         )
 
+    def _onnx(self) -> Path | None:
+        """Write ``student.onnx``, or say why there is none."""
+        try:
+            return Path(export_checkpoint(newest_checkpoint(self.out), str(self.out), onnx=True)[2])
+        except ConfigError as error:
+            print(f'no student.onnx: {error}')
+            return None
 
-def _run(config: Path, progress: SimpleNamespace, options: dict) -> None:
+
+def _run(config: Path, progress: SimpleNamespace, options: dict, console: Progress) -> None:
     """Train a config as tools/train.py does, the console left to what a person reads."""
     args = argparse.Namespace(
         config=str(config), launcher='none', cfg_options=None, trust_checkpoint=False, work_dir=None, local_rank=0
@@ -295,5 +324,5 @@ def _run(config: Path, progress: SimpleNamespace, options: dict) -> None:
     watch(cfg, **options)
     prepare(cfg, resume='auto' if newest_checkpoint(cfg.work_dir) else None)  # a call that was interrupted goes on
     text = config.read_text()
-    train(cfg, progress, quiet=True)
+    train(cfg, progress, quiet=True, console=console)
     write_text(config, text)  # over which the Runner has written the config of its run, without a word of what it is

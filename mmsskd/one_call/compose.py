@@ -17,31 +17,42 @@ from .recipe import Pair, Recipe
 RUNTIME = {'classification': 'default_runtime', 'detection': 'detection_runtime'}
 SCOPE = {'classification': 'mmpretrain', 'detection': 'mmdet'}
 SMALL = 64  # pixels up to which images are treated as those of CIFAR are
+SMALLEST = 8  # pixels
 FEW_IMAGES = 500  # below, a worker takes longer to start than to read
 COSINE = dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)
 
 
-def side_of(student: Model, data: Data, size: int | None) -> int | None:
-    """Pixels of the square image that the networks see: as asked for, as the data is, or as the student's config crops.
+def check_whole(key: str, value: int | None, least: int = 1, unit: str = '') -> None:
+    """Refuse an option that is set and no whole number of at least ``least``.
 
-    None for a detector whose config is to decide.
+    Raises:
+        ConfigError: It is not.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise ConfigError(f'{key} must be a whole number{unit} of at least {least}, found {value!r}')
+
+
+def side_of(student: Model, teacher: Model, data: Data, size: int | None) -> int | None:
+    """Pixels of the square image that the networks see: as asked for, as in CIFAR's files, or as the student's config crops.
+
+    Photos smaller than that are not blown up, unless one of the networks is made for one size. None for a detector whose config
+    is to decide.
 
     Raises:
         ConfigError: ``size`` is no number of pixels, or another one than that of CIFAR's files.
     """
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 8):
-        raise ConfigError(f'size must be a number of pixels, 8 or more; found {size!r}')
+    check_whole('size', size, SMALLEST, ' of pixels')
     if data.side is not None and size not in (None, data.side):
         raise ConfigError(f'size is {size}, but the images in the files have {data.side} pixels; leave it out')
-    if size or data.side:
+    if size or data.side or data.task == 'detection':
         return size or data.side
-    if data.task == 'detection':
-        return None
-    for transform in reversed(_pipeline(student.cfg) or []):
+    side = DEFAULT_SHAPE[-1]
+    for transform in _pipeline(student.cfg) or []:
         value = transform.get('crop_size') or (transform.get('scale') if 'Resize' in transform['type'] else None)
-        if value:
-            return value if isinstance(value, int) else value[0]
-    return DEFAULT_SHAPE[-1]
+        side = value if isinstance(value, int) else value[0] if value else side
+    if data.shorter and not any('img_size' in each.cfg.model.get('backbone', {}) for each in (student, teacher)):
+        side = min(side, max(data.shorter // 8 * 8, 32))
+    return side
 
 
 def _pipeline(cfg: Config, split: str = 'train') -> list | None:
@@ -52,8 +63,7 @@ def _pipeline(cfg: Config, split: str = 'train') -> list | None:
 
 def batch_of(student: Model, data: Data, side: int | None, count: int, batch_size: int | None = None) -> int:
     """Images a step: as asked for, or as many as ``count`` images allow."""
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
-        raise ConfigError(f'batch_size must be a whole number of at least 1, found {batch_size!r}')
+    check_whole('batch_size', batch_size)
     usual = 64 if side and side <= SMALL else 32
     if data.task == 'detection':
         usual = (student.cfg.get('train_dataloader') or {}).get('batch_size', 2)
@@ -78,6 +88,8 @@ def model_of(model: Model, data: Data, key: str, own_classes: bool = False) -> d
     """
     cfg = model.cfg.model.to_dict()
     cfg.setdefault('_scope_', model.cfg.get('default_scope', 'mmengine'))
+    if model.foreign:
+        return cfg
     if data.task == 'classification':
         cfg['data_preprocessor'] = preprocessor_of(model)
     if (

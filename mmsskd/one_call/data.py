@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..datasets.unlabelled_images import SUFFIXES
+from ..datasets.unlabelled_images import SUFFIXES, why_broken
+from ..distill.schedule.data_checks import image_header
 from ..errors import ConfigError
 from ..utils.files import write_text
 from ..utils.folders import walk_files
 
 LAYOUTS = """it may be one of
-  photos in a folder for each class:   DATA/train/cat/1.jpg, DATA/val/cat/2.jpg; or DATA/cat/1.jpg, of which a fifth validates
+  photos in a folder for each class:   DATA/train/cat/1.jpg, DATA/val/cat/2.jpg; without val a fifth validates; or DATA/cat/1.jpg
   photos without labels:               DATA/1.jpg
   CIFAR's files:                       DATA/data_batch_1, DATA/val_batch
   boxes in COCO's format:              DATA/annotations/train.json, DATA/annotations/val.json, DATA/train/1.jpg, DATA/val/2.jpg
@@ -22,6 +23,8 @@ VALIDATES = ('val', 'valid', 'validation', 'test')
 UNLABELLED = ('unlabelled', 'unlabeled')
 SHARE = 5  # of one folder of classes, one photo in so many validates
 SEED = 0  # which ones
+DECODED = 10_000  # photos up to which each is decoded once; of more only the headers are read
+LOOKS = 200  # photos without labels whose size is looked at
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Data:
         unlabelled: Folder of the images without labels, if any.
         unlabelled_count: How many.
         side: Pixels of an image, where all have the same.
+        shorter: Pixels of the shorter side of the photo in the middle, where they differ.
         said: What was found, in a line.
     """
 
@@ -49,6 +53,7 @@ class Data:
     unlabelled: str | None = None
     unlabelled_count: int = 0
     side: int | None = None
+    shorter: int | None = None
     said: str = ''
     lists: dict[str, str] = field(default_factory=dict)  # files to be written beside the configs, and their text
 
@@ -104,11 +109,12 @@ def _images(folder: Path) -> list[str]:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith('.'))
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(('.', '__MACOSX')))
 
 
 def _named(root: Path, names: Iterable[str]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
+    folders = {path.name.lower(): path for path in reversed(_folders(root))}
+    return next((folders[name] for name in names if name in folders), None)
 
 
 def _add_unlabelled(root: Path, data: Data) -> None:
@@ -124,86 +130,113 @@ def _add_unlabelled(root: Path, data: Data) -> None:
 
 
 def _photos(root: Path, out: Path) -> Data:
-    here = [path for path in sorted(root.iterdir()) if path.is_file() and path.name.lower().endswith(SUFFIXES)]
+    here = [path.name for path in sorted(root.iterdir()) if path.is_file() and path.name.lower().endswith(SUFFIXES)]
     train, val = _named(root, ['train']), _named(root, VALIDATES)
-    if train and not val:
-        raise ConfigError(
-            f'data: {str(root)!r} has a folder train, but none to validate: make {root.name}/val; {LAYOUTS}'
-        )
     if val and not train:
         raise ConfigError(f'data: {str(root)!r} has a folder {val.name}, but no train; {LAYOUTS}')
-    folders = _folders(train or root)
-    by_class = {path.name: _images(path) for path in folders if path.name not in UNLABELLED}
-    by_class = {name: files for name, files in by_class.items() if files or train}
+    by_class = _by_class(root, train or root)
     if here and by_class and not train:
         some = ', '.join(list(by_class)[:3])
         raise ConfigError(
             f'data: {str(root)!r} holds {len(here)} images and folders of images ({some}): if the folders are classes, move the '
             f'images beside them into {root.name}/unlabelled; if not, move all into one folder'
         )
+    if not by_class and not here:
+        raise ConfigError(f'data: {str(root)!r} holds no image ({", ".join(SUFFIXES)}); {LAYOUTS}')
     if not by_class:
-        if not here:
-            raise ConfigError(f'data: {str(root)!r} holds no image ({", ".join(SUFFIXES)}); {LAYOUTS}')
+        sizes = _sizes(root, here[:: max(len(here) // LOOKS, 1)])
         return Data(
             'photos without labels', 'classification', unlabelled=str(root), unlabelled_count=len(here), count=len(here),
-            said=f'{len(here)} photos without labels',
+            shorter=_shorter(sizes), said=f'{len(here)} photos without labels',
         )  # fmt: skip
-    classes = tuple(by_class)
-    empty = [name for name, files in by_class.items() if not files]
-    if empty:
-        raise ConfigError(f'data: no image in {", ".join(str(train / name) for name in empty)} ({", ".join(SUFFIXES)})')
-    if train:
-        there = {path.name: len(_images(path)) for path in _folders(val)}
-        if set(there) != set(classes):
-            raise ConfigError(
-                f'data: train and {val.name} must have the same classes; only in train: {sorted(set(classes) - set(there))}, '
-                f'only in {val.name}: {sorted(set(there) - set(classes))}'
-            )
-        sets = [dict(_listed(classes), data_prefix=str(path), extensions=SUFFIXES) for path in (train, val)]
-        count, validates, lists = sum(map(len, by_class.values())), sum(there.values()), {}
-        how = f'{validates} in {val.name} validate'
-    else:
-        few = [name for name, files in by_class.items() if len(files) < 2]
-        if few:
-            raise ConfigError(
-                f'data: {", ".join(few)} in {str(root)!r} has one image; one to train and one to validate are needed'
-            )
-        lines = _split(by_class)
-        lists = {str(out / 'data' / f'{split}.txt'): '\n'.join(text) + '\n' for split, text in lines.items()}
-        sets = [dict(_listed(classes), data_prefix=str(root), ann_file=path) for path in lists]
-        count, validates = len(lines['train']), len(lines['val'])
-        how = f'{validates} of them, a fifth of each class drawn with seed {SEED}, validate'
-        count, total = count, count + validates
-    said = f'{count if train else total} photos of {len(classes)} classes ({_some(classes)}); {how}'
+    classes, held = tuple(by_class), _by_class(root, val) if val else {}
+    if len(classes) == 1 and not train and len(inner := _folders(root / classes[0])) > 1:
+        raise ConfigError(
+            f'data: {str(root)!r} holds one folder, {classes[0]}, and that the folders {_some(path.name for path in inner)}: if '
+            f'these are the classes, name {str(root / classes[0])!r}'
+        )
+    if val and tuple(held) != classes:
+        raise ConfigError(
+            f'data: train and {val.name} must have the same classes; only in train: {sorted(set(classes) - set(held))}, '
+            f'only in {val.name}: {sorted(set(held) - set(classes))}'
+        )
+    sizes = _sizes(root, [file for part in (by_class, held) for files in part.values() for file in files])
+    by_class = _readable(by_class, sizes, train or root)
+    held = _readable(held, sizes, val or root) if val else _draw(by_class, train or root)
+    by_class = {name: sorted(set(files) - set(held[name])) for name, files in by_class.items()}
+    lists = {str(out / f'data/{name}.txt'): _lines(part) for name, part in (('train', by_class), ('val', held))}
+    count, validate = (sum(map(len, part.values())) for part in (by_class, held))
+    how = f'{validate} in {val.name}' if val else f'{validate} of them, a fifth of each class drawn with seed {SEED},'
+    said = f'{count if val else count + validate} photos of {len(classes)} classes ({_some(classes)}); {how} validate'
+    broken = [file for file, size in sizes.items() if size is None]
+    silent = [] if train else [name for name in _names(root) if name not in classes]
+    if silent:
+        said += f'; no image in {_some(silent)}'
+    if broken:
+        said += f'; {len(broken)} left out that cannot be read ({_some(broken)})'
+    listed = dict(type='mmpretrain.CustomDataset', classes=list(classes), data_prefix=str(root))
+    sets = [dict(listed, ann_file=path) for path in lists]
     return Data(
-        'photos in a folder for each class',
-        'classification',
-        classes,
-        train=sets[0],
-        val=sets[1],
-        count=count,
-        said=said,
-        lists=lists,
-    )
+        'photos in a folder for each class', 'classification', classes, train=sets[0], val=sets[1], count=count,
+        shorter=_shorter(sizes), said=said, lists=lists,
+    )  # fmt: skip
 
 
-def _listed(classes: tuple[str, ...]) -> dict:
-    return dict(type='mmpretrain.CustomDataset', classes=list(classes))
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in _folders(folder) if path.name.lower() not in UNLABELLED]
+
+
+def _readable(by_class: dict[str, list[str]], sizes: dict, folder: Path) -> dict[str, list[str]]:
+    """The images of each class without those whose header cannot be read."""
+    found = {name: [file for file in files if sizes[file]] for name, files in by_class.items()}
+    empty = [str(folder / name) for name, files in found.items() if not files]
+    if empty:
+        raise ConfigError(f'data: no image that can be read in {", ".join(empty)} ({", ".join(SUFFIXES)})')
+    return found
+
+
+def _draw(by_class: dict[str, list[str]], folder: Path) -> dict[str, list[str]]:
+    """Those that validate: a fifth of each class, at least one photo."""
+    few = [name for name, files in by_class.items() if len(files) < 2]
+    if few:
+        raise ConfigError(
+            f'data: {", ".join(few)} in {str(folder)!r} has one image; one to train and one to validate are needed'
+        )
+    return {
+        name: sorted(random.Random(SEED).sample(files, max(len(files) // SHARE, 1))) for name, files in by_class.items()
+    }
+
+
+def _lines(by_class: dict[str, list[str]]) -> str:
+    return ''.join(f'{file} {label}\n' for label, files in enumerate(by_class.values()) for file in files)
+
+
+def _by_class(root: Path, folder: Path) -> dict[str, list[str]]:
+    """Paths of the images of each class, counted from the root. In the root itself a folder without images is no class."""
+    found = {
+        name: [f'{(folder / name).relative_to(root).as_posix()}/{file}' for file in _images(folder / name)]
+        for name in _names(folder)
+    }
+    return {name: files for name, files in found.items() if files or folder != root}
+
+
+def _sizes(root: Path, files: list[str]) -> dict[str, tuple[int, int] | None]:
+    """Width and height of each image, as its header says; None where it is no image, or, of not too many, broken further on."""
+    sizes = {file: image_header(str(root / file))[0] for file in files}
+    if len(files) <= DECODED:
+        sizes |= {file: None for file in files if why_broken(str(root / file))}
+    return sizes
+
+
+def _shorter(sizes: dict[str, tuple[int, int] | None]) -> int | None:
+    """The shorter side of the image in the middle, in pixels."""
+    sides = sorted(min(size) for size in sizes.values() if size)
+    return sides[len(sides) // 2] if sides else None
 
 
 def _some(names: Iterable[str]) -> str:
     names = list(map(str, names))
     return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
-
-
-def _split(by_class: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The lines of the two lists: a fifth of each class, at least one photo, validates."""
-    lines: dict[str, list[str]] = dict(train=[], val=[])
-    for label, (name, files) in enumerate(by_class.items()):
-        drawn = set(random.Random(SEED).sample(files, max(len(files) // SHARE, 1)))
-        for file in files:
-            lines['val' if file in drawn else 'train'].append(f'{name}/{file} {label}')
-    return lines
 
 
 # -- CIFAR -------------------------------------------------------------------------------------------------------------

@@ -57,14 +57,11 @@ def seconds_of(run: dict) -> list[float]:
             transfer if transfer and phase['train'] not in ('head', 'all') else cfg.train_dataloader
             for phase in schedule.phases
         ]
-        for phase in schedule.phases:
-            phase['epochs'] = 1
-        if transfer:
-            _shorten(transfer)
     with DefaultScope.overwrite_default_scope(cfg.default_scope), _quiet():
         sizes = {id(loader): len(DATASETS.build(copy.deepcopy(loader.dataset))) for loader in loaders}
     steps = [length * max(sizes[id(loader)] // loader.batch_size, 1) for length, loader in zip(lengths, loaders)]
-    _shorten(cfg.train_dataloader)
+    for loader in {id(each): each for each in (cfg.train_dataloader, *loaders)}.values():
+        _shorten(loader, sizes[id(loader)])
     cfg.train_cfg = dict(by_epoch=True, max_epochs=1)
     for split in ('val', 'test'):
         for part in ('dataloader', 'cfg', 'evaluator'):
@@ -77,8 +74,10 @@ def seconds_of(run: dict) -> list[float]:
         if is_stagewise(cfg):
             teacher = without_init(resolve_model_cfg(cfg.model.teacher, 'teacher'))
             torch.save(dict(state_dict=build_model(teacher).state_dict()), folder / 'untrained.pth')
-            cfg.model.teacher_checkpoint = str(folder / 'untrained.pth')
+            cfg.model.teacher, cfg.model.teacher_checkpoint = teacher, str(folder / 'untrained.pth')
             cfg.default_hooks.stage_schedule.update(save_phase_ends=False, evaluate_teacher=False)
+            for phase in cfg.default_hooks.stage_schedule.phases:
+                phase['epochs'] = 1
         watch = _Stopwatch()
         with _quiet():
             runner = Runner.from_cfg(cfg)
@@ -90,8 +89,9 @@ def seconds_of(run: dict) -> list[float]:
     return [count * pace for count, pace in zip(steps, paces)]
 
 
-def _shorten(loader: ConfigDict) -> None:
-    loader.dataset.indices = STEPS * loader.batch_size
+def _shorten(loader: ConfigDict, whole: int) -> None:
+    size = STEPS * loader.batch_size
+    loader.dataset.indices = [i * whole // size for i in range(size)]  # of all classes
     loader.num_workers = 0
     loader.pop('persistent_workers', None)
     loader.drop_last = False

@@ -1,4 +1,4 @@
-"""From the name of a model to its config: a path, ``package::path``, or a name of mmpretrain, mmdet or mmsskd."""
+"""From the name of a model to its config: a path, ``package::path``, a name of mmpretrain, mmdet or mmsskd, or ``timm:name``."""
 
 import re
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from mmengine.utils import get_installed_path, is_installed
 
 from ..distill.build import check_config_path
 from ..distill.export import is_stagewise
+from ..distill.external_teacher import LIBRARIES
 from ..errors import ConfigError, candidates
 
 PACKAGES = {'classification': ('mmpretrain', 'mmsskd'), 'detection': ('mmdet', 'mmsskd')}
@@ -34,13 +35,18 @@ class Model:
     cfg: Config
     zoo: str | None = None
 
+    @property
+    def foreign(self) -> bool:
+        """Whether it is a network of another library, which has features only."""
+        return str(self.cfg.model.get('type')).endswith('ExternalTeacher')
+
 
 def find_model(name: str, task: str, key: str, small: bool = False) -> Model:
     """Find a model by the name that a user gives.
 
     Args:
-        name: The path of a config; ``mmpretrain::resnet/resnet34_8xb32_in1k.py``; or the name of a config or its beginning,
-            such as ``resnet34``.
+        name: The path of a config; ``mmpretrain::resnet/resnet34_8xb32_in1k.py``; the name of a config or its beginning,
+            such as ``resnet34``; of a teacher also ``timm:NAME`` and the like, see :class:`~mmsskd.distill.ExternalTeacher`.
         task: ``'classification'`` or ``'detection'``.
         key: ``'teacher'`` or ``'student'``, for messages.
         small: Whether images are of CIFAR's size: of several configs of one name that for CIFAR is taken.
@@ -51,6 +57,15 @@ def find_model(name: str, task: str, key: str, small: bool = False) -> Model:
     if not isinstance(name, str) or not name:
         raise ConfigError(f'{key} must be the name of a model or the path of a config, found {name!r}')
     path = name
+    if '::' not in name and name.partition(':')[0] in LIBRARIES:
+        if key == 'student':
+            raise ConfigError(
+                f'student: {name!r} can be a teacher only; name a model of mmpretrain or mmdet, or a config'
+            )
+        # the readers of the one call give BGR
+        return Model(
+            name, name, Config(dict(model=dict(type='mmsskd.ExternalTeacher', build=name, image_channels='bgr')))
+        )
     if '::' in name or name.endswith('.py') or '/' in name:
         check_config_path(dict(cfg_path=path), key)
     else:
@@ -104,7 +119,8 @@ def _by_name(name: str, task: str, key: str, small: bool) -> str:
         near = sorted({'_'.join(stem.split('_')[:parts]) for stem in known.values()} - {''})
         message = f'{key}: no model {name!r} for {task}; {candidates(name, near)}. '
         raise ConfigError(
-            message + "The path of a config works too, and 'mmpretrain::...', 'mmdet::...', 'mmsskd::...'"
+            message
+            + "The path of a config works too, and 'mmpretrain::...', 'mmdet::...', 'mmsskd::...'; 'timm:...' is a teacher"
         )
     exact = [each for each in fit if _plain(known[each]) == wanted]
     preferred = ('cifar100', 'cifar10', 'in1k') if small else ('in1k', 'in21k', 'cifar')

@@ -11,6 +11,7 @@ from ..distill.build import build_model, resolve_model_cfg, without_init
 from ..distill.network.pairing import Pairing
 from ..distill.network.stages import find_stages
 from ..distill.summary import count_macs
+from ..distill.teacher_input import give_own_input
 from ..errors import ConfigError
 from .data import Data
 
@@ -57,6 +58,8 @@ def look_at_pair(student: dict, teacher: dict, side: int, task: str) -> Pair:
         side: Pixels of the square image that is tried.
         task: In detection a neck that both have is the last stage.
 
+    Where one has more stages, those of it count that lie evenly, with the last one.
+
     Raises:
         ConfigError: They cannot be built, cut or paired.
     """
@@ -64,10 +67,16 @@ def look_at_pair(student: dict, teacher: dict, side: int, task: str) -> Pair:
     for key, cfg in (('student', student), ('teacher', teacher)):
         resolved = without_init(resolve_model_cfg(ConfigDict(cfg), key))
         networks[key] = build_model(resolved, f'model.{key}').eval()
+    give_own_input(networks['teacher'], ConfigDict(teacher), networks['student'])
     image = torch.zeros(1, 3, side, side)
-    names = {key: [stage.name for stage in find_stages(each, None, image)] for key, each in networks.items()}
+    names = {
+        key: [stage.name for stage in find_stages(each, None, image, must_own=key == 'student')]
+        for key, each in networks.items()
+    }
     if task == 'detection' and all(getattr(each, 'neck', None) is not None for each in networks.values()):
         names = {key: [*stages, 'neck'] for key, stages in names.items()}
+    count = min(map(len, names.values()))
+    names = {key: [each[(i + 1) * len(each) // count - 1] for i in range(count)] for key, each in names.items()}
     pairing = Pairing(stages=names['student'], teacher_stages=names['teacher'], input_shape=(3, side, side))
     stages, _, adapters = pairing.pair(networks['student'], networks['teacher'])
     sizes = {key: sum(weight.numel() for weight in each.parameters()) for key, each in networks.items()}
@@ -82,6 +91,28 @@ def look_at_pair(student: dict, teacher: dict, side: int, task: str) -> Pair:
     )  # fmt: skip
 
 
+def size_of_foreign(teacher: dict, side: int) -> int | None:
+    """Pixels of the images of a network of another library: its own where it takes no others, else None, the student's.
+
+    Args:
+        teacher: Config of an :class:`~mmsskd.distill.ExternalTeacher`.
+        side: Pixels of the student's images.
+    """
+    if teacher.get('size'):
+        return teacher['size']
+    network = build_model(ConfigDict(teacher), 'model.teacher').eval().backbone
+    timms = (getattr(network, 'pretrained_cfg', None) or {}).get('input_size') or [None]
+    own = getattr(network, 'image_size', None) or getattr(getattr(network, 'config', None), 'image_size', timms[-1])
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, side, side))
+    except Exception:
+        if own is None:
+            raise
+        return own
+    return None
+
+
 def _forward(network, image: torch.Tensor, task: str):
     return network.extract_feat(image) if task == 'detection' else network(image, mode='tensor')
 
@@ -93,6 +124,7 @@ class Recipe:
     Attributes:
         name: As docs/recipes.md calls it.
         why: The rest of the line that says what is done.
+        measured: What docs/recipes.md has of it, and where.
         phases: With their epochs.
         model: Further options of the distiller.
         on_unlabelled: Whether the phases that look at no label take the photos without labels.
@@ -100,15 +132,40 @@ class Recipe:
 
     name: str
     why: str
+    measured: str
     phases: list[dict]
     model: dict = field(default_factory=dict)
     on_unlabelled: bool = False
 
     def __str__(self) -> str:
-        return f'{self.name}: {self.why} (docs/recipes.md)'
+        return f'{self.name}: {self.why}. Measured: {self.measured}'
+
+    def work(self, pair: Pair) -> float:
+        """MACs for one image in all epochs, a backward counted as two forwards; the teacher's forward as a whole one."""
+        follows = [phase['train'] not in ('head', 'all') or 'mimic' in phase for phase in self.phases]
+        return sum(
+            phase['epochs'] * (3 * pair.macs + pair.teacher_macs * teacher)
+            for phase, teacher in zip(self.phases, follows)
+        )
 
 
-def choose(pair: Pair, data: Data, epochs: int, teacher_epochs: int | None, knows_classes: bool) -> Recipe:
+ITEM = '{}; docs/recipes.md, item {}'
+NOT_MEASURED = 'not in this case; docs/recipes.md'
+MEASURED = {  # a case of the decision list, and what was found there
+    'few labels': ITEM.format('87.4, plain training 67.5 (Fashion-MNIST, labels for 1 %)', 1),
+    'all labels': ITEM.format('90.7, plain training 90.0 (Fashion-MNIST)', 2),
+    'all boxes': ITEM.format('56.5 AP, plain training 52.9 (photos of digits)', 2),
+    'same widths': ITEM.format('89.7, plain training 84.6, from the same weights 89.5 (Fashion-MNIST)', 3),
+    'other widths': ITEM.format('87.2, plain training 80.6 (Fashion-MNIST)', 4),
+    'heads in shape': ITEM.format('49.0 AP, plain training 32.7 (photos of digits)', 5),
+    'far too small': ITEM.format('87.0, plain training 86.7: level (Fashion-MNIST)', 6),
+    'projector': '75.2 and 76.1, plain training 72.2 (CIFAR-100, one seed, a prototype); docs/results.md#cifar-100-a-prototype',
+}
+
+
+def choose(
+    pair: Pair, data: Data, epochs: int, teacher_epochs: int | None, knows_classes: bool, wanted: str | None = None
+) -> Recipe:
     """Choose by the decision list of docs/recipes.md.
 
     Args:
@@ -117,80 +174,91 @@ def choose(pair: Pair, data: Data, epochs: int, teacher_epochs: int | None, know
         epochs: Of the student, all phases together.
         teacher_epochs: Of the teacher; None: nobody knows, and they count as as many.
         knows_classes: Whether the teacher's head is for the classes of the data.
+        wanted: A name of :data:`RECIPES` to take whatever the list says.
 
     Raises:
-        ConfigError: There are fewer epochs than phases.
+        ConfigError: The recipe that is wanted does not fit the case, or there are fewer epochs than phases.
     """
-    stages = pair.stages
-    kept: list[dict] = [dict(train=stages[: i + 1]) for i in range(len(stages) - 1)] + [dict(train='stages')]
     few_labels = data.unlabelled_count > data.count
     few = teacher_epochs is not None and epochs < FEW * teacher_epochs
-    inherits = knows_classes and pair.same_head
     too_small = pair.parameters * FAR_TOO_SMALL < pair.teacher_parameters
-    then_all = kept + [dict(train='all')], [*[1] * (len(stages) - 1), 2, 16]
-    default = kept + [dict(train='head')], [*[7] * len(stages), 3]
-    model: dict = {}
-    phases: list[dict]
+    detects, fits = data.task == 'detection', knows_classes and pair.same_head
+    fits &= 'neck' in pair.stages if detects else pair.same_widths
     if not data.classes:
-        name, why = (
+        name, case, why = (
             'features only',
+            '',
             'no photo has a label, so the stages follow the teacher and the head stays as it is',
         )
-        phases, shares = kept, [1] * len(stages)
+    elif wanted is not None:
+        name, case, why = wanted, 'projector' if wanted == 'projector' else '', f'as asked for: {RECIPES[wanted]}'
+        needs = dict(recommended=fits, projector=knows_classes)
+        if not needs.get(wanted, True):
+            lacks = 'knows the classes of the data' + (
+                ', and has the widths and the head of the student' * (wanted != 'projector')
+            )
+            raise ConfigError(
+                f'recipe={wanted!r} needs a teacher that {lacks}; leave it out for the one that fits the case'
+            )
     elif few_labels:
-        name, why = (
-            'default',
-            'few labels: the stages follow the teacher on the photos without labels, then the head learns',
-        )
-        phases, shares = default
+        name, case = 'default', 'few labels'
+        why = 'few labels: the stages follow the teacher on the photos without labels, then the head learns'
     elif not knows_classes:
-        name, why = (
-            'default',
-            'the teacher knows other classes: the stages follow its features, then the head learns from labels',
-        )
-        phases, shares = default
+        name, case = 'default', ''
+        why = 'the teacher knows other classes: the stages follow its features, then the head learns from labels'
     elif not few or too_small:
+        name, case = 'then all', 'far too small' if few else 'all boxes' if detects else 'all labels'
         reason = (
             'the student is far too small to follow to the end'
             if few
             else "labels for all photos and the teacher's epochs"
         )
-        name, why = 'then all', f'{reason}: stage by stage as a start, then everything from labels'
-        phases, shares = then_all
-    elif data.task == 'detection' and inherits and 'neck' in stages:
-        name, why = (
-            'recommended',
-            "few epochs, heads of the teacher's shape: all stages, then the neck, with the teacher's heads",
-        )
-        phases = [
-            dict(train='stages'),
-            dict(name='neck', train='stages', mimic='neck'),
-            dict(train='all', mimic='neck', task_loss=True),
-        ]
-        shares, model = [1, 2, 3], dict(init_from_teacher='all' if pair.same_widths else 'head')
-    elif pair.same_widths and inherits and data.task == 'classification':
-        name, why = (
-            'recommended',
-            'few epochs, teacher of the same widths: start from its weights and keep its head, without labels',
-        )
-        phases = [dict(part, mimic=stage) for part, stage in zip(kept, stages)]
-        shares, model = [*[1] * (len(stages) - 1), 3], dict(init_from_teacher='all')
+        why = f'{reason}: {RECIPES[name]}'
+    elif fits and detects:
+        name, case = 'recommended', 'heads in shape'
+        why = "few epochs, heads of the teacher's shape: all stages, then the neck, with the teacher's heads"
+    elif fits:
+        name, case = 'recommended', 'same widths'
+        why = 'few epochs, teacher of the same widths: start from its weights and keep its head, without labels'
     else:
-        name, why = (
-            'default',
-            'few epochs, other widths: the stages follow the teacher, then the head learns from labels',
-        )
-        phases, shares = default
+        name, case, why = 'default', 'other widths', f'few epochs, other widths: {RECIPES["default"]}'
+    phases, shares, model = _schedule(name, pair, detects)
     if epochs < len(phases):
         raise ConfigError(
-            f'epochs={epochs} is too few for {len(phases)} phases ({len(stages)} stages and what follows), which take at least '
-            f'one each; set epochs={len(phases)} or more'
+            f'epochs={epochs} is too few for {len(phases)} phases ({len(pair.stages)} stages and what follows), which take at '
+            f'least one each; set epochs={len(phases)} or more'
         )
-    lengths = stretch(shares, epochs)
     return Recipe(
-        name,
-        why,
-        [dict(phase, epochs=n) for phase, n in zip(phases, lengths)],
-        model,
-        few_labels and bool(data.classes),
-    )
+        name, why, MEASURED.get(case, NOT_MEASURED),
+        [dict(phase, epochs=n) for phase, n in zip(phases, stretch(shares, epochs))],
+        model, few_labels and bool(data.classes),
+    )  # fmt: skip
+
+
+RECIPES = {
+    'default': 'the stages follow the teacher, then the head learns from labels',
+    'then all': 'stage by stage as a start, then everything from labels',
+    'recommended': "starts from the teacher's weights, and keeps its head",
+    'projector': "the stages follow the teacher, the last one through a projector that stays; the head is the teacher's",
+}
+
+
+def _schedule(name: str, pair: Pair, detects: bool) -> tuple[list[dict], list[int], dict]:
+    """The phases of a recipe, their lengths in proportion, and further options of the distiller."""
+    stages, count = pair.stages, len(pair.stages)
+    kept: list[dict] = [dict(train=stages[: i + 1]) for i in range(count - 1)] + [dict(train='stages')]
+    following = [dict(part, mimic=stage) for part, stage in zip(kept, stages)]
+    if name == 'then all':
+        return kept + [dict(train='all')], [*[1] * (count - 1), 2, 16], {}
+    if name == 'recommended' and detects:
+        first: list[dict] = [dict(train='stages'), dict(name='neck', train='stages', mimic='neck')]
+        start = dict(init_from_teacher='all' if pair.same_widths else 'head')
+        return first + [dict(train='all', mimic='neck', task_loss=True)], [1, 2, 3], start
+    if name == 'recommended':
+        return following, [*[1] * (count - 1), 3], dict(init_from_teacher='all')
+    if name == 'projector':
+        projector = dict(type='mmsskd.BottleneckProjector', reduction=2)
+        return following, [*[1] * (count - 1), 6], dict(init_from_teacher='head', projector=projector)
+    if name == 'default':
+        return kept + [dict(train='head')], [*[7] * count, 3], {}
+    return kept, [1] * count, {}

@@ -28,7 +28,9 @@ def test_one_short_line_for_each_epoch_and_the_rest_in_the_file(monkeypatch, cap
     assert [line.partition('  ')[0] for line in short] == [
         'phase 1/2 layer1 epoch 1/1', 'phase 2/2 head epoch 1/2', 'phase 2/2 head epoch 2/2',
     ]  # fmt: skip
-    assert re.search(r'loss \S+  relative error layer1 \d+\.\d+  lr \S+  \S+ s/iter  ETA 0:00:0\d$', short[0])
+    assert re.search(
+        r'loss \S+  relative error layer1 \d+\.\d+  stitched top1 \S+  lr \S+  \S+ s/iter  ETA 0:00:0\d$', short[0]
+    )
     assert 'relative error' not in short[1] and short[2].endswith('ETA 0:00:00')
     assert all(len(line) < 140 for line in short)
     assert not any('Epoch(train)' in line or 'Exp name' in line for line in lines)
@@ -72,6 +74,30 @@ def test_a_line_in_place_on_a_terminal_and_a_plain_one_in_a_file(monkeypatch, ca
     else:
         assert all(line.endswith(('0', '1', '2', '3', '4', '5')) for line in lines if '% of the run' in line)
         assert progress.CLEAR not in ''.join(lines)
+
+
+def test_a_run_before_another_counts_both(monkeypatch, tmp_path, teacher_path, capsys):
+    monkeypatch.setattr(progress, 'IN_A_FILE', 0.0)
+    runner = Runner.from_cfg(run_cfg(tmp_path, teacher_path, hook=dict(phases=PHASES), log_level='INFO'))
+    hook = Progress(then=2.0)
+    runner.register_hook(hook)
+    runner.train()
+    assert hook.left == pytest.approx(18 * hook.pace)  # nine iterations are done, and twice as many come
+    said = capsys.readouterr().out
+    assert re.findall(r' (\d+) % of the run', said)[-1] == '33'
+    # measured after the first phase, and not said in one that follows no feature
+    assert 'stitched' in said and not re.search(r'head epoch .*stitched', said)
+
+
+def test_what_the_stages_are_worth_with_the_rest_of_the_teacher_is_said(monkeypatch, tmp_path, teacher_path, capsys):
+    monkeypatch.setattr(progress, 'IN_A_FILE', 0.0)
+    phases = [dict(train='layer1', epochs=2)]
+    runner = Runner.from_cfg(run_cfg(tmp_path, teacher_path, hook=dict(phases=phases), log_level='INFO'))
+    runner.register_hook(Progress())
+    runner.train()
+    said = capsys.readouterr().out
+    assert re.search(r'layer1 epoch 2/2  \d+ % of the run  stitched top1 [\d.]+  ETA', said)
+    assert re.search(r'INFO - phase 1/1 layer1 epoch 2/2 .* stitched top1 [\d.]+  lr', said)
 
 
 def test_duration():

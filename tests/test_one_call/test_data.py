@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from mmsskd.errors import ConfigError
-from mmsskd.one_call.data import look_at
+from mmsskd.one_call.compose import side_of
+from mmsskd.one_call.data import Data, look_at
+from mmsskd.one_call.models import find_model
 
 
 def put_photos(folder: Path, count: int = 6) -> None:
@@ -42,8 +44,32 @@ def test_train_and_val_stay_as_they_are(tmp_path):
         put_photos(tmp_path / split / 'dog', 2)
     put_photos(tmp_path / 'unlabelled', 7)
     data = look_at(tmp_path, tmp_path)
-    assert (data.count, data.unlabelled_count, data.lists) == (5, 7, {})
-    assert data.val['data_prefix'] == str(tmp_path / 'valid')
+    assert (data.count, data.unlabelled_count, data.shorter) == (5, 7, 10)
+    assert data.lists[str(tmp_path / 'data/val.txt')].splitlines()[3] == 'valid/dog/photo 0.png 1'
+
+
+def test_a_folder_train_alone_is_split_and_names_may_be_in_capitals(tmp_path):
+    put_photos(tmp_path / 'Train/Katze grün', 10)
+    put_photos(tmp_path / 'Train/犬/2021/more', 10)
+    data = look_at(tmp_path, tmp_path)
+    assert data.classes == ('Katze grün', '犬') and data.count == 16
+    assert 'Train/犬/2021/more/photo 0.png 1' in data.lists[str(tmp_path / 'data/train.txt')].splitlines()
+
+
+def test_what_is_no_image_is_left_out_and_said(tmp_path):
+    for name in ('cat', 'dog'):
+        put_photos(tmp_path / name, 10)
+    (tmp_path / 'cat/photo 1.png').write_bytes(b'')
+    (tmp_path / 'dog/page.jpg').write_text('<html>404</html>')
+    whole = (tmp_path / 'dog/photo 1.png').read_bytes()
+    (tmp_path / 'dog/photo 1.png').write_bytes(whole[:-30])
+    (tmp_path / 'cow').mkdir()
+    (tmp_path / 'cow/1.heic').write_bytes(b'of a phone')
+    data = look_at(tmp_path, tmp_path)
+    assert data.said.endswith(
+        '; no image in cow; 3 left out that cannot be read (cat/photo 1.png, dog/page.jpg, dog/photo 1.png)'
+    )
+    assert 'page.jpg' not in ''.join(data.lists.values()) and data.count == 8 + 8
 
 
 def test_a_flat_folder_has_no_labels(tmp_path):
@@ -81,8 +107,19 @@ def mixed(folder):
     put_photos(folder / 'cat')
 
 
-def no_val(folder):
-    put_photos(folder / 'train/cat')
+def only_val(folder):
+    put_photos(folder / 'val/cat')
+
+
+def one_more_level(folder):
+    put_photos(folder / 'photos/cat')
+    put_photos(folder / 'photos/dog')
+
+
+def no_images(folder):
+    put_photos(folder / 'cat')
+    (folder / 'dog').mkdir()
+    (folder / 'dog/1.jpg').write_text('no image')
 
 
 def other_classes(folder):
@@ -125,7 +162,9 @@ def coco_without_images(folder):
         (empty, None, 'holds no image'),
         (one_class, None, r'one class only \(cat\); a classifier needs two'),
         (mixed, None, 'holds 6 images and folders of images .*move the images beside them into set/unlabelled'),
-        (no_val, None, 'none to validate: make set/val'),
+        (only_val, None, 'has a folder val, but no train'),
+        (one_more_level, None, r'holds one folder, photos, and that the folders cat, dog: .* name .*set/photos'),
+        (no_images, None, 'no image that can be read in .*set/dog'),
         (other_classes, None, r"only in train: \['dog'\], only in val: \['cow'\]"),
         (one_photo, None, 'dog in .* has one image; one to train and one to validate'),
         (cifar_without_val, None, 'none to validate, such as val_batch'),
@@ -141,3 +180,19 @@ def test_what_is_of_no_use_is_said_with_what_would_be(tmp_path, make, task, mess
     make(tmp_path / 'set')
     with pytest.raises(ConfigError, match=message.replace(' .*', r' (?s:.*)')):
         look_at(tmp_path / 'set', tmp_path / 'out', task)
+
+
+@pytest.mark.parametrize(
+    ('student', 'data', 'size', 'side'),
+    [
+        ('resnet18', dict(shorter=100), None, 96),
+        ('resnet18', dict(shorter=20), None, 32),
+        ('resnet18', dict(shorter=500), None, 224),
+        ('resnet18', dict(shorter=500), 48, 48),
+        ('resnet18', dict(side=8), None, 8),
+        ('vit-base-p16', dict(shorter=100), None, 224),  # made for one size
+    ],
+)
+def test_photos_are_not_blown_up(student, data, size, side):
+    networks = [find_model(name, 'classification', 'student') for name in (student, 'resnet34')]
+    assert side_of(*networks, Data('', 'classification', **data), size) == side

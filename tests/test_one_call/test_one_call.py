@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 from detection import detector
 from helpers import ROOT, classifier, save_weights, warm_python
 from mmengine.config import Config
@@ -18,6 +20,7 @@ from tool_helpers import call
 
 import mmsskd
 from mmsskd.errors import ConfigError
+from mmsskd.visualization.history import read_history
 
 
 def small(depth: int, width: float, num_classes: int = 10) -> dict:
@@ -57,10 +60,17 @@ def called(folder):
 def test_a_folder_of_classes_gives_a_student_a_report_and_the_next_command(called):
     folder, said = called
     out = folder / 'work_dirs/mine'
-    assert {'distill.py', 'teacher.py', 'student.pth', 'student.py', 'report.html', 'data'} <= set(os.listdir(out))
+    assert {'distill.py', 'teacher.py', 'student.pth', 'student.py', 'student.onnx', 'report.html', 'data'} <= set(
+        os.listdir(out)
+    )
     assert '42 photos of 3 classes (0, 1, 2); 6 of them, a fifth of each class' in said
     assert 'which knows no class of yours, so it is trained first, from scratch' in said
-    assert 'recipe:  then all: ' in said and 'phase 4/4 all epoch 1/1  loss' in said
+    assert (
+        'recipe:  then all: ' in said
+        and '\n         measured: 90.7, plain training 90.0' in said
+        and 'phase 4/4 all epoch 1/1  loss' in said
+    )
+    assert 'teacher epoch 4/4  loss' in said and 'OneDL' not in said and 'deprecated' not in said
     assert f'next: python tools/test.py {out}/student.py {out}/student.pth' in said
     assert '\naccuracy/top1: ' in said and '\nteacher/accuracy/top1: ' in said
     assert 'deterministic' not in said and 'Epoch(train)' not in said  # neither config nor columns
@@ -82,6 +92,8 @@ def test_the_commands_of_the_page(called, capsys, monkeypatch):
     exec(code, scope := {})
     result = scope['result']
     assert result.student.is_file() and 'accuracy/top1' in result.metrics
+    assert result.onnx.is_file() and len(list(result.report.parent.glob('*/vis_data'))) == 2
+    assert read_history(result.report.parent).series('accuracy/top1')[0] == [1, 2, 3, 4]  # of which the last is new
     said = capsys.readouterr().out
     assert 'trained before by the same config' in said and 'training the teacher' not in said
     assert 'phase 4/4 all epoch 1/1' in said and 'phase 1/4' not in said
@@ -169,19 +181,44 @@ def test_features_only_takes_a_teacher_of_other_classes(folder, tmp_path, capsys
     assert 'it gives its features only' in capsys.readouterr().out
 
 
+def test_a_teacher_of_another_library(folder, tmp_path, capsys, monkeypatch):
+    """It knows other classes and sees images of its own size: its features are followed by evenly spread stages."""
+    torch.manual_seed(0)
+    arguments = dict(image_size=24, patch_size=8, num_layers=3, num_heads=2, hidden_dim=16, mlp_dim=16)
+    torch.save(torchvision.models.VisionTransformer(**arguments).state_dict(), tmp_path / 'vit.pth')
+    teacher = dict(type='mmsskd.ExternalTeacher', build='torchvision.models.VisionTransformer', arguments=arguments)
+    teacher.update(normalize=dict(mean=[0.5], std=[0.5]), image_channels='bgr')
+    Config(dict(model=teacher)).dump(tmp_path / 'vit.py')
+    monkeypatch.chdir(folder)
+    result = mmsskd.distill(
+        str(tmp_path / 'vit.py'), 'resnet18.py', 'my_photos', str(tmp_path / 'out'), epochs=4, size=16,
+        teacher_checkpoint=str(tmp_path / 'vit.pth'),
+    )  # fmt: skip
+    assert (
+        result.weights.is_file() and 'accuracy/top1' in result.metrics and 'teacher/accuracy/top1' not in result.metrics
+    )
+    cfg = Config.fromfile(result.config)
+    assert cfg.model.teacher.size == 24 and len(cfg.model.stages) == len(cfg.model.teacher_stages)
+    assert 'it gives its features only' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
         (dict(teacher='resnt34'), "teacher: no model 'resnt34' for classification; did you mean 'resnet34'"),
         (dict(epochs=3), 'epochs=3 is too few for 4 phases'),
         (dict(epochs=0), 'epochs must be a whole number of at least 1, found 0'),
-        (dict(size=3), 'size must be a number of pixels, 8 or more; found 3'),
+        (dict(size=3), 'size must be a whole number of pixels of at least 8, found 3'),
         (dict(batch_size=0), 'batch_size must be a whole number of at least 1, found 0'),
         (dict(teacher_checkpoint='zoo'), "the model zoo has no weights of 'resnet34.py'"),
         (dict(teacher_checkpoint='x.pth'), "teacher_checkpoint: no file 'x.pth'"),
         (dict(features_only=True), 'features_only takes the teacher as it is; name its weights'),
         (dict(data='my_photos/0'), 'the data has no labels to train a teacher on; name its weights'),
         (dict(data='my_photo'), "data: no folder 'my_photo'"),
+        (dict(recipe='projecter'), "recipe: there is none 'projecter'; did you mean 'projector'?"),
+        (dict(teacher='torchvision:resnet18'), 'a teacher of another library is not trained here'),
+        (dict(teacher='torchvision:resnt18', teacher_checkpoint='zoo'), "'torchvision:resnt18' cannot be built"),
+        (dict(student='timm:resnet18'), "student: 'timm:resnet18' can be a teacher only"),
         (dict(out='resnet34.py'), "out: 'resnet34.py' is a file; name a folder"),
     ],
 )  # fmt: skip
@@ -195,7 +232,17 @@ def test_mistakes(folder, tmp_path, changes, message, monkeypatch):
 
 
 def test_a_mistake_on_the_command_line_is_one_message(monkeypatch, capsys, tmp_path):
-    names = ['--teacher', 'resnet34', '--student', 'resnet18', '--data', tmp_path / 'nowhere', '--out', tmp_path]
+    names = [
+        '--teacher',
+        'resnet34',
+        '--student',
+        'resnet18',
+        '--data',
+        tmp_path / 'nowhere',
+        '--out',
+        tmp_path,
+        '--resume',
+    ]
     code, _, error = call(monkeypatch, capsys, 'distill.py', *names)
     assert code == 1 and error.startswith('error: data: no folder')
 

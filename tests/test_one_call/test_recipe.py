@@ -1,10 +1,13 @@
 """The decision list of docs/recipes.md, case by case."""
 
+import re
+
 import pytest
+from helpers import ROOT
 
 from mmsskd.errors import ConfigError
 from mmsskd.one_call.data import Data
-from mmsskd.one_call.recipe import Pair, choose
+from mmsskd.one_call.recipe import MEASURED, RECIPES, Pair, choose
 
 PAIR = dict(
     stages=['a', 'b', 'c'], teacher_stages=['a', 'b', 'c'], same_widths=True, parameters=10, teacher_parameters=20, macs=1.0,
@@ -13,8 +16,8 @@ PAIR = dict(
 LABELS = dict(kind='', task='classification', classes=('x', 'y'), count=100)
 
 
-def chosen(epochs=40, teacher_epochs=40, knows=True, pair=None, **data):
-    return choose(Pair(**{**PAIR, **(pair or {})}), Data(**{**LABELS, **data}), epochs, teacher_epochs, knows)
+def chosen(epochs=40, teacher_epochs=40, knows=True, pair=None, wanted=None, **data):
+    return choose(Pair(**{**PAIR, **(pair or {})}), Data(**{**LABELS, **data}), epochs, teacher_epochs, knows, wanted)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,44 @@ def test_lengths_and_starts():
 def test_too_few_epochs_are_refused_with_the_least():
     with pytest.raises(ConfigError, match='epochs=3 is too few for 4 phases .*; set epochs=4 or more'):
         chosen(epochs=3, teacher_epochs=3)
+
+
+@pytest.mark.parametrize('case', MEASURED)
+def test_the_figures_that_are_said_are_those_of_the_page(case):
+    figures, _, place = MEASURED[case].partition('; docs/')
+    page, text = place.partition('.md')[0], ''
+    if page == 'recipes':
+        (text,) = re.findall(rf'^{place.rpartition(" ")[2]}\. .*', (ROOT / 'docs/recipes.md').read_text(), re.M)
+    else:
+        text = (ROOT / f'docs/{page}.md').read_text().partition('## CIFAR-100: a prototype')[2].partition('\n## ')[0]
+    numbers = re.findall(r'\d+\.\d', figures)
+    assert numbers and all(number in text for number in numbers)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_a_recipe_that_is_asked_for_is_taken(name):
+    recipe = chosen(wanted=name)
+    assert (
+        recipe.name == name and 'as asked for' in recipe.why and sum(phase['epochs'] for phase in recipe.phases) == 40
+    )
+    assert ('projector' in recipe.model) == (name == 'projector')
+
+
+@pytest.mark.parametrize(
+    ('case', 'lacks'),
+    [
+        (
+            dict(wanted='projector', knows=False),
+            "recipe='projector' needs a teacher that knows the classes of the data;",
+        ),
+        (dict(wanted='recommended', pair=dict(same_widths=False)), 'and has the widths and the head of the student'),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused(case, lacks):
+    with pytest.raises(ConfigError, match=lacks):
+        chosen(**case)
+
+
+def test_the_work_of_a_run_in_forwards():
+    pair = Pair(**PAIR)  # 1 and 2 MACs
+    assert chosen().work(pair) == 8 * (3 + 2) + 32 * 3

@@ -502,7 +502,7 @@ def _check_sizes(dataset, coco: CocoList | None, key: str, logger: MMLogger) -> 
         if not isinstance(path, str) or '://' in path or not all(isinstance(value, (int, float)) for value in listed):
             return
         looked += 1
-        header, orientation = _header(path)
+        header, orientation = image_header(path)
         if header == listed and orientation in (None, 1, 2, 3, 4):
             continue
         if len(wrong) < 8:  # else the header must do
@@ -528,7 +528,7 @@ def _check_sizes(dataset, coco: CocoList | None, key: str, logger: MMLogger) -> 
         raise ConfigError(message)
 
 
-def _header(path: str) -> tuple[tuple[int, int] | None, int | None]:
+def image_header(path: str) -> tuple[tuple[int, int] | None, int | None]:
     """Size of an image before EXIF, and EXIF's orientation; None where Pillow cannot tell."""
     try:
         with Image.open(path) as image:
