@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--recipe',
         metavar='NAME',
-        help="default, 'then all', recommended or projector; default: the one that was best in your case, docs/one_call.md",
+        help="'default', 'then all', 'recommended' or 'projector'; without it the best of your case, see docs/one_call.md",
     )
     parser.add_argument(
         '--dry-run', action='store_true', help='print stages, cost and time, write the configs, do not train'
