@@ -17,7 +17,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --back: #15181d; --text: #e6e8eb; --soft: #a3acb6; --line: #3a414b; --focus: #6cb0ff; } }
 body { font: 1rem/1.5 system-ui, sans-serif; margin: 0; color: var(--text); background: var(--back); }
-main { max-width: 62rem; margin: 0 auto; padding: 1rem; } p { max-width: 46rem; overflow-wrap: anywhere; }
+main { max-width: 62rem; margin: 0 auto; padding: 1rem; } p { max-width: 46rem; } p, h1, h2, figcaption { overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } figure { margin: 1.5rem 0; }
 .wide { overflow-x: auto; margin: 1rem 0; } .wide:focus-visible { outline: 2px solid var(--focus); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; }

@@ -20,7 +20,7 @@ STAGES = 'layer1', 'layer2', 'layer3', 'layer4'
 
 def every_plot() -> Report:
     """All that the pages of demos and of one call are made of, with long names."""
-    report = Report('All plots')
+    report = Report('/a/folder/with/a/long/name/' * 4 + 'resnet34.py teaches resnet18')
     report.text('Made by: python tools/demo.py --out ' + 'a_long_folder_name/' * 6)
     columns = ['network', 'accuracy, %', 'parameters', 'MACs', 'gap closed', 'seconds']
     report.table(
