@@ -3,12 +3,11 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yapf.yapflib.yapf_api
-from helpers import environment, run_cfg, train
+from helpers import run_cfg, train, warm_python
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
@@ -102,11 +101,11 @@ def test_the_text_of_a_config_is_laid_out_once_a_run(tmp_path, teacher_path, mon
     train(cfg)
     assert len(list(tmp_path.glob('iter_*.pth'))) == 4 and len(laid_out) == len(set(laid_out)) <= 3
     cfg.work_dir = 'another'
-    assert "work_dir = 'another'" in cfg.pretty_text and 'a = 1' in Config(dict(a=1)).pretty_text
+    assert "work_dir='another'" in cfg.pretty_text and 'a=1' in Config(dict(a=1)).pretty_text
 
 
 STOPS = """
-import os, signal
+import os, pathlib, signal
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -114,6 +113,7 @@ from mmengine.registry import HOOKS
 class StopsForever(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.rank == 1 and runner.iter == 1:
+            pathlib.Path(runner.work_dir, 'stopped').write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGSTOP)
 """
 
@@ -125,22 +125,16 @@ def test_a_rank_that_has_stopped_ends_the_other_within_the_limit(tmp_path, teach
     cfg.custom_imports = dict(imports=['stops'], allow_failed_imports=False)
     cfg.custom_hooks = [dict(type='StopsForever')]
     cfg.env_cfg = dict(dist_cfg=dict(timeout=5))
-    command = [sys.executable, TOOLS / 'train.py', write(cfg, tmp_path / 'config.py'), '--launcher', 'pytorch']
-    world = dict(WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT='29655')
-    ranks = [
-        subprocess.Popen(
-            command,
-            env=environment(RANK=rank, LOCAL_RANK=rank, PYTHONPATH=tmp_path, **world),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in '01'
+    world = dict(
+        WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT='29655', PYTHONPATH=tmp_path
+    )
+    command = (TOOLS / 'train.py', write(cfg, tmp_path / 'config.py'), '--launcher', 'pytorch')
+    with ThreadPoolExecutor(2) as pool:
+        first, _ = [
+            pool.submit(warm_python, *command, timeout=120, RANK=rank, LOCAL_RANK=rank, **world) for rank in '01'
+        ]
+        ended = first.result()
+        os.kill(int((tmp_path / 'run/stopped').read_text()), signal.SIGKILL)
+    assert ended.returncode == 1 and 'has not answered within env_cfg.dist_cfg.timeout' in ended.stderr, ended.stderr[
+        -3000:
     ]
-    try:
-        _, error = ranks[0].communicate(timeout=120)
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    assert ranks[0].returncode == 1 and 'has not answered within env_cfg.dist_cfg.timeout' in error, error[-3000:]

@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 from detection import STAGES, detection_cfg, detector, save_detector, scope
-from helpers import ROOT, python, same, train, warm_python, weights
+from helpers import ROOT, same, train, warm_python, weights
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmengine.utils import get_installed_path
@@ -72,7 +72,7 @@ def test_stock_mmdet_loads_the_student_and_predicts_the_same_to_the_bit(run, pho
     """init_detector and DetInferencer in a process that never imports mmsskd."""
     _, folder = run
     image, out = photos / 'val/000000.png', tmp_path / 'out.pkl'
-    result = python('-c', STOCK, folder / 'student.py', folder / 'student.pth', image, out, cwd=tmp_path)
+    result = warm_python('-c', STOCK, folder / 'student.py', folder / 'student.pth', image, out, cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     assert 'do not match' not in result.stdout + result.stderr  # mmdet loads loosely, and would say so
     predictions, classes, state = pickle.loads(out.read_bytes())
@@ -104,7 +104,7 @@ def test_the_tools_of_both_give_the_same_predictions_and_ap(run, photos, tmp_pat
     outs = [tmp_path / f'{name}.pkl' for name in ('stock', 'run', 'export')]
     loud = ('--cfg-options', 'log_level=INFO')
     results = [
-        python(stock, *student, '--work-dir', tmp_path, '--out', outs[0], *loud, cwd=tmp_path),
+        warm_python(stock, *student, '--work-dir', tmp_path, '--out', outs[0], *loud, cwd=tmp_path),
         warm_python(
             ours, config, folder / 'epoch_6.pth', '--teacher', '--work-dir', tmp_path, '--out', outs[1], cwd=tmp_path
         ),

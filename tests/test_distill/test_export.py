@@ -9,7 +9,7 @@ import mmpretrain.models
 import numpy as np
 import pytest
 import torch
-from helpers import classifier, python, run_cfg, same, save_weights, train, warm_python, weights
+from helpers import classifier, run_cfg, same, save_weights, train, warm_python, weights
 from mmengine.config import Config
 
 from mmsskd.distill.export import export_checkpoint, plain_config
@@ -77,7 +77,7 @@ def test_stock_mmpretrain_loads_strictly_and_gives_equal_outputs(folder_run):
     assert any(name.startswith('adapters') for name in weights(folder / 'epoch_5.pth'))
     assert not any(name.startswith('adapters') for name in weights(folder / 'student.pth'))
     torch.save(torch.randn(2, 3, 16, 16), folder / 'images.pth')
-    result = python('-c', STOCK, cwd=folder)
+    result = warm_python('-c', STOCK, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout.splitlines()[-1]) == []
     with torch.no_grad():
