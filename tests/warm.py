@@ -172,6 +172,8 @@ def main():
     os.chdir(request['cwd'])
     os.environ.clear()
     os.environ.update(request['env'])
+    sys.stdout = open(1, 'w', closefd=False)  # noqa: SIM115  what the first one wrote to may have been of another kind
+    sys.stderr = open(2, 'w', 1, errors='backslashreplace', closefd=False)  # noqa: SIM115
     sys.argv = args = request['args']
     added = [entry for entry in os.environ.get('PYTHONPATH', '').split(os.pathsep) if entry]
     if args[0] == '-c':

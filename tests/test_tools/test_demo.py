@@ -7,8 +7,9 @@ import demo_detection
 import demo_face
 import demo_steps
 import pytest
+import warm
 from face import write_people
-from helpers import ROOT, python, warm_python
+from helpers import ROOT, warm_python
 from mmengine.config import Config
 from pages import check_page
 
@@ -34,12 +35,15 @@ def short_arms(task, folder, count=None) -> list:
     return arms
 
 
-def run_demo(task_name, arms, out, cwd, start=warm_python, seeds=1):
+def run_demo(task_name, arms, out, cwd, seeds=1):
+    """Run it, with its trainings in warm processes too."""
     script = (
-        f'import sys; sys.path.insert(0, {str(ROOT / "tools")!r}); import demo, demo_{task_name} as task; '
+        f'import sys; sys.path[:0] = {[str(ROOT / "tools"), str(ROOT / "tests")]!r}; '
+        f'import demo, demo_steps, warm, demo_{task_name} as task; from types import SimpleNamespace; '
+        'demo_steps.subprocess = SimpleNamespace(Popen=warm.Popen, PIPE=None, STDOUT=None); '
         f'task.TASK.arms, task.TASK.seeds = {arms!r}, {seeds}; demo.main()'
     )
-    result = start('-c', script, task_name, '--out', out, cwd=cwd)
+    result = warm_python('-c', script, task_name, '--out', out, cwd=cwd, **{warm.SERVER: warm.address()})
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -65,7 +69,7 @@ class Page(HTMLParser):
 @pytest.mark.slow
 def test_classification(tmp_path):
     out, arms = tmp_path / 'out', short_arms(demo_classification.TASK, tmp_path)
-    printed = run_demo('classification', arms, out, tmp_path, python, seeds=2)
+    printed = run_demo('classification', arms, out, tmp_path, seeds=2)
     for name, *_ in arms:
         assert f'\n{name} ' in printed
     assert 'phase 3/4 layer3 begins: trains layer1, layer2, layer3, mimics layer1, layer2, layer3' in printed
