@@ -7,6 +7,7 @@ This file is both: the module that tests import, and, run as a script, the proce
 import atexit
 import contextlib
 import gc
+import io
 import json
 import os
 import runpy
@@ -172,7 +173,8 @@ def main():
     os.chdir(request['cwd'])
     os.environ.clear()
     os.environ.update(request['env'])
-    sys.stdout = open(1, 'w', closefd=False)  # noqa: SIM115  what the first one wrote to may have been of another kind
+    now = sys.stdout.write_through  # with PYTHONUNBUFFERED; what it wrote to may have been of another kind
+    sys.stdout = io.TextIOWrapper(open(1, 'wb', -(not now), closefd=False), write_through=now)  # noqa: SIM115
     sys.stderr = open(2, 'w', 1, errors='backslashreplace', closefd=False)  # noqa: SIM115
     sys.argv = args = request['args']
     added = [entry for entry in os.environ.get('PYTHONPATH', '').split(os.pathsep) if entry]
