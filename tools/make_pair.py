@@ -65,11 +65,13 @@ def make_pair(
     """
     run = read_config_at(student_path, 'student')
     said: list[str] = []
-    shape, resolved = input_shape(run), resolve_model_cfg(student_path, 'student')
-    student = build_model(without_init(resolved), 'model.student')
+    shape, student_spec = input_shape(run), dict(cfg_path=student_path)
+    student = _build(student_spec)
     changes = thawing(student)
     if changes:
         said.append(f'the student trains whole: its backbone gets {_call(changes)}')
+        student_spec['backbone'] = changes
+        student = _build(student_spec)
     teacher_spec = dict(cfg_path=teacher_path, pretrained=True)
     try:
         path, _ = teacher_weights(teacher_spec, resolve_model_cfg(teacher_spec, 'teacher'), None)
@@ -80,8 +82,6 @@ def make_pair(
     teacher_cfg = resolve_model_cfg(teacher_spec, 'teacher')
     teacher = build_model(without_init(teacher_cfg), 'model.teacher')
     give_own_input(teacher, teacher_cfg, student)
-    for parameter in student.parameters():
-        parameter.requires_grad_(True)  # as the config that is written does
     named = {key: value for key, value in (('stages', names), ('teacher_stages', teacher_names)) if value}
     rows = stage_table(student, teacher, Pairing(input_shape=shape, **named))
     stages = len(rows) - 1
@@ -91,7 +91,7 @@ def make_pair(
         type='mmsskd.StagewiseDistiller',
         _scope_=run.get('default_scope', 'mmengine'),
         teacher=teacher_spec,
-        student=dict(cfg_path=student_path, **(dict(backbone=changes) if changes else {})),
+        student=student_spec,
         input_shape=shape,
         **named,
     )
@@ -100,6 +100,10 @@ def make_pair(
     lines = [f'# Stage by stage: {teacher_path} teaches {student_path}.', f'_base_ = [{student_path!r}]', '']
     table = [list(COLUMNS), *(list(row.values()) for row in rows)]
     return '\n'.join(lines) + '\n' + Config(parts).pretty_text, table, said
+
+
+def _build(student_spec: dict):
+    return build_model(without_init(resolve_model_cfg(student_spec, 'student')), 'model.student')
 
 
 def input_shape(run: Config) -> tuple[int, int, int]:

@@ -100,27 +100,29 @@ def _detectors(group: str, *rows: tuple) -> list[Pair]:
 
 STAGES = dict(student=THAW, options=dict(stages=['layer1', 'layer2', 'layer3', 'layer4', 'neck']))
 BIG = dict(size=224)
-MAP_TO_CONVNEXT = dict(
-    line_options={
-        'model.student.backbone.gap_before_final_norm': False,
-        'model.student.neck': dict(type='GlobalAveragePooling'),
-    }
-)
-MAP_OF_CONVNEXT = dict(
-    line_options={
-        'model.teacher.backbone.gap_before_final_norm': False,
-        'model.teacher.neck': dict(type='GlobalAveragePooling'),
-    }
-)
-VGG = dict(size=224, line_options={'model.teacher_stages': ['features.8', 'features.12', 'features.16']})
-LAST_THREE = dict(line_options={'model.teacher_stages': ['layer2', 'layer3', 'layer4']})  # of as many strides
+WITHOUT_DISTILLATION = BIG | dict(line_options={'model.student.head.distillation': False})  # mmpretrain cannot train it
+LAST_NORM = BIG | dict(line_options={'model.teacher_stages': ['norm'] * 4})  # its blocks change their input in place
+
+
+def _foreign(build: str, package: str, student: str, image: int = 64, **teacher) -> Pair:
+    """A teacher of another library, as it builds it."""
+    cfg = dict(dict(type='mmsskd.ExternalTeacher', build=build, pretrained=False), **teacher)
+    path = dict(mmpretrain=_in1k(student), mmdet=f'mmdet::{student}_coco.py')[package]
+    changes = dict(cfg_path=path, **THAW) if package == 'mmdet' else path
+    return Pair(group='Foreign teachers', teacher=cfg, student=changes, size=image)
+
+
+HALF = dict(mean=[0.5] * 3, std=[0.5] * 3)
+DINOV2 = dict(build='timm:vit_small_patch14_dinov2', arguments=dict(dynamic_img_size=True), size=0.875)
+REGISTERS = dict(build='transformers:dinov2_with_registers', normalize=HALF, size=0.875,
+                 arguments=dict(hidden_size=192, num_hidden_layers=4, num_attention_heads=3, image_size=56))  # fmt: skip
 
 PAIRS = [
     *_classifiers(
         'Classifiers, one family',
         ('resnet/resnet101_8xb32', 'resnet/resnet50_8xb32'),
         ('resnet/resnet34_8xb32', 'resnet/resnet18_8xb32'),
-        ('vgg/vgg16bn_8xb32', 'vgg/vgg11bn_8xb32', VGG),
+        ('vgg/vgg16bn_8xb32', 'vgg/vgg11bn_8xb32', BIG),
         ('densenet/densenet169_4xb256', 'densenet/densenet121_4xb256'),
         ('efficientnet/efficientnet-b2_8xb32', 'efficientnet/efficientnet-b0_8xb32'),
         ('efficientnet_v2/efficientnetv2-b1_8xb32', 'efficientnet_v2/efficientnetv2-b0_8xb32'),
@@ -135,7 +137,11 @@ PAIRS = [
         ('poolformer/poolformer-s24_32xb128', 'poolformer/poolformer-s12_32xb128'),
         ('edgenext/edgenext-small_8xb256', 'edgenext/edgenext-xsmall_8xb256', BIG),
         ('mobilevit/mobilevit-small_8xb128', 'mobilevit/mobilevit-xsmall_8xb128'),
-        ('efficientformer/efficientformer-l3_8xb128', 'efficientformer/efficientformer-l1_8xb128', BIG),
+        (
+            'efficientformer/efficientformer-l3_8xb128',
+            'efficientformer/efficientformer-l1_8xb128',
+            WITHOUT_DISTILLATION,
+        ),
         ('hornet/hornet-small_8xb64', 'hornet/hornet-tiny_8xb128'),
         ('swin_transformer/swin-small_16xb64', 'swin_transformer/swin-tiny_16xb64', BIG),
         (
@@ -152,7 +158,7 @@ PAIRS = [
         ('deit3/deit3-medium-p16_64xb64', 'deit3/deit3-small-p16_64xb64', BIG),
         ('t2t_vit/t2t-vit-t-19_8xb64', 't2t_vit/t2t-vit-t-14_8xb64', BIG),
         ('xcit/xcit-small-12-p16_8xb128', 'xcit/xcit-nano-12-p16_8xb128', BIG),
-        ('levit/levit-192_8xb256', 'levit/levit-128_8xb256', BIG),
+        ('levit/levit-192_8xb256', 'levit/levit-128_8xb256', WITHOUT_DISTILLATION),
         ('tinyvit/tinyvit-11m_8xb256', 'tinyvit/tinyvit-5m_8xb256', BIG),
         ('cspnet/cspresnext50_8xb32', 'cspnet/cspresnet50_8xb32'),
         ('conformer/conformer-small-p16_8xb128', 'conformer/conformer-tiny-p16_8xb128', BIG),
@@ -161,24 +167,24 @@ PAIRS = [
         'Classifiers, two families',
         ('resnet/resnet50_8xb32', 'mobilenet_v2/mobilenet-v2_8xb32'),
         ('resnet/resnet50_8xb32', 'mobilenet_v3/mobilenet-v3-small_8xb128'),
-        ('resnet/resnet50_8xb32', 'shufflenet_v1/shufflenet-v1-1x_16xb64', LAST_THREE),
-        ('resnet/resnet50_8xb32', 'shufflenet_v2/shufflenet-v2-1x_16xb64', LAST_THREE),
+        ('resnet/resnet50_8xb32', 'shufflenet_v1/shufflenet-v1-1x_16xb64'),
+        ('resnet/resnet50_8xb32', 'shufflenet_v2/shufflenet-v2-1x_16xb64'),
         ('resnext/resnext50-32x4d_8xb32', 'resnet/resnet18_8xb32'),
         ('seresnet/seresnet50_8xb32', 'resnet/resnet50_8xb32'),
         ('resnest/resnest50_32xb64', 'resnet/resnet50_8xb32'),
         ('res2net/res2net50-w14-s8_8xb32', 'resnet/resnet18_8xb32'),
         ('wrn/wide-resnet50_8xb32', 'resnet/resnet18_8xb32'),
         ('densenet/densenet121_4xb256', 'resnet/resnet18_8xb32'),
-        ('regnet/regnetx-1.6gf_8xb128', 'shufflenet_v2/shufflenet-v2-1x_16xb64', LAST_THREE),
-        ('convnext/convnext-tiny_32xb128', 'resnet/resnet50_8xb32', MAP_OF_CONVNEXT),
+        ('regnet/regnetx-1.6gf_8xb128', 'shufflenet_v2/shufflenet-v2-1x_16xb64'),
+        ('convnext/convnext-tiny_32xb128', 'resnet/resnet50_8xb32'),
         ('efficientnet/efficientnet-b0_8xb32', 'mobilenet_v2/mobilenet-v2_8xb32'),
         ('hrnet/hrnet-w18_4xb32', 'resnet/resnet18_8xb32'),
         ('swin_transformer/swin-tiny_16xb64', 'resnet/resnet50_8xb32', BIG),
-        ('swin_transformer/swin-tiny_16xb64', 'convnext_v2/convnext-v2-atto_32xb32', BIG | MAP_TO_CONVNEXT),
+        ('swin_transformer/swin-tiny_16xb64', 'convnext_v2/convnext-v2-atto_32xb32', BIG),
         ('resnet/resnet50_8xb32', 'swin_transformer/swin-tiny_16xb64', BIG),
         ('twins/twins-pcpvt-small_8xb128', 'resnet/resnet18_8xb32', BIG),
         ('vision_transformer/vit-base-p16_64xb64', 'deit/deit-tiny_4xb256', BIG),
-        ('tnt/tnt-s-p16_16xb64', 'deit/deit-tiny_4xb256', BIG),
+        ('tnt/tnt-s-p16_16xb64', 'deit/deit-tiny_4xb256', LAST_NORM),
         ('mlp_mixer/mlp-mixer-base-p16_64xb64', 'deit/deit-tiny_4xb256', BIG),
         ('deit/deit-small_4xb256', 'resnet/resnet18_8xb32', BIG),
         ('inception_v3/inception-v3_8xb32', 'resnet/resnet18_8xb32', dict(size=96)),
@@ -234,12 +240,28 @@ PAIRS = [
         ('regnet/faster-rcnn_regnetx-3.2GF_fpn_1x', 'faster_rcnn/faster-rcnn_r50_fpn_1x'),
         ('pafpn/faster-rcnn_r50_pafpn_1x', 'retinanet/retinanet_r18_fpn_1x'),
         ('dyhead/atss_r50_fpn_dyhead_1x', 'atss/atss_r50_fpn_1x'),
-        ('atss/atss_r101_fpn_1x', 'ddod/ddod_r50_fpn_1x', dict(size=256)),
+        ('atss/atss_r101_fpn_1x', 'ddod/ddod_r50_fpn_1x', dict(size=512)),
         ('gfl/gfl_r101_fpn_ms-2x', 'retinanet/retinanet_r50_fpn_1x'),
         ('vfnet/vfnet_r101_fpn_1x', 'fsaf/fsaf_r50_fpn_1x'),
         ('detr/detr_r101_8xb2-500e', 'conditional_detr/conditional-detr_r50_8xb2-50e'),
         ('faster_rcnn/faster-rcnn_r50_fpn_1x', 'centernet/centernet_r18_8xb16-crop512-140e'),
         ('fcos/fcos_r101-caffe_fpn_gn-head-1x', 'retinanet/retinanet_r50_fpn_1x'),
     ),
-    # foreign teachers stand here: Pair(group='Foreign teachers', teacher=dict(type='mmsskd.ExternalTeacher', build=...), ...)
+    _foreign('torchvision:resnet50', 'mmpretrain', 'resnet/resnet18_8xb32'),
+    _foreign('torchvision:swin_t', 'mmpretrain', 'resnet/resnet18_8xb32'),
+    _foreign('torchvision:convnext_tiny', 'mmpretrain', 'mobilenet_v2/mobilenet-v2_8xb32'),
+    _foreign('torchvision:vit_b_32', 'mmpretrain', 'deit/deit-tiny_4xb256', 224),
+    _foreign('torchvision:efficientnet_b0', 'mmpretrain', 'mobilenet_v3/mobilenet-v3-small_8xb128'),
+    _foreign('torchvision:regnet_y_400mf', 'mmdet', 'faster_rcnn/faster-rcnn_r50_fpn_1x', 128),
+    _foreign('torchvision:resnet50', 'mmdet', 'retinanet/retinanet_r18_fpn_1x', 128),
+    _foreign(package='mmpretrain', student='resnet/resnet18_8xb32', **DINOV2),
+    _foreign(package='mmpretrain', student='deit/deit-tiny_4xb256', image=224, **DINOV2),
+    _foreign(package='mmdet', student='retinanet/retinanet_r18_fpn_1x', image=128, **DINOV2),
+    _foreign(package='mmdet', student='faster_rcnn/faster-rcnn_r50_fpn_1x', image=128, **DINOV2),
+    _foreign('timm:convnextv2_atto', 'mmpretrain', 'mobilenet_v2/mobilenet-v2_8xb32'),
+    _foreign('timm:resnet18', 'mmpretrain', 'mobilenet_v3/mobilenet-v3-small_8xb128'),
+    _foreign('timm:swin_tiny_patch4_window7_224', 'mmpretrain', 'resnet/resnet18_8xb32', 224),
+    _foreign('timm:mixer_s32_224', 'mmpretrain', 'resnet/resnet18_8xb32', 224),
+    _foreign(package='mmpretrain', student='resnet/resnet18_8xb32', **REGISTERS),
+    _foreign('transformers:convnextv2', 'mmpretrain', 'resnet/resnet18_8xb32', normalize=HALF),
 ]

@@ -132,14 +132,11 @@ def _run(pair: Pair, folder: str, changes: dict) -> dict:
     torch.manual_seed(1)  # the run has 0: of the same seed, stages of one architecture would be equal before they learn
     model = dict(type='mmsskd.StagewiseDistiller', input_shape=(3, pair.size, pair.size), **pair.options)
     model['student'] = _for_a_cpu(resolve_model_cfg(pair.student, 'student'))
-    model['teacher'] = pair.teacher
-    if isinstance(pair.teacher, str):
-        model['teacher'] = _for_a_cpu(resolve_model_cfg(pair.teacher, 'teacher'))
-        model['teacher_checkpoint'] = f'{folder}/teacher.pth'
+    model['teacher'] = _for_a_cpu(resolve_model_cfg(pair.teacher, 'teacher'))
+    model['teacher_checkpoint'] = f'{folder}/teacher.pth'
     cfg = Config(dict(model=model))
     cfg.merge_from_dict(changes)
-    if isinstance(pair.teacher, str):
-        torch.save(build_model(cfg.model.teacher, 'model.teacher').state_dict(), f'{folder}/teacher.pth')
+    torch.save(build_model(cfg.model.teacher, 'model.teacher').state_dict(), f'{folder}/teacher.pth')
     cfg = Config(dict(_run_cfg(pair, folder, cfg.model.student), model=cfg.model))
     runner = Runner.from_cfg(cfg)
     runner.train()

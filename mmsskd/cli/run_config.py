@@ -255,7 +255,11 @@ def check_files(cfg: Config) -> None:
     if Path(cfg.work_dir).exists() and not Path(cfg.work_dir).is_dir():
         raise ConfigError(f'work_dir: {cfg.work_dir!r} is a file; name a folder')
     for key in ('teacher', 'student') if is_stagewise(cfg) else ():
-        check_config_path(cfg.model[key], key)
-        path = cfg.model.get(f'{key}_checkpoint')
-        if path:
-            check_file(path, f'model.{key}_checkpoint')
+        model = cfg.model[key]
+        check_config_path(model, key)
+        files = {f'model.{key}_checkpoint': cfg.model.get(f'{key}_checkpoint')}
+        if key == 'teacher' and isinstance(model, dict) and model.get('pretrained') is not True:
+            files['model.teacher.pretrained'] = model.get('pretrained')
+        for name, path in files.items():
+            if path:
+                check_file(path, name)

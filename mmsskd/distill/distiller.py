@@ -26,7 +26,7 @@ from .network.projector import resolve_student
 from .network.stages import taps_of
 from .network.tap import capture, features_at
 from .phases import HEAD, Phase
-from .teacher_input import give_own_input
+from .teacher_input import give_own_input, image_of
 
 GONE = {
     'pre_activation': 'measured at nothing; commit 2d8540c had it last',
@@ -71,7 +71,8 @@ class StagewiseDistiller(BaseModel):
         mimic_loss: Config of the loss by which stages follow the teacher; or a dict from the names of stages to such configs,
             where stages that it does not name keep the default. None: :class:`~mmsskd.FeatureMimicLoss`.
         resize: Features of different places (maps, tokens with a grid) are compared after the finer is pooled onto the other's
-            grid. True: the levels of necks too, in their order. False: they are refused.
+            grid. True: the levels of necks too, in their order. ``'bilinear'``: as True, but the coarser is interpolated onto the
+            grid of the finer. False: they are refused.
         input_shape: (channels, height, width) of an image, for the forward that finds the stages.
         adapter_norm: Put batch normalization after the adapters of stages whose widths differ (docs/results.md: +1.4 points).
         logits: Path of the module whose outputs are the logits, in both networks, for instance ``'head.fc'``; or a dict of it as
@@ -116,7 +117,7 @@ class StagewiseDistiller(BaseModel):
         stages: Sequence[str] | None = None,
         teacher_stages: Sequence[str] | None = None,
         mimic_loss: dict | None = None,
-        resize: bool | None = None,
+        resize: bool | str | None = None,
         input_shape: Sequence[int] = (3, 224, 224),
         adapter_norm: bool = True,
         logits: str | dict | None = None,
@@ -246,7 +247,7 @@ class StagewiseDistiller(BaseModel):
         """Names, in the student, of the parameters of a stage or of ``'head'``."""
         if part != HEAD:
             return list(self.stages[part].parameters)
-        taken = {name for stage in self.stages.values() for name in stage.parameters}
+        taken = {name for stage in self.stages.values() for name in (*stage.parameters, *stage.idle)}
         return [name for name, _ in self.student.named_parameters() if name not in taken]
 
     def modules_of(self, part: str) -> list[str]:
@@ -254,12 +255,14 @@ class StagewiseDistiller(BaseModel):
         if part != HEAD:
             return list(self.stages[part].modules)
         taken = {path for stage in self.stages.values() for path in stage.modules}
-        # modules that hold what no stage has, at any depth: a dense head that a stage ends in, levels of a neck that none has
+        # modules that hold what no stage has, at any depth: a dense head that a stage ends in, levels of a neck that none has,
+        # and what a backbone that classifies runs behind its last stage
         holders = {name[:i] for name in self.parameters_of(HEAD) for i, letter in enumerate(name) if letter == '.'}
+        taken |= {name.rpartition('.')[0] for stage in self.stages.values() for name in stage.idle}
         return [
             path
             for path, _ in self.student.named_modules()
-            if path in holders or (path not in taken and path.split('.')[0] != 'backbone')
+            if path in holders or (path not in taken and (path.split('.')[0] != 'backbone' or 'backbone' in holders))
         ]
 
     def starts_trained(self, part: str) -> bool:
@@ -328,7 +331,7 @@ class StagewiseDistiller(BaseModel):
         # 3. Each mimicked stage: the student's feature, with the teacher's channels, against the teacher's.
         for name in phase.mimic:
             teacher_feature = self.teacher_stages[name].feature(teacher)
-            pair = self.comparable(self.adapt(name, student), teacher_feature)
+            pair = self.comparable(self.adapt(name, student), teacher_feature, inputs.shape[-2:])
             losses[f'loss_mimic_{name}'] = self.mimic_loss_of(name)(*pair)
             if self.measures_agreement:
                 losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = AgreementMeter.of(*pair)
@@ -365,7 +368,8 @@ class StagewiseDistiller(BaseModel):
         """Compute for each stage named the student's feature, adapted, and the teacher's, for a preprocessed batch."""
         student = features_at(self.student, inputs, taps_of(self.stages[name] for name in names))
         teacher = self.teacher_features(inputs, names)
-        return {name: self.comparable(self.adapt(name, student), teacher[name]) for name in names}
+        image = inputs.shape[-2:]
+        return {name: self.comparable(self.adapt(name, student), teacher[name], image) for name in names}
 
     @torch.no_grad()
     def teacher_features(self, inputs: Tensor, names: Sequence[str]) -> dict[str, tuple[Tensor, ...]]:
@@ -378,10 +382,13 @@ class StagewiseDistiller(BaseModel):
         feature, adapter = self.stages[name].feature(outputs), self.adapter_of(name)
         return feature if adapter is None else adapter(feature)
 
-    def comparable(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]):
-        """Both features of a stage as they are compared: where sizes may differ, on the same grid."""
+    def comparable(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...], image: Sequence[int]):
+        """Both features of a stage, of images of this height and width, as they are compared: on the same grid."""
         if self.resize is not False:
-            pairs = [match_size(*pair) for pair in zip(student, teacher, strict=True)]
+            images = image, image_of(self.teacher, image)
+            pairs = [
+                match_size(*pair, images, self.resize == 'bilinear') for pair in zip(student, teacher, strict=True)
+            ]
             student, teacher = (tuple(side) for side in zip(*pairs))
         return student, teacher
 

@@ -52,7 +52,7 @@ def stage_table(student: nn.Module, teacher: nn.Module, pairing: Pairing) -> lis
         )
         rows.append(dict(zip(COLUMNS, values)))
     rows += _projector_row(student, image, sizes)
-    taken = {parameter for stage in stages.values() for parameter in stage.parameters}
+    taken = {parameter for stage in stages.values() for parameter in (*stage.parameters, *stage.idle)}
     head = sum(size for name, size in sizes.items() if name not in taken)
     parts = sorted({name.split('.')[0] for name in sizes if name not in taken})
     rows.append(dict(zip(COLUMNS, (HEAD, ' '.join(parts), short(head), *['-'] * 6))))

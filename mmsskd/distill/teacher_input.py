@@ -98,7 +98,14 @@ class TeacherInput(nn.Module):
             out = out * self.scale + self.shift
         if padding is not None:
             out = torch.where(padding, self.own_pad, out)
-        return out if self.size is None else _resize(out, self.size)
+        return out if self.size is None else _resize(out, self.image_size(images.shape[-2:]))
+
+    def image_size(self, image: Sequence[int]) -> tuple[int, int]:
+        """Height and width of an image of the run as the teacher gets it."""
+        if isinstance(self.size, tuple):
+            return self.size
+        height, width = (round(side * (self.size or 1)) for side in image)
+        return height, width
 
     def _note(self, preprocessor: nn.Module, args, batch) -> None:
         """Forward hook of the run's data preprocessor: keep how large each image of the batch is without its padding."""
@@ -116,14 +123,18 @@ class TeacherInput(nn.Module):
         return beside & (images == self.pad).all(1, keepdim=True)  # a batch augment may have put another image there
 
 
-def _resize(images: Tensor, size: float | tuple[int, int]) -> Tensor:
+def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize a batch; in the autograd graph the result is the image itself, so that it is not taken for a layer of the network."""
-    if isinstance(size, float):
-        size = (round(images.shape[-2] * size), round(images.shape[-1] * size))
-    if tuple(images.shape[-2:]) == tuple(size):
+    if tuple(images.shape[-2:]) == size:
         return images
     out = F.interpolate(images.detach(), size=size, mode='bilinear', antialias=True, align_corners=False)
     return out.requires_grad_() * 1 if images.requires_grad else out
+
+
+def image_of(teacher: nn.Module, image: Sequence[int]) -> Sequence[int]:
+    """Height and width of an image of the run as the backbone of ``teacher`` gets it."""
+    own = getattr(teacher, 'own_input', None)
+    return image if own is None else own.image_size(image)
 
 
 def give_own_input(teacher: nn.Module, teacher_cfg: Mapping, student: nn.Module) -> None:

@@ -81,7 +81,7 @@ def look_at_pair(student: dict, teacher: dict, side: int, task: str) -> Pair:
     stages, _, adapters = pairing.pair(networks['student'], networks['teacher'])
     sizes = {key: sum(weight.numel() for weight in each.parameters()) for key, each in networks.items()}
     macs = {key: count_macs(partial(_forward, each, image, task)) for key, each in networks.items()}
-    taken = {name for stage in stages.values() for name in stage.parameters}
+    taken = {name for stage in stages.values() for name in (*stage.parameters, *stage.idle)}
     own, other = (dict(networks[key].named_parameters()) for key in ('student', 'teacher'))
     head = [name for name in own if name not in taken]
     same_head = all(name in other and other[name].shape == own[name].shape for name in head)

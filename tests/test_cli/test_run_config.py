@@ -108,6 +108,10 @@ KINDS = [
     ('model.student', dict(cfg_path='mmpretrain::resnet/resnet18_8xb32_in1.py'), 'model.student.cfg_path: no config'),
     ('model.student', 3, 'model.student must be the path of a config, found 3'),
     ('model.teacher_checkpoint', 'teacher.pt', "model.teacher_checkpoint: no file 'teacher.pt'"),
+    ('model.teacher', dict(type='mmsskd.ExternalTeacher', build='torchvision:resnet18', pretrained='resnet.pt'),
+     "model.teacher.pretrained: no file 'resnet.pt'"),
+    ('model.teacher', dict(cfg_path='mmpretrain::resnet/resnet18_8xb32_in1k.py', pretrained='resnet.pt'),
+     "model.teacher.pretrained: no file 'resnet.pt'"),
     ('model.student_checkpoint', [1], 'model.student_checkpoint must be a file or URL, found [1]'),
 ]  # fmt: skip
 

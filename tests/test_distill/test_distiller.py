@@ -9,7 +9,9 @@ from distill_helpers import IMAGES, build, on_fake_gpu, phase, samples
 from helpers import classifier, same, save_weights
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from mmsskd.errors import ConfigError
@@ -393,22 +395,11 @@ def test_tokens_get_a_linear_adapter(tmp_path):
     assert torch.isfinite(phase(model, train='layers.0').train()(IMAGES, None, mode='loss')['loss_mimic_layers.0'])
 
 
-def test_map_against_a_vector_is_refused(tmp_path, teacher_path):
-    vit = dict(
-        type='mmpretrain.ImageClassifier',
-        backbone=dict(
-            type='mmpretrain.VisionTransformer',
-            arch=dict(embed_dims=8, num_layers=1, num_heads=2, feedforward_channels=16),
-            img_size=8,
-            patch_size=2,
-            in_channels=1,
-            with_cls_token=False,
-            out_type='avg_featmap',
-        ),
-        head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=8),
-    )
-    with pytest.raises(ConfigError, match=r"stage 'layer1': student 32x2x2, teacher 8: one is a vector without places"):
-        build(save_weights(vit, tmp_path / 'vit.pth'), teacher=vit, stages=['layer1'], teacher_stages=['layers.0'])
+def test_map_against_a_vector_is_refused(teacher_path):
+    with pytest.raises(
+        ConfigError, match=r"stage 'layer1': student 32x2x2, teacher 32: one is a vector without places"
+    ):
+        build(teacher_path, stages=['layer1'], teacher_stages=['neck'])
 
 
 def test_config_is_left_unchanged(teacher_path):
@@ -416,3 +407,62 @@ def test_config_is_left_unchanged(teacher_path):
     before = copy.deepcopy(student)
     build(teacher_path, student=student)
     assert student == before
+
+
+# -- what a backbone runs for nobody, or for the head --------------------------------------------------------------------
+
+
+def idle_student() -> dict:
+    """Its head gets the feature of the second of three stages; the third runs for nobody."""
+    cfg = classifier(depth=8, out_indices=(1,))
+    cfg['head']['in_channels'] //= 2
+    return cfg
+
+
+def test_what_nothing_depends_on_stays_as_it_is(teacher_path):
+    """All that a phase trains gets a gradient, so DDP waits for none in vain; the idle layer has none and stays in eval mode."""
+    model = build(teacher_path, student=idle_student(), stages=['layer1', 'layer2'])
+    idle = model.stages['layer2'].idle
+    assert idle and all(name.startswith('backbone.layer3.') for name in idle)
+    for part in ('layer1', 'layer2', 'head', 'all'):
+        phase(model, train=part).train()
+        loss, _ = model.parse_losses(model(IMAGES, samples(), mode='loss'))
+        loss.backward()
+        trained = {name for name, p in model.student.named_parameters() if p.requires_grad}
+        assert trained and not trained & set(idle)
+        assert all(model.student.get_parameter(name).grad is not None for name in trained)
+        assert not model.student.get_submodule('backbone.layer3.0.bn1').training
+        model.zero_grad()
+
+
+@MODELS.register_module()
+class Classifying(nn.Module):
+    """A backbone that gives scores, as VGG of mmpretrain does."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(*[nn.Sequential(nn.Conv2d(c, 4, 3, 2, 1), nn.Conv2d(4, 4, 1)) for c in (1, 4)])
+        self.dropout, self.fc = nn.Dropout(), nn.Linear(4, 10)
+
+    def forward(self, inputs):
+        return (self.fc(self.dropout(self.features(inputs).mean((2, 3)))),)
+
+
+def test_a_backbone_that_classifies_trains_its_classifier_as_the_head(tmp_path):
+    """Its stages end before that; dropout, which has no weights, trains with it."""
+    cfg = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='Classifying', _scope_='mmengine'),
+        head=dict(type='mmpretrain.ClsHead', topk=(1,)),
+    )
+    model = build(save_weights(cfg, tmp_path / 'teacher.pth'), teacher=cfg, student=cfg)
+    assert [stage.tap for stage in model.stages.values()] == ['backbone.features.0', 'backbone.features.1']
+    assert model.parameters_of('head') == ['backbone.fc.weight', 'backbone.fc.bias']
+    for part in ('features.1', 'head'):
+        phase(model, train=part).train()
+        for path in ('features.1.0', 'fc', 'dropout'):
+            training = model.student.get_submodule(f'backbone.{path}').training
+            assert training is (path.startswith('features') == (part != 'head'))
+    losses = model(IMAGES, samples(), mode='loss')
+    model.parse_losses(losses)[0].backward()
+    assert model.student.backbone.fc.weight.grad is not None

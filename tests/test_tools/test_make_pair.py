@@ -40,7 +40,7 @@ def test_detectors(tmp_path, monkeypatch, capsys):
     assert Config.fromfile(path).custom_hooks[0].begin_epoch == 101
     path.unlink()
     arguments = 'mmdet::gfl/gfl_r50_fpn_1x_coco.py', 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', path
-    code, out, error = make(monkeypatch, capsys, *arguments, '--stages', 'layer2', 'layer4')
+    code, out, error = make(monkeypatch, capsys, *arguments, '--stages', 'layer1', 'layer4')
     assert code == 0 and 'its backbone gets frozen_stages=-1, norm_eval=False' in out, error
     model = Config.fromfile(path).model
-    assert model.student.backbone == dict(frozen_stages=-1, norm_eval=False) and model.stages == ['layer2', 'layer4']
+    assert model.student.backbone == dict(frozen_stages=-1, norm_eval=False) and model.stages == ['layer1', 'layer4']

@@ -14,6 +14,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import Tensor, nn
 
 from ...errors import ConfigError
+from ..teacher_input import image_of
 from .projector import LastNorm, channels
 from .stages import Stage, find_stages
 from .trace import DEFAULT_SHAPE
@@ -29,7 +30,8 @@ class Pairing:
         teacher_stages: Names of the teacher's; None: ``stages``.
         input_shape: (channels, height, width) of an image.
         resize: Whether features of different places may be compared, see :func:`match_size`. None: where each is one map, or
-            tokens whose grid is known; True: the levels of a neck too, in their order; False: never.
+            tokens whose grid is known; True: the levels of a neck too, in their order; ``'bilinear'``: as True, but the coarser is
+            interpolated; False: never.
         adapter_norm: Put batch normalization after the adapters.
 
     Example:
@@ -40,16 +42,17 @@ class Pairing:
     stages: Sequence[str] | None = None
     teacher_stages: Sequence[str] | None = None
     input_shape: Sequence[int] = DEFAULT_SHAPE
-    resize: bool | None = None
+    resize: bool | str | None = None
     adapter_norm: bool = True
 
     def __post_init__(self):
         shape = self.input_shape
         if not (isinstance(shape, (list, tuple)) and all(isinstance(n, int) and n > 0 for n in shape)):
             raise ConfigError(f'model.input_shape must be (channels, height, width) of an image, found {shape!r}')
-        for key, allowed in (('resize', (True, False, None)), ('adapter_norm', (True, False))):
-            if not any(getattr(self, key) is value for value in allowed):
-                raise ConfigError(f'model.{key} must be {" or ".join(map(str, allowed))}, found {getattr(self, key)!r}')
+        for key, allowed in (('resize', (True, False, None, 'bilinear')), ('adapter_norm', (True, False))):
+            value = getattr(self, key)
+            if not isinstance(value, (bool, str, type(None))) or value not in allowed:
+                raise ConfigError(f'model.{key} must be {" or ".join(map(repr, allowed))}, found {value!r}')
 
     @classmethod
     def of_config(cls, model: Mapping) -> 'Pairing':
@@ -73,14 +76,8 @@ class Pairing:
         inputs = torch.randn(1, *self.input_shape, generator=torch.Generator().manual_seed(0))
         student_stages = find_stages(student, self.stages, inputs)
         teacher_stages = self._of_teacher(teacher, inputs)
-        if self.teacher_stages and len(teacher_stages) < len(student_stages):
-            names = [stage.name for stage in student_stages]
-            own, count = names[-len(teacher_stages) :], len(teacher_stages)
-            student_stages = find_stages(student, own, inputs)
-            _warn(
-                f'model.teacher_stages names {count} of the {len(names)} stages that the student has: its last {count} ({own}) '
-                f'follow them, and what comes before is part of {own[0]!r}'
-            )
+        student_stages, teacher_stages = self._as_many(student, student_stages, teacher_stages, inputs)
+        student_stages, teacher_stages = _with_places(student, student_stages, teacher, teacher_stages, inputs)
         if len(student_stages) != len(teacher_stages):
             raise ConfigError(
                 f'the student has {len(student_stages)} stages {[stage.name for stage in student_stages]}, the teacher '
@@ -92,14 +89,46 @@ class Pairing:
                 f'{type(student.backbone).__name__} is cut into one stage, {student_stages[0].name!r}: nothing is learned stage '
                 'by stage. Name several module paths in model.stages, in the order in which they run.'
             )
+        if student_stages[-1].idle:
+            idle = student_stages[-1].idle
+            _warn(
+                f'{len(idle)} parameters of the backbone stay as they are, because nothing that the student gives depends on them: '
+                f'{", ".join(idle[:3])}{", ..." if len(idle) > 3 else ""}'
+            )
+        images = self.input_shape[1:], image_of(teacher, self.input_shape[1:])
         students, teachers, adapters = {}, {}, {}
         for stage, other in zip(student_stages, teacher_stages):
-            advice = _places_advice(stage, student, 'student') or _places_advice(other, teacher, 'teacher')
-            students[stage.name], teachers[stage.name] = stage, other = match_levels(stage, other, self.resize, advice)
-            adapter = build_adapter(stage.shapes, other.shapes, stage.name, self.resize, self.adapter_norm, advice)
+            students[stage.name], teachers[stage.name] = stage, other = match_levels(stage, other, self.resize)
+            adapter = build_adapter(stage.shapes, other.shapes, stage.name, self.resize, self.adapter_norm, images)
             if adapter is not None:
                 adapters[stage.name] = adapter
         return students, teachers, adapters
+
+    def _as_many(
+        self, student: nn.Module, mine: list[Stage], theirs: list[Stage], inputs: Tensor
+    ) -> tuple[list[Stage], list[Stage]]:
+        """As many stages of the one as of the other, where nobody named those of the network that has more.
+
+        Those of as many places as the other's stages are taken, or the last. Where ``teacher_stages`` names fewer than the student
+        has, its last stages follow these.
+        """
+        few, many = sorted((mine, theirs), key=len)
+        named = self.teacher_stages if many is theirs else self.stages and not self.teacher_stages
+        if len(few) == len(many) or named:
+            return mine, theirs
+        names = [stage.name for stage in many]
+        kept = many[-len(few) :] if self.teacher_stages else _of_same_places(few, many)
+        if many is mine and kept[-1] is not many[-1]:  # all of the student's backbone learns
+            kept = many[-len(few) :]
+        own = [stage.name for stage in kept]
+        if many is theirs:
+            _warn(f'the teacher has {len(names)} stages, of which the {len(few)} of the student follow {own}')
+            return mine, kept
+        _warn(
+            f'the student has {len(names)} stages, the teacher {len(few)}: {own} follow these, and what comes before each of them '
+            'is part of it'
+        )
+        return find_stages(student, own, inputs), theirs
 
     def _of_teacher(self, teacher: nn.Module, inputs: Tensor) -> list[Stage]:
         """The teacher's stages: a name that is repeated is one stage that several of the student's follow.
@@ -117,6 +146,41 @@ class Pairing:
             return find_stages(teacher, None, inputs, must_own=False)
         found = find_stages(teacher, list(dict.fromkeys(names)), inputs, key, must_own=False)
         return [stage for name in names for stage in found if stage.name == name]
+
+
+def _of_same_places(few: Sequence[Stage], many: Sequence[Stage]) -> list[Stage]:
+    """Those of ``many`` with as many places as ``few``, in order; the last of them where one has no partner."""
+    rest = iter(many)
+    found = [next((other for other in rest if _count(other) == _count(stage)), None) for stage in few]
+    return [stage for stage in found if stage] if all(found) else list(many[-len(few) :])
+
+
+def _count(stage: Stage) -> int:
+    """Places of the finest level of a stage; 1 of a vector."""
+    return max(prod(_places(shape)) for shape in stage.shapes)
+
+
+def _with_places(
+    student: nn.Module, mine: list[Stage], teacher: nn.Module, theirs: list[Stage], inputs: Tensor
+) -> tuple[list[Stage], list[Stage]]:
+    """The stages, ending before the pooling in a backbone that pools what it returns, where those of the other have places."""
+
+    def before_pooling(model: nn.Module, stages: list[Stage], others: list[Stage], who: str) -> list[Stage]:
+        if not any(_count(stage) == 1 < _count(other) for stage, other in zip(stages, others)):
+            return stages
+        names = list(dict.fromkeys(stage.name for stage in stages))
+        found = find_stages(model, names, inputs, must_own=who == 'student', pooled=False)
+        ends = {stage.name: stage for stage in found}
+        if {name: _count(stage) for name, stage in ends.items()} == {stage.name: _count(stage) for stage in stages}:
+            return stages
+        print_log(
+            f'the backbone of the {who} pools what it returns: its stages end before that, in '
+            f"{', '.join(stage.tap for stage in found)}; what follows is the head's",
+            logger='current',
+        )
+        return [ends[stage.name] for stage in stages]
+
+    return before_pooling(student, mine, theirs, 'student'), before_pooling(teacher, theirs, mine, 'teacher')
 
 
 class FeatureAdapter(nn.Module):
@@ -152,7 +216,7 @@ class FeatureAdapter(nn.Module):
         return tuple(level(tensor) for level, tensor in zip(self.levels, feature, strict=True))
 
 
-def match_levels(stage: Stage, other: Stage, resize: bool | None, advice: str = '') -> tuple[Stage, Stage]:
+def match_levels(stage: Stage, other: Stage, resize: bool | str | None) -> tuple[Stage, Stage]:
     """Pair the tensors of two features by size: each of the student's with the first of the teacher's left that has as many places.
 
     So levels of equal strides are paired, in whichever order a neck returns them (YOLOv3's begins with the coarsest). Levels
@@ -177,13 +241,10 @@ def match_levels(stage: Stage, other: Stage, resize: bool | None, advice: str = 
         pairs = sorted([*zip(maps, theirs), *pairs])
     if not pairs:
         if counts[0] != counts[1] or counts[0] > 1:
-            fix = (
-                advice
-                or 'name stages of equal resolution, or necks of the same strides (tools/print_stages.py lists them)'
-            )
             raise ConfigError(
                 f'stage {stage.name!r}: student {_show(stage.shapes)}, teacher {_show(other.shapes)}: no tensor of the one has as '
-                f'many places as one of the other; {fix}'
+                'many places as one of the other; name stages of equal resolution, or necks of the same strides '
+                '(tools/print_stages.py lists them)'
             )
         return stage, other
     student_levels, teacher_levels = [stage.levels[i] for i, _ in pairs], [other.levels[j] for _, j in pairs]
@@ -230,27 +291,13 @@ def _has_places(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 or (len(shape) == 2 and shape[0] > 1)
 
 
-def _places_advice(stage: Stage, model: nn.Module, who: str) -> str:
-    """Advise how the backbone of ``model`` returns a map, where what it returns is the feature and is not one."""
-    backbone = model.backbone
-    pooled = getattr(backbone, 'gap_before_final_norm', False) and all(shape[1:] == (1, 1) for shape in stage.shapes)
-    maps = any(len(shape) == 3 for shape in stage.shapes) and not pooled
-    if maps or not hasattr(backbone, 'out_indices') or (stage.tap.count('.') and not pooled):
-        return ''
-    if getattr(backbone, 'out_type', 'featmap') != 'featmap':
-        option = f"out_type='featmap' (now {backbone.out_type!r})"
-    elif getattr(backbone, 'gap_before_final_norm', False):
-        option = 'gap_before_final_norm=False'
-    else:
-        return ''
-    return (
-        f"set {option} in model.{who}.backbone, with neck=dict(type='GlobalAveragePooling') in front of its head, so that it gives "
-        'a map'
-    )
-
-
 def build_adapter(
-    student_shapes, teacher_shapes, stage: str, resize: bool | None, norm: bool = False, advice: str = ''
+    student_shapes,
+    teacher_shapes,
+    stage: str,
+    resize: bool | str | None,
+    norm: bool = False,
+    images: Sequence[Sequence[int]] = ((1, 1), (1, 1)),
 ) -> FeatureAdapter | None:
     """The adapter of a stage, or None where none is needed.
 
@@ -259,7 +306,7 @@ def build_adapter(
         stage: Name of the stage, for messages.
         resize: False: features of different places are refused.
         norm: Put batch normalization after the linear map.
-        advice: What makes features of the same kind, where that is known.
+        images: Height and width of the images of student and teacher, whose proportions the grids of tokens have.
 
     Raises:
         ConfigError: The features cannot be compared; both shapes are in the message.
@@ -267,61 +314,73 @@ def build_adapter(
     pair = f'stage {stage!r}: student {_show(student_shapes)}, teacher {_show(teacher_shapes)}'
     for student, teacher in zip(student_shapes, teacher_shapes, strict=True):
         if len(student) != len(teacher) and 1 in (len(student), len(teacher)):
-            fix = advice or 'end the stage in layers of the same kind'
-            raise ConfigError(f'{pair}: one is a vector without places, the other a map or tokens; {fix}')
+            raise ConfigError(
+                f'{pair}: one is a vector without places, the other a map or tokens; end the stage in layers of the same kind'
+            )
         if prod(_places(student)) == prod(_places(teacher)) and (
             len(student) != len(teacher) or _places(student) == _places(teacher)
         ):
             continue
         counts = f'{prod(_places(student))} and {prod(_places(teacher))}'
-        if resize is False or (advice and 1 in (prod(_places(student)), prod(_places(teacher)))):
-            ways = [advice] if advice else []
-            ways += ['remove model.resize=False, and the finer of the two is pooled'] if resize is False else []
-            ways += ['name stages of equal resolution (tools/print_stages.py lists them)']
-            raise ConfigError(f'{pair}: the places differ ({counts}); {", or ".join(ways)}')
-        if any(grid(a[0], b[1:] if len(b) == 3 else (1, 1)) is None
-               for a, b in ((student, teacher), (teacher, student)) if len(a) == 2):  # fmt: skip
+        if resize is False:
+            raise ConfigError(
+                f'{pair}: the places differ ({counts}); remove model.resize=False, and the finer of the two is pooled, or name '
+                'stages of equal resolution (tools/print_stages.py lists them)'
+            )
+        if any(len(shape) == 2 and grid(shape[0], image) is None for shape, image in zip((student, teacher), images)):
             raise ConfigError(
                 f'{pair}: tokens that lie on no grid cannot be compared with another number of places ({counts}); '
-                f'{f"{advice}, or " if advice else ""}name stages of equal resolution (tools/print_stages.py lists them)'
+                'name stages of equal resolution (tools/print_stages.py lists them)'
             )
-        print_log(f'{pair}: the places differ ({counts}), the finer of the two is pooled', logger='current')
+        how = 'the coarser of the two is interpolated' if resize == 'bilinear' else 'the finer of the two is pooled'
+        print_log(f'{pair}: the places differ ({counts}), {how}', logger='current')
     if all(channels(student) == channels(teacher) for student, teacher in zip(student_shapes, teacher_shapes)):
         return None
     return FeatureAdapter(student_shapes, teacher_shapes, norm)
 
 
-def match_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring two features to the same places: the larger of two maps (N, C, H, W) is average-pooled onto the grid of the smaller.
+def match_size(
+    student: Tensor, teacher: Tensor, images: Sequence[Sequence[int]] = ((1, 1), (1, 1)), interpolate: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Bring two features to the same places: the finer of two maps (N, C, H, W) is average-pooled onto the grid of the coarser.
 
-    Tokens (N, L, C) of another number are first put back on their grid: that of the proportions of a map beside them, or a
-    square. What has the same places already passes unchanged.
+    Tokens (N, L, C) of another number are first put back on their grid. What has the same places already passes unchanged.
+
+    Args:
+        student, teacher: The features.
+        images: Height and width of the images of either, whose proportions the grids of tokens have.
+        interpolate: Interpolate the coarser onto the grid of the finer instead, bilinearly.
     """
     if student.ndim == teacher.ndim and _places(student.shape[1:]) == _places(teacher.shape[1:]):
         return student, teacher
-    maps = _as_map(student, teacher), _as_map(teacher, student)
-    height, width = (min(a, b) for a, b in zip(maps[0].shape[-2:], maps[1].shape[-2:]))
-    return F.adaptive_avg_pool2d(maps[0], (height, width)), F.adaptive_avg_pool2d(maps[1], (height, width))
+    maps = [_as_map(feature, image) for feature, image in zip((student, teacher), images)]
+    if interpolate:
+        size = [max(sides) for sides in zip(*(each.shape[-2:] for each in maps))]
+        mine, theirs = (F.interpolate(each, size=size, mode='bilinear', align_corners=False) for each in maps)
+    else:
+        size = [min(sides) for sides in zip(*(each.shape[-2:] for each in maps))]
+        mine, theirs = (F.adaptive_avg_pool2d(each, size) for each in maps)
+    return mine, theirs
 
 
-def _as_map(feature: Tensor, beside: Tensor) -> Tensor:
+def _as_map(feature: Tensor, image: Sequence[int]) -> Tensor:
     if feature.ndim == 4:
         return feature
-    size = grid(feature.shape[1], beside.shape[-2:] if beside.ndim == 4 else (1, 1))
+    size = grid(feature.shape[1], image)
     if size is None:
         raise ConfigError(
-            f'{feature.shape[1]} tokens beside a feature of shape {tuple(beside.shape)}: they lie on no grid of its proportions, '
-            'so they cannot be pooled. Use images of one size, or stages of equal resolution.'
+            f'{feature.shape[1]} tokens of an image of {image[0]}x{image[1]} lie on no grid of its proportions, so they cannot be '
+            'brought to another number of places. Use images of one size, or stages of equal resolution.'
         )
     return feature.transpose(1, 2).unflatten(2, size)
 
 
-def grid(count: int, beside: Sequence[int]) -> tuple[int, int] | None:
-    """Height and width of ``count`` tokens whose proportions are those of ``beside``, up to a place; None where there are none."""
-    height = (count * beside[0] / beside[1]) ** 0.5
+def grid(count: int, image: Sequence[int]) -> tuple[int, int] | None:
+    """Height and width of ``count`` tokens whose proportions are those of an image, up to a place; None where there are none."""
+    height = (count * image[0] / image[1]) ** 0.5
     rows = [n for n in range(max(int(height) - 1, 1), int(height) + 3) if count % n == 0 and abs(n - height) < 1]
     best = min(rows, key=lambda n: abs(n - height), default=None)
-    return None if best is None or (beside[0] == beside[1] and best**2 != count) else (best, count // best)
+    return None if best is None or (image[0] == image[1] and best**2 != count) else (best, count // best)
 
 
 def _places(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -60,7 +60,8 @@ class Level:
         tokens: First and last (exclusive) of the tokens (N, L, C) that it holds; None: all. A class token is a level apart from
             the patch tokens, so that neither is measured by the variance of the other.
         flat: Whether a map (N, C, H, W) is given as its places (N, H * W, C), because the other network gives tokens.
-        channels_last: Whether the tap returns maps as (N, H, W, C), as Swins of torchvision and timm do.
+        order: Of the dimensions, where the tap returns maps as (N, H, W, C) (Swins of torchvision and timm) or tokens as
+            (N, C, L) (MLP-Mixer); None: they are as they should be.
         shape: For one sample, without the batch dimension; of a map (C, H, W).
         behind: Names of the stage's parameters that it depends on.
     """
@@ -70,22 +71,24 @@ class Level:
     shape: tuple[int, ...]
     behind: frozenset[str]
     flat: bool = False
-    channels_last: bool = False
+    order: tuple[int, ...] | None = None
 
     def of(self, tensors: Sequence[Tensor]) -> Tensor:
         """The level among the tensors of the tap."""
         tensor = tensors[self.tensor]
         if self.tokens is not None:
             tensor = tensor[:, slice(*self.tokens)]
-        if self.channels_last:
-            tensor = tensor.permute(0, 3, 1, 2)
+        if self.order is not None:
+            tensor = tensor.permute(self.order)
         return tensor.flatten(2).transpose(1, 2) if self.flat else tensor
 
     def put(self, tensors: list[Tensor], value: Tensor) -> None:
         """Put ``value`` in the place of the level among the tensors of the tap."""
         tensor = tensors[self.tensor]
         if self.flat:
-            value = value.transpose(1, 2).reshape(tensor.shape)
+            value = value.transpose(1, 2).unflatten(2, tensor.permute(self.order or (0, 1, 2, 3)).shape[2:])
+        if self.order is not None:
+            value = value.permute([self.order.index(k) for k in range(value.ndim)])
         if self.tokens is not None:
             first, last = self.tokens
             value = torch.cat([tensor[:, :first], value, tensor[:, last:]], dim=1)
@@ -109,6 +112,8 @@ class Stage:
         modules: Paths of the modules that belong to the stage (a container belongs to each stage that it holds modules of).
         levels: The tensors of the feature.
         beside: Whether the feature stands beside the path to the next stage, behind a norm of its own.
+        idle: Names of the backbone's parameters that nothing that the model gives depends on (known in its last stage): nobody
+            trains them.
     """
 
     name: str
@@ -118,6 +123,7 @@ class Stage:
     levels: tuple[Level, ...]
     calls: int = 1
     beside: bool = False
+    idle: tuple[str, ...] = ()
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -147,7 +153,12 @@ def taps_of(stages: Iterable[Stage]) -> dict[str, int]:
 
 
 def find_stages(
-    model: nn.Module, names: Sequence[str] | None, inputs: Tensor, key: str = 'stages', must_own: bool = True
+    model: nn.Module,
+    names: Sequence[str] | None,
+    inputs: Tensor,
+    key: str = 'stages',
+    must_own: bool = True,
+    pooled: bool = True,
 ) -> list[Stage]:
     """Cut ``model`` into stages.
 
@@ -158,7 +169,10 @@ def find_stages(
             model names in ``extra_stages``, such as a neck that belongs to what is transferred.
         inputs: A batch that the model accepts, for instance (1, 3, 224, 224).
         key: The config key that holds ``names``, for messages.
-        must_own: Every parameter of the backbone must belong to a stage. Not so for a teacher: nothing of it trains.
+        must_own: Every parameter of the backbone that the model's feature depends on must belong to a stage. Not so for a teacher:
+            nothing of it trains.
+        pooled: Whether the last stage may end behind a pooling in the backbone (ConvNeXt's), else before it; what is behind it is
+            then the head's.
 
     Raises:
         ConfigError: Unknown name, wrong order, a tap that does not run exactly once or whose output a later layer changes in
@@ -177,7 +191,7 @@ def find_stages(
                 ends = _find_ends(model, names, key)
             _check_ends(ends, trace, key)
             _check_image_size(model, feature_tensors(trace.outputs[ends[0].path]))
-            stages = _assign(model, ends, trace, key, must_own)
+            stages = _assign(model, ends, trace, key, must_own, pooled and not _classifies(model, trace))
             if isinstance(getattr(model, 'neck', None), InFront):
                 stages[-1] = _with_projector(model, stages[-1], trace)
             _check_truncation(model, stages, inputs, trace)
@@ -219,7 +233,7 @@ def resolution_stages(model: nn.Module, trace: Trace, inputs: Tensor) -> list[st
     path, module = 'backbone', backbone
     while True:
         children = list(_running_children(path, module, trace))
-        if len(children) != 1 and getattr(model, 'classifies_in_backbone', False):
+        if len(children) != 1 and _classifies(model, trace):
             blocks = [
                 (child, each)
                 for child, each in children
@@ -247,6 +261,14 @@ def resolution_stages(model: nn.Module, trace: Trace, inputs: Tensor) -> list[st
     for i, following in enumerate(ends[1:]):
         ends[i] = _norm_between(model, order[order.index(ends[i]) : order.index(following)], following, trace)
     return [_past_activation(model, end, trace, inputs).removeprefix('backbone.') for end in ends]
+
+
+def _classifies(model: nn.Module, trace: Trace) -> bool:
+    """Whether the backbone goes on to scores: the model says so, or the head has no weights and gets vectors (mmpretrain's VGG)."""
+    if hasattr(model, 'classifies_in_backbone'):
+        return model.classifies_in_backbone
+    head, output = getattr(model, 'head', None), feature_tensors(trace.outputs.get('backbone', ()))
+    return isinstance(head, nn.Module) and not list(head.parameters()) and all(each.ndim == 2 for each in output)
 
 
 def _depths(model: nn.Module, blocks: list[str], trace: Trace) -> list[str]:
@@ -331,6 +353,13 @@ def _is_channels_last(shape: Sequence[int], image: tuple[int, ...]) -> bool:
     return fits(*shape[:2]) and not fits(*shape[1:])
 
 
+def _is_channels_first(shape: Sequence[int], backbone: nn.Module, reached: set[int]) -> bool:
+    """Whether tokens of ``shape`` are (C, L): the norms that they went through are as wide as the first, and none as the second."""
+    norms = (layer for layer in backbone.modules() if 'Norm' in type(layer).__name__)
+    widths = {p.numel() for layer in norms for p in layer.parameters(recurse=False) if id(p) in reached}
+    return shape[0] in widths and shape[1] not in widths
+
+
 @dataclass(frozen=True)
 class _End:
     """The module in which a stage ends, by its path in the model, and which one of its tensors is the feature; None: all."""
@@ -382,8 +411,13 @@ def _check_ends(ends: Sequence[_End], trace: Trace, key: str) -> None:
         raise ConfigError(f'model.{key} names a stage twice: {names}')
 
 
-def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must_own: bool) -> list[Stage]:
-    """Give every parameter and module of the backbone to a stage, and of the named parts outside it those that one depends on."""
+def _assign(
+    model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must_own: bool, pooled: bool
+) -> list[Stage]:
+    """Give every parameter and module of the backbone to a stage, and of the named parts outside it those that one depends on.
+
+    What the backbone runs behind the last stage, where that does not end in what is ``pooled``, is the head's.
+    """
     names, taps = [end.name for end in ends], [end.path for end in ends]
     backbone = model.get_submodule('backbone')
     used = parameters_behind([tensor for tap in taps for tensor in feature_tensors(trace.outputs[tap])])
@@ -406,9 +440,9 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
             and trace.entered.get(path, 0) > exits[last]
             and (list(module.parameters(recurse=False)) or list(module.buffers(recurse=False)))
         ]
-        taps = [_side_norm(taps[k : last + 1], trace) if k < last else tap for k, tap in enumerate(taps)]
+        taps = [_side_norm(taps[k : last + 1], trace, pooled) if k < last else tap for k, tap in enumerate(taps)]
         if after_last:
-            taps[last] = _end_of_backbone(model, taps[last], after_last, trace)
+            taps[last] = _end_of_backbone(model, taps[last], after_last, trace, pooled)
             exits[last] = trace.exited[taps[last]][0]
 
     outputs = [feature_tensors(trace.outputs[tap]) for tap in taps]
@@ -432,10 +466,14 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
                 level
                 for i in chosen
                 if behind[i]
-                for level in _levels(i, tensors[i], behind[i], _extra_tokens(backbone, reached[i]), trace.image)
+                for level in _levels(i, tensors[i], behind[i], reached[i], backbone, trace.image)
             )
         )
-    bare = [name for name in left if name.startswith('backbone.')]
+    used = parameters_behind(feature_tensors(trace.feature))
+    idle = [name for name, p in left.items() if name.startswith('backbone.') and id(p) not in used]
+    bare = [name for name in left if name.startswith('backbone.') and name not in idle]
+    if not pooled:
+        bare = [name for name in bare if _has_places(trace.outputs.get(name.rpartition('.')[0], ()))]
     if bare and must_own:
         raise ConfigError(
             f'{len(bare)} parameters belong to no stage, because no feature depends on them: {some(bare, 8)}. '
@@ -444,18 +482,18 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
 
     modules: dict[str, set[int]] = {}
     for path, module in inside.items():
-        holds = {
-            owner[f'{path}.{name}'] for name, _ in module.named_parameters(recurse=False) if f'{path}.{name}' in owner
-        }
-        around = holds or (set() if path.split('.')[0] == 'backbone' else _owners_around(path, owner, left))
-        if len(around) == 1:
+        held = [f'{path}.{name}' for name, _ in module.named_parameters(recurse=False)]
+        holds = {owner[name] for name in held if name in owner}
+        inner = path.split('.')[0] == 'backbone'
+        around = holds or (set() if inner else _owners_around(path, owner, left))
+        if len(around) == 1 or (inner and held):
             modules[path] = around - {None}
         elif around and next(module.children(), None) is not None:
             modules[path] = holds  # and what it holds
         else:
             runs_in = sum(end < trace.entered[path] for end in exits) if path in trace.entered else None
             if runs_in == len(exits):  # behind the last tap: in a head, the head's own
-                runs_in = None if path.split('.')[0] in trace.heads else runs_in - 1
+                runs_in = None if path.split('.')[0] in trace.heads or (inner and not pooled) else runs_in - 1
             modules[path] = holds or ({runs_in} - {None})
     for path in sorted(inside, key=lambda path: -path.count('.')):  # a container belongs to each stage that it holds
         parent = path.rpartition('.')[0]
@@ -475,6 +513,7 @@ def _assign(model: nn.Module, ends: Sequence[_End], trace: Trace, key: str, must
                 levels=levels[k],
                 calls=len(trace.exited[tap]),
                 beside=k < last and tap != blocks[k],
+                idle=tuple(idle) if k == len(names) - 1 else (),
             )
         )
     return stages
@@ -485,8 +524,8 @@ def _with_projector(model: nn.Module, stage: Stage, trace: Trace) -> Stage:
     projector = model.get_submodule(PATH)
     parameters = (*stage.parameters, *(f'{PATH}.{name}' for name, _ in projector.named_parameters()))
     tensors = feature_tensors(trace.outputs[PATH])
-    return Stage(
-        name=stage.name,
+    return replace(
+        stage,
         tap=PATH,
         parameters=parameters,
         modules=(*stage.modules, *(f'{PATH}.{path}'.rstrip('.') for path, _ in projector.named_modules())),
@@ -533,12 +572,12 @@ def _outputs_of(
     return through if all(any(id(p) in reached[i] for i in through) for p in own.values()) else chosen
 
 
-def _side_norm(taps: Sequence[str], trace: Trace) -> str:
+def _side_norm(taps: Sequence[str], trace: Trace, pooled: bool) -> str:
     """The tap of a stage that is not the last: the norm through which the backbone returns its feature, else ``taps[0]``.
 
     That is the last module with which an output of the backbone goes on from the feature of ``taps[0]`` alone, by parameters that
     no feature of the following stages, ``taps[1:]``, depends on. What an output inside a backbone's own FPN passes belongs to
-    several stages, and a norm on the path to the next stage to that one.
+    several stages, and a norm on the path to the next stage to that one. Behind a pooling it counts only where ``pooled``.
     """
     feature, *following = (_original(trace.outputs[tap]) for tap in taps)
     before = nodes_behind(feature)
@@ -546,7 +585,7 @@ def _side_norm(taps: Sequence[str], trace: Trace) -> str:
     for i, output in enumerate(feature_tensors(trace.outputs.get('backbone', ()))):
         nodes = nodes_behind((output,))
         reaches = [[tensor.grad_fn in nodes for tensor in tensors] for tensors in (feature, *following)]
-        if not all(reaches[0]) or any(map(any, reaches[1:])):
+        if not all(reaches[0]) or any(map(any, reaches[1:])) or not (pooled or output.shape[2:].numel() > 1):
             continue
         beside = parameters_behind((output,)) - parameters_behind(feature)
         if beside and not any(beside & parameters_behind(tensors) for tensors in following):
@@ -563,6 +602,14 @@ def _side_norm(taps: Sequence[str], trace: Trace) -> str:
     return norm if norm and beside <= parameters_behind(feature_tensors(trace.outputs[norm])) else taps[0]
 
 
+def _has_places(output) -> bool:
+    """Whether a module's output is a map or tokens of more than one place."""
+    return any(
+        each.shape[1:-1].numel() > 1 if each.ndim == 3 else each.shape[2:].numel() > 1
+        for each in feature_tensors(output)
+    )
+
+
 def _is_made_by(output, nodes: set) -> bool:
     """Whether all tensors of a module's output are made by ``nodes`` of the graph."""
     tensors = feature_tensors(output)
@@ -575,23 +622,26 @@ def _original(output) -> list[Tensor]:
     return [tensors[i] for i in original_tensors(output)]
 
 
-def _end_of_backbone(model: nn.Module, tap: str, after: Sequence[str], trace: Trace) -> str:
+def _end_of_backbone(model: nn.Module, tap: str, after: Sequence[str], trace: Trace, pooled: bool) -> str:
     """The tap of the last stage where modules with weights, ``after``, follow ``tap``: mostly the backbone's own output.
 
-    Where that is only a vector, made of tokens by choosing or averaging, or of scores, in a model that
-    ``classifies_in_backbone``, it is the norm that still has the places; of the latter, without such a norm, ``tap`` itself.
+    Where that is only a vector, made of tokens by choosing or averaging, it is the norm that still has the places. Where what is
+    ``pooled`` (or are scores) is not to be the feature, it is such a norm or ``tap`` itself.
     """
-    inside = getattr(model, 'classifies_in_backbone', False)
-    before, output = ([tensor.shape for tensor in feature_tensors(trace.outputs[path])] for path in (tap, 'backbone'))
+    before, output = ([tensor.shape for tensor in _original(trace.outputs[path])] for path in (tap, 'backbone'))
     norms = [
         path
         for path in after
         if len(trace.exited[path]) == 1 and [tensor.shape for tensor in feature_tensors(trace.outputs[path])] == before
     ]
-    if not all(len(shape) == 2 for shape in output) or not (inside or len(before[0]) == 3):
-        return 'backbone'
-    last = max(norms if inside else after, key=lambda path: trace.exited[path], default=tap)
-    return last if inside or last in norms else 'backbone'
+    if pooled:
+        if not all(len(shape) == 2 for shape in output) or len(before[0]) != 3:
+            return 'backbone'
+        last = max(after, key=lambda path: trace.exited[path])
+        return last if last in norms else 'backbone'
+    lone = not any(_count_layers(model.get_submodule(path)) for path in after)  # nothing but norms follows
+    gone = all(len(shape) == 2 or (lone and shape[2:].numel() == 1 < before[0][2:].numel()) for shape in output)
+    return max(norms, key=lambda path: trace.exited[path], default=tap) if gone else 'backbone'
 
 
 def _extra_tokens(backbone: nn.Module, reached: set[int]) -> int:
@@ -606,13 +656,19 @@ def _extra_tokens(backbone: nn.Module, reached: set[int]) -> int:
     )
 
 
-def _levels(i: int, tensor: Tensor, behind: frozenset[str], extra: int, image: tuple[int, ...]) -> list[Level]:
-    """The levels of the feature that are in the tap's tensor ``i``: patch tokens, then each of ``extra`` class tokens."""
+def _levels(
+    i: int, tensor: Tensor, behind: frozenset[str], reached: set[int], backbone: nn.Module, image: tuple[int, ...]
+) -> list[Level]:
+    """The levels of the feature that are in the tap's tensor ``i``: patch tokens, then each of the class tokens."""
+    order: tuple[int, ...] | None = None
     if tensor.ndim == 4 and _is_channels_last(tensor.shape[1:], image):
-        height, width, channels = tensor.shape[1:]
-        return [Level(tensor=i, tokens=None, shape=(channels, height, width), behind=behind, channels_last=True)]
-    if tensor.ndim != 3 or not 0 < extra < tensor.shape[1]:
-        return [Level(tensor=i, tokens=None, shape=tuple(tensor.shape[1:]), behind=behind)]
+        order = (0, 3, 1, 2)
+    elif tensor.ndim == 3 and _is_channels_first(tensor.shape[1:], backbone, reached):
+        order = (0, 2, 1)
+    extra = _extra_tokens(backbone, reached)
+    if order is not None or tensor.ndim != 3 or not 0 < extra < tensor.shape[1]:
+        shape = (tensor if order is None else tensor.permute(order)).shape[1:]
+        return [Level(tensor=i, tokens=None, shape=tuple(shape), behind=behind, order=order)]
     count, width = tensor.shape[1:]
     return [
         Level(tensor=i, tokens=(first, last), shape=(last - first, width), behind=behind)

@@ -26,12 +26,14 @@ def stitched(distiller, names: Sequence[str]) -> Iterator[list[str]]:
         A list. After a forward it holds the reasons why the two do not make one network; without any it is empty.
     """
     features: dict[str, tuple[Tensor, ...]] = {}
+    image: list[int] = []
     stages = {name: distiller.teacher_stages[name] for name in names}
     reasons = [reason for reason in map(_leads_nowhere, stages.values()) if reason]
     taps = taps_of(distiller.stages[name] for name in names)
 
     def run_student(module, args):
         features.update(features_at(distiller.student, args[0], taps))
+        image[:] = args[0].shape[-2:]
 
     def replace_features(own: dict[str, Stage]):
         def hook(module, args, output):
@@ -39,7 +41,7 @@ def stitched(distiller, names: Sequence[str]) -> Iterator[list[str]]:
             pairs = [
                 (distiller.adapt(name, features), stage.feature({stage.tap: tensors})) for name, stage in own.items()
             ]
-            students = [distiller.comparable(*pair)[0] for pair in pairs]
+            students = [distiller.comparable(*pair, image)[0] for pair in pairs]
             reason = _does_not_fit(' '.join(own), tensors, students, [teacher for _, teacher in pairs])
             if reason:
                 reasons.append(reason)
@@ -52,7 +54,9 @@ def stitched(distiller, names: Sequence[str]) -> Iterator[list[str]]:
         return hook
 
     teacher = distiller.teacher
-    handles = [teacher.backbone.register_forward_pre_hook(run_student)]
+    handles = [
+        teacher.backbone.register_forward_pre_hook(run_student, prepend=True)
+    ]  # before the teacher's own input is made
     for tap in taps_of(stages.values()):  # stages may be levels of one neck
         own = {name: stage for name, stage in stages.items() if stage.tap == tap}
         handles.append(teacher.get_submodule(tap).register_forward_hook(replace_features(own)))

@@ -24,7 +24,8 @@ class Trace:
 
     ``versions`` holds how often each tensor of an output had been changed in place when its module was left. ``heads`` are the
     children of the model that ran on what ``extract_feat`` returned; the outputs of what runs in them several times, once a
-    level, follow one another. ``image`` is the height and width of what the backbone was given.
+    level, follow one another. ``image`` is the height and width of what the backbone was given, ``feature`` what ``extract_feat``
+    returned.
     """
 
     entered: dict[str, int]
@@ -33,6 +34,7 @@ class Trace:
     versions: dict[str, list[int]]
     image: tuple[int, ...]
     heads: list[str] = field(default_factory=list)
+    feature: object = ()
 
 
 def watch(model: nn.Module, inputs: Tensor, paths: Iterable[str] = ()) -> Trace:
@@ -69,9 +71,9 @@ def watch(model: nn.Module, inputs: Tensor, paths: Iterable[str] = ()) -> Trace:
             handles += [module.register_forward_pre_hook(on_enter(path)), module.register_forward_hook(on_exit(path))]
     try:
         image = inputs.detach().clone().requires_grad_() * 1  # what is done to the image shows in the graph too
-        feature = model.extract_feat(image)
+        trace.feature = model.extract_feat(image)
         trace.heads += dict.fromkeys(path.split('.')[0] for path in paths if path not in trace.exited)
-        run_heads(model, feature, trace.heads)
+        run_heads(model, trace.feature, trace.heads)
     finally:
         for handle in handles:
             handle.remove()
@@ -161,13 +163,16 @@ def parameters_behind(tensors: Sequence[Tensor]) -> set[int]:
 def original_tensors(output) -> list[int]:
     """Places, among the tensors of a module's output, of those that are not made from another one of them.
 
-    A Swin stage of mmdet returns its tokens and, made from them, the smaller ones that the next stage starts with.
+    A Swin stage of mmdet returns its tokens and, made from them, the smaller ones that the next stage starts with. A block of TNT
+    returns the tokens of an image behind those inside each of its patches: parts of an image, counted as samples, are no feature.
     """
     tensors = feature_tensors(output)
+    samples = min((len(tensor) for tensor in tensors if tensor.ndim > 1), default=0)
+    places = [i for i, tensor in enumerate(tensors) if tensor.ndim < 2 or len(tensor) == samples]
     behind = [nodes_behind((tensor,)) for tensor in tensors]
     return [
         i
-        for i in range(len(tensors))
+        for i in places
         if not any(j != i and tensors[j].grad_fn in behind[i] and tensors[i].grad_fn not in behind[j]
-                   for j in range(len(tensors)) if tensors[j].grad_fn is not None)
+                   for j in places if tensors[j].grad_fn is not None)
     ]  # fmt: skip

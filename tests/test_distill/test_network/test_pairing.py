@@ -133,6 +133,12 @@ def test_levels_of_which_no_two_are_equal(student, teacher):
     assert 'resize' not in str(error.value)
 
 
+def test_layer_that_no_stage_reaches():
+    """Level 0 alone needs the first two layers; the neck's others need two more, and the last layer nobody needs."""
+    with pytest.raises(ConfigError, match=r'4 parameters belong to no stage.*backbone\.3\.bias\. End the last stage'):
+        pair(Detector([1, 2, 3]), Detector([1, 2, 3]), stages=['neck.0'], input_shape=(3, 128, 128))
+
+
 def test_level_without_which_a_backbone_would_not_train():
     branches = dict(
         stage1=dict(num_modules=1, num_branches=1, block='BOTTLENECK', num_blocks=(1,), num_channels=(4,)),
@@ -179,19 +185,36 @@ def test_maps_and_tokens_are_compared_place_by_place():
     )
 
 
-def test_a_vector_beside_a_map_names_the_option_that_makes_a_map():
-    """What the message says is done, and the pair fits."""
+def test_a_vector_beside_a_map(log):
+    """The backbone that pools ends before that; what follows is the head's. A vector that a stage names stays one."""
     layers = dict(stages=['layers.1', 'layers.3'], teacher_stages=['layer2', 'layer4'])
     maps = resnet(strides=(1, 1, 1, 1))
-    with pytest.raises(
-        ConfigError, match=r"vector without places.*set out_type='featmap' \(now 'avg_featmap'\) in model.student"
-    ):
-        pair(vit(out_type='avg_featmap', patch_size=4), maps, **layers)
-    pair(vit(out_type='featmap', patch_size=4), maps, **layers)
+    own, theirs, _ = pair(vit(out_type='avg_featmap'), maps, **layers)
+    assert own['layers.3'].tap == 'backbone.ln1' and own['layers.3'].shapes == ((16, 8),)
+    assert 'the backbone of the student pools what it returns' in log[0]
     arch = dict(depths=[1, 1, 1, 1], channels=[4, 4, 4, 4])
-    with pytest.raises(ConfigError, match=r'set gap_before_final_norm=False in model.teacher.backbone, with neck=dict'):
-        pair(resnet(), image_classifier(dict(type='mmpretrain.ConvNeXt', arch=arch)))
-    pair(resnet(), image_classifier(dict(type='mmpretrain.ConvNeXt', arch=arch, gap_before_final_norm=False), GAP))
+    pooled = image_classifier(dict(type='mmpretrain.ConvNeXt', arch=arch))
+    image = dict(input_shape=(3, 64, 64))
+    _, theirs, _ = pair(resnet(), pooled, **image)
+    assert theirs['layer4'].shapes == ((4, 2, 2),)
+    own, theirs, _ = pair(pooled, resnet(), **image)
+    left = {name for name, _ in pooled.backbone.named_parameters() if name.startswith('norm')}
+    assert left and not {f'backbone.{name}' for name in left} & set(own['stages.3'].parameters)
+    with pytest.raises(ConfigError, match='one is a vector without places, the other a map'):
+        build_adapter([(8,)], [(4, 8, 8)], 'neck', None)
+
+
+def test_stages_of_other_numbers(monkeypatch):
+    """Where nobody names them: those of as many places, whichever network has more."""
+    messages = []
+    monkeypatch.setattr(pairing, '_warn', messages.append)
+    four = resnet()
+    three = resnet(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,))
+    own, theirs, _ = pair(three, four)
+    assert [stage.name for stage in theirs.values()] == ['layer1', 'layer2', 'layer3'] == list(own)
+    own, theirs, _ = pair(four, three)
+    assert list(own) == ['layer2', 'layer3', 'layer4'] and 'backbone.layer1.0.conv1.weight' in own['layer2'].parameters
+    assert len(messages) == 2 and 'the teacher has 4 stages, of which the 3 of the student follow' in messages[0]
 
 
 def test_tokens_beside_a_map_of_another_size(log):
@@ -205,12 +228,8 @@ def test_tokens_beside_a_map_of_another_size(log):
     own, _, _ = pair(tokens, resnet(strides=(1, 1, 1, 1)), **stages)
     assert [stage.shapes for stage in own.values()] == [((16, 8),), ((16, 8),)]
     assert 'the places differ (16 and 64), the finer of the two is pooled' in log[0]
-    last = dict(stages=['layers.3'], teacher_stages=['layer4'])
-    with pytest.raises(
-        ConfigError, match=r"\(16 and 1\); set out_type='featmap' \(now 'raw'\).*or remove model.resize=False"
-    ):
-        pair(tokens, resnet(), resize=False, **last)
-    pair(vit(with_cls_token=False, out_type='featmap'), resnet(), **last)
+    pair(tokens, resnet(strides=(1, 1, 1, 1)), resize='bilinear', **stages)
+    assert 'the places differ (16 and 64), the coarser of the two is interpolated' in log[-1]
 
 
 def convnext():
@@ -268,30 +287,48 @@ def test_maps_with_the_channels_last():
 
 
 @pytest.mark.parametrize(
-    ('student', 'teacher', 'shapes'),
+    ('student', 'teacher', 'images', 'pooled', 'interpolated'),
     [
-        ((2, 4, 8, 8), (2, 4, 4, 4), [(2, 4, 4, 4)] * 2),
-        ((2, 4, 8, 8), (2, 9, 4), [(2, 4, 3, 3)] * 2),
-        ((2, 18, 4), (2, 4, 12, 24), [(2, 4, 3, 6)] * 2),  # the proportions are those of the map
-        ((2, 16, 4), (2, 25, 4), [(2, 4, 4, 4)] * 2),
-        ((2, 1, 4), (2, 1, 4), [(2, 1, 4)] * 2),
-        ((2, 4), (2, 4), [(2, 4)] * 2),
+        ((2, 4, 8, 8), (2, 4, 4, 4), (1, 1), (4, 4), (8, 8)),
+        ((2, 4, 8, 8), (2, 9, 4), (1, 1), (3, 3), (8, 8)),
+        ((2, 18, 4), (2, 4, 12, 24), (32, 64), (3, 6), (12, 24)),
+        ((2, 16, 4), (2, 25, 4), (1, 1), (4, 4), (5, 5)),
+        ((2, 140, 4), (2, 35, 4), (224, 160), (7, 5), (14, 10)),  # tokens alone: the proportions are those of the image
+        ((2, 4, 8, 4), (2, 4, 6, 6), (1, 1), (6, 4), (8, 6)),
+        ((2, 1, 4), (2, 1, 4), (1, 1), None, None),
+        ((2, 4), (2, 4), (1, 1), None, None),
     ],
 )
-def test_places_that_are_brought_together(student, teacher, shapes):
-    assert [tuple(each.shape) for each in match_size(torch.randn(student), torch.randn(teacher))] == shapes
+def test_places_that_are_brought_together(student, teacher, images, pooled, interpolated):
+    features = torch.randn(student), torch.randn(teacher)
+    for interpolate, size in ((False, pooled), (True, interpolated)):
+        found = match_size(*features, (images, images), interpolate)
+        expected = [(2, 4, *size)] * 2 if size else [student, teacher]
+        assert [tuple(each.shape) for each in found] == expected
 
 
 def test_tokens_keep_their_places_on_the_grid():
-    tokens = torch.arange(18.0).reshape(1, 18, 1)
-    pooled, other = match_size(tokens, torch.zeros(1, 1, 1, 2))
-    assert pooled[0, 0, 0].tolist() == [tokens[0].reshape(3, 6)[:, :3].mean(), tokens[0].reshape(3, 6)[:, 3:].mean()]
+    tokens, images = torch.arange(18.0).reshape(1, 18, 1), [(32, 64)] * 2
+    grid = tokens[0].reshape(3, 6)
+    pooled, other = match_size(tokens, torch.zeros(1, 1, 1, 2), images)
+    assert pooled[0, 0, 0].tolist() == [grid[:, :3].mean(), grid[:, 3:].mean()]
     assert other.shape == pooled.shape
+    wide, other = match_size(tokens, torch.zeros(1, 1, 3, 12), images, interpolate=True)
+    assert torch.allclose(wide[0, 0, 1, 1:11:2], 0.75 * grid[1, :-1] + 0.25 * grid[1, 1:]) and other.shape == wide.shape
+
+
+def test_images_that_are_no_squares(tmp_path):
+    """A ViT with patches of 8 follows one with patches of 16; a teacher that gets squares has a grid of its own."""
+    wide = dict(img_size=(32, 64), with_cls_token=False, out_type='raw')
+    own, theirs, _ = pair(vit(patch_size=8, **wide), vit(patch_size=16, **wide), input_shape=(3, 32, 64))
+    assert [stage.shapes[0][0] for stage in (own['layers.3'], theirs['layers.3'])] == [32, 8]
+    tokens, squares = torch.randn(1, 32, 8), torch.randn(1, 9, 8)
+    assert [each.shape for each in match_size(tokens, squares, ((32, 64), (48, 48)))] == [(1, 8, 3, 3)] * 2
 
 
 def test_tokens_on_no_grid():
-    with pytest.raises(ConfigError, match=r'17 tokens beside a feature of shape \(1, 4, 8, 8\): they lie on no grid'):
-        match_size(torch.zeros(1, 17, 4), torch.zeros(1, 4, 8, 8))
+    with pytest.raises(ConfigError, match=r'17 tokens of an image of 8x8 lie on no grid of its proportions'):
+        match_size(torch.zeros(1, 17, 4), torch.zeros(1, 4, 8, 8), ((8, 8), (8, 8)))
     with pytest.raises(
         ConfigError, match='tokens that lie on no grid cannot be compared with another number of places'
     ):
@@ -313,7 +350,7 @@ def test_fewer_depths_than_the_student_has_stages(monkeypatch):
     assert list(own) == list(theirs) == ['layer4'] and theirs['layer4'].name == 'layers.3'
     assert len(own['layer4'].parameters) == len(list(student.backbone.parameters()))
     (message,) = messages
-    assert "names 1 of the 4 stages that the student has: its last 1 (['layer4']) follow" in message
+    assert "the student has 4 stages, the teacher 1: ['layer4'] follow these" in message
 
 
 def test_stages_of_the_student_that_the_teacher_has_not():

@@ -227,7 +227,14 @@ CUTS = [
     (
         dict(type='mmpretrain.MlpMixer', arch=dict(embed_dims=8, num_layers=3, tokens_mlp_dims=8, channels_mlp_dims=8),
              img_size=32, patch_size=8),
-        32, ['layers.0', 'layers.1', 'layers.2'], 'backbone', [(PATCHES,)] * 2 + [((8, 16),)],
+        32, ['layers.0', 'layers.1', 'layers.2'], 'backbone', [(PATCHES,)] * 3,
+    ),
+    (
+        dict(
+            type='mmpretrain.EfficientFormer', drop_path_rate=0, mlp_ratios=1,
+            arch=dict(layers=[1, 1, 1, 2], embed_dims=[4, 8, 8, 16], downsamples=[False, True, True, True], vit_num=1),
+        ),
+        224, [f'network.{i}' for i in range(4)], 'backbone', [((4, 56, 56),), ((8, 28, 28),), ((8, 14, 14),), ((49, 16),)],
     ),
     *(
         (hrnet(package), 64, ['layer1', 'stage2', 'stage3', 'stage4'], 'backbone.stage4',
@@ -282,20 +289,36 @@ def test_wrong_names_say_what_is_allowed(names, message):
         find_stages(model, names, torch.randn(1, 1, 8, 8))
 
 
-def test_unused_parameters_are_named():
-    backbone = Backbone()
-    backbone.register_parameter('spare', nn.Parameter(torch.zeros(3)))
-    with pytest.raises(ConfigError, match=r'1 parameters belong to no stage.*backbone\.spare'):
-        find_stages(Toy(backbone), ['one', 'two'], GREY)
+def test_blocks_that_return_parts_of_an_image_beside_its_tokens():
+    """TNT: the tokens inside each patch, counted as samples, are no feature. Its blocks change their input in place."""
+    arch = dict(embed_dims_outer=8, embed_dims_inner=4, num_layers=4, num_heads_outer=2, num_heads_inner=1)
+    model = Toy(build_model(ConfigDict(type='mmpretrain.TNT', arch=arch, img_size=32, patch_size=8)))
+    with pytest.raises(ConfigError, match=r"stage 'layers.0' .*differs once the layers after it have run"):
+        find_stages(model, None, torch.randn(1, 3, 32, 32))
+    (stage,) = find_stages(model, ['layers.3'], torch.randn(1, 3, 32, 32))
+    assert stage.tap == 'backbone.norm' and stage.shapes == (PATCHES[:1] + (8,), (1, 8))
 
 
-def test_layer_that_no_feature_depends_on_is_named():
-    """The advice is followed: MobileNetV2 of mmdet runs its last convolution for nobody, where a YOLOv3 takes no output of it."""
+def test_layer_that_nothing_depends_on_belongs_to_no_stage():
+    """MobileNetV2 of mmdet runs its last convolution for nobody, where a YOLOv3 takes no output of it."""
     model = Toy(build_model(ConfigDict(type='mmdet.MobileNetV2', widen_factor=0.1, out_indices=(2, 4, 6))))
-    message = r"backbone\.conv2\.bn\.bias\. End .*: model\.stages=(\['layer2', 'layer3', 'layer5', 'conv2'\])\.$"
-    with pytest.raises(ConfigError, match=message):
-        find_stages(model, None, IMAGE)
-    assert find_stages(model, ['layer2', 'layer3', 'layer5', 'conv2'], IMAGE)[-1].tap == 'backbone.conv2'
+    last = find_stages(model, None, IMAGE)[-1]
+    assert last.idle == ('backbone.conv2.conv.weight', 'backbone.conv2.bn.weight', 'backbone.conv2.bn.bias')
+    assert 'backbone.conv2.bn' not in last.modules and not set(last.idle) & set(last.parameters)
+    assert find_stages(model, ['layer2', 'layer3', 'layer5', 'conv2'], IMAGE)[-1].idle == ()
+
+
+def test_a_backbone_that_classifies():
+    """mmpretrain's VGG: the stages end before the classifier, which is the head's, dropout included; so is a pooling."""
+    vgg = dict(type='mmpretrain.VGG', depth=11, num_classes=2)
+    cfg = dict(type='mmpretrain.ImageClassifier', backbone=vgg, head=dict(type='mmpretrain.ClsHead'))
+    model, image = build_model(ConfigDict(cfg)), torch.randn(1, 3, 224, 224)
+    stages = find_stages(model, None, image)
+    assert [stage.tap for stage in stages] == ['backbone.features.5', 'backbone.features.8', 'backbone.features.11']
+    owned = {name for stage in stages for name in (*stage.parameters, *stage.modules)}
+    assert not any(name.startswith('backbone.classifier') for name in owned) and not stages[-1].idle
+    with pytest.raises(ConfigError, match=r'features\.11.*End the last stage in the layer that uses them'):
+        find_stages(model, ['features.5'], image)
 
 
 def test_feature_that_a_later_layer_changes_in_place_is_refused():
@@ -439,11 +462,13 @@ def test_norm_of_an_output_that_depends_on_a_later_stage_stays_with_that():
     assert one.tap == 'backbone.one' and 'backbone.norm1.weight' in two.parameters
 
 
-def test_pooling_in_front_of_the_side_norms_is_named():
+def test_stages_end_before_the_pooling_in_front_of_side_norms_where_the_others_have_places():
     pooled, maps = (Toy(build_model(ConfigDict(CONVNEXT, gap_before_final_norm=gap))) for gap in (True, False))
-    message = r'student 4x1x1, teacher 4x16x16: the places differ \(1 and 256\); set gap_before_final_norm=False in model\.stu'
-    with pytest.raises(ConfigError, match=message):
-        Pairing(input_shape=(3, 64, 64)).pair(pooled, maps)
+    own, theirs, _ = Pairing(input_shape=(3, 64, 64)).pair(pooled, maps)
+    assert [own[name].shapes for name in own] == [theirs[name].shapes for name in own]
+    assert [stage.tap for stage in own.values()] == [f'backbone.stages.{i}' for i in range(4)]
+    own, _, _ = Pairing(input_shape=(3, 64, 64)).pair(pooled, pooled)
+    assert own['stages.3'].shapes == ((32,),)
 
 
 def test_neck_as_a_stage_leaves_the_side_norms_to_the_backbones():

@@ -93,3 +93,19 @@ def test_a_feature_beside_the_path_leads_nowhere(tmp_path):
         assert 'stands beside the path to its next stage' in reasons[0]
     with stitched(model, names[-1:]) as reasons:
         assert not reasons
+
+
+def test_the_student_gets_the_image_of_the_run(tmp_path):
+    """Not that which a teacher of another normalization gets."""
+    student, teacher = (
+        dict(RESNET, data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', mean=[mean] * 3, std=[50.0] * 3))
+        for mean in (0.0, 100.0)
+    )
+    path = save_weights(teacher, tmp_path / 'teacher.pth')
+    model = build(path, teacher=teacher, student=student, input_shape=(3, 32, 32)).eval()
+    seen = []
+    for network in (model.student, model.teacher):
+        network.backbone.conv1.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with torch.no_grad(), stitched(model, ['layer1']):
+        model.teacher.extract_feat(IMAGES)
+    assert torch.equal(seen[0], IMAGES) and torch.allclose(seen[1], IMAGES - 2)
