@@ -107,13 +107,15 @@ def _build(student_spec: dict):
 
 
 def input_shape(run: Config) -> tuple[int, int, int]:
-    """(channels, height, width) of an image: as the last transform that crops or resizes gives it to a classifier; else of 224."""
+    """(channels, height, width) of an image: as the last transform that crops or resizes gives it to a classifier, or to a detector
+    whose images are all of one size (SSD); else of 224."""
     size = 32 if 'CIFAR' in str((run.get('train_dataloader') or {}).get('dataset', {}).get('type')) else 224
-    if run.get('default_scope') == 'mmpretrain':
-        pipeline = (run.get('test_dataloader') or {}).get('dataset', {}).get('pipeline') or ()
-        sizes = [step.get('crop_size', step.get('scale')) for step in pipeline]
-        size = next((each for each in reversed(sizes) if isinstance(each, int)), size)
-    return 3, size, size
+    pipeline = (run.get('test_dataloader') or {}).get('dataset', {}).get('pipeline') or ()
+    steps = [step for step in pipeline if run.get('default_scope') == 'mmpretrain' or step.get('keep_ratio') is False]
+    sizes = [step.get('crop_size', step.get('scale')) for step in steps]
+    found = next((each for each in reversed(sizes) if each), size)
+    width, height = found if isinstance(found, (tuple, list)) else (found, found)
+    return 3, height, width
 
 
 def phases(run: Config, stages: int, said: list[str]) -> tuple[dict, dict]:

@@ -1,8 +1,13 @@
 """A config of a pair from two configs of OpenMMLab: what is derived is in it, and it can be read and cut."""
 
+import runpy
+
 import pytest
+from helpers import ROOT
 from mmengine.config import Config
 from tool_helpers import call
+
+from mmsskd.distill.build import read_config_at
 
 
 def make(monkeypatch, capsys, *arguments):
@@ -28,6 +33,13 @@ def test_classifiers(tmp_path, monkeypatch, capsys):
     assert code == 0 and 'layer4' in out, error
     code, _, error = make(monkeypatch, capsys, student, student, path)
     assert code == 1 and 'OUT must be a new file' in error
+
+
+def test_the_size_of_an_image():
+    """That of a detector whose images are all of one size; of the others 224 does."""
+    input_shape = runpy.run_path(str(ROOT / 'tools/make_pair.py'), run_name='make_pair')['input_shape']
+    for path, size in (('ssd/ssd300_coco.py', 300), ('retinanet/retinanet_r18_fpn_1x_coco.py', 224)):
+        assert input_shape(read_config_at(f'mmdet::{path}', 'student')) == (3, size, size)
 
 
 @pytest.mark.slow
