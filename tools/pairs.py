@@ -33,7 +33,7 @@ FOUNDATION = """
 
 DINOv2's ViT-S/14 of timm, with random weights, teaches all four stages of a ResNet-18 at once on the 128 photos of COCO128, without labels: two images of 112 pixels a step for the classifier, two within 160x128 for the backbone of a RetinaNet, on a CPU, one seed. So little data on so small images says that the pair learns, not how well it can. The relative error is the share of the variance of the teacher's feature that the student leaves unexplained, over the last ten training batches:
 
-| student | iterations | layer1 | layer2 | layer3 | layer4 |
+| the student | training batches | layer1 | layer2 | layer3 | layer4 |
 | --- | --- | --- | --- | --- | --- |
 | ResNet-18 | 1 to 10 | 2.99 | 2.86 | 4.36 | 4.29 |
 | | 191 to 200 | 0.60 | 0.57 | 1.23 | 1.22 |

@@ -105,7 +105,7 @@ def test_the_page(tmp_path):
 
 
 def test_the_page_in_docs_is_of_these_pairs():
-    """As many rows as pairs, none that fails, and more than four of five work as they stand."""
+    """As many rows as pairs, none that fails, and 55 of 60 and more work as they stand."""
     text = (ROOT / 'docs/pairs.md').read_text()
     rows = [line.split(' | ') for line in text.splitlines() if re.match(r'\| \w[\w.:-]* \| \w[\w.-]* \|', line)]
     rows = [row for row in rows if row[0] != '| teacher']
@@ -113,4 +113,4 @@ def test_the_page_in_docs_is_of_these_pairs():
     assert sorted(names) == sorted((pair.teacher_name, pair.student_name) for pair in PAIRS)
     verdicts = [row[-1].removesuffix(' |') for row in rows]
     assert not [verdict for verdict in verdicts if verdict.startswith('fails')]
-    assert verdicts.count('works') > 0.8 * len(PAIRS)
+    assert verdicts.count('works') >= 0.92 * len(PAIRS)
