@@ -308,17 +308,26 @@ def test_layer_that_nothing_depends_on_belongs_to_no_stage():
     assert find_stages(model, ['layer2', 'layer3', 'layer5', 'conv2'], IMAGE)[-1].idle == ()
 
 
+class Scores(nn.Module):
+    """A backbone that gives scores, as VGG of mmpretrain does."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.fc = Backbone(), nn.Linear(4, 2)
+
+    def forward(self, inputs):
+        return self.fc(self.features(inputs).mean((2, 3)))
+
+
 def test_a_backbone_that_classifies():
-    """mmpretrain's VGG: the stages end before the classifier, which is the head's, dropout included; so is a pooling."""
-    vgg = dict(type='mmpretrain.VGG', depth=11, num_classes=2)
-    cfg = dict(type='mmpretrain.ImageClassifier', backbone=vgg, head=dict(type='mmpretrain.ClsHead'))
-    model, image = build_model(ConfigDict(cfg)), torch.randn(1, 3, 224, 224)
-    stages = find_stages(model, None, image)
-    assert [stage.tap for stage in stages] == ['backbone.features.5', 'backbone.features.8', 'backbone.features.11']
-    owned = {name for stage in stages for name in (*stage.parameters, *stage.modules)}
-    assert not any(name.startswith('backbone.classifier') for name in owned) and not stages[-1].idle
-    with pytest.raises(ConfigError, match=r'features\.11.*End the last stage in the layer that uses them'):
-        find_stages(model, ['features.5'], image)
+    """Its stages end before the classifier, which is the head's, where the head has no weights; layers of features are not."""
+    model = Toy(Scores())
+    model.head = nn.Identity()
+    stages = find_stages(model, ['features.one', 'features.two'], GREY)
+    assert [stage.tap for stage in stages] == ['backbone.features.one', 'backbone.features.two']
+    assert not any('fc' in name for stage in stages for name in (*stage.parameters, *stage.modules, *stage.idle))
+    with pytest.raises(ConfigError, match=r'features\.two.*End the last stage in the layer that uses them'):
+        find_stages(model, ['features.one'], GREY)
 
 
 def test_feature_that_a_later_layer_changes_in_place_is_refused():
