@@ -247,6 +247,13 @@ def test_configs_of_all_forms_are_read_back_as_they_were(path):
     assert config_of(cfg.to_dict(), 'x.pth').to_dict() == cfg.to_dict()
 
 
+def test_the_function_of_ours_that_runs_name_is_read_and_no_other():
+    cfg = Config(dict(train_dataloader=dict(collate_fn=dict(type='mmsskd.stack_images'))))
+    assert config_of(cfg.pretty_text, 'x.pth').to_dict() == cfg.to_dict()
+    with pytest.raises(ConfigError, match='is no class of a package of OpenMMLab'):
+        config_of(cfg.pretty_text.replace('stack_images', 'datasets.shutil.rmtree'), 'x.pth')
+
+
 @pytest.mark.parametrize('text', ['(' * 5000, 'x = ' + '[' * 5000 + ']' * 5000, 'x =', '\0', 'x = 1 +' * 9999])
 def test_no_text_of_a_config_ends_the_process(text):
     with pytest.raises(ConfigError, match='the config in x.pth'):
