@@ -358,8 +358,8 @@ def match_size(
         size = [max(sides) for sides in zip(*(each.shape[-2:] for each in maps))]
         mine, theirs = (F.interpolate(each, size=size, mode='bilinear', align_corners=False) for each in maps)
     else:
-        size = [min(sides) for sides in zip(*(each.shape[-2:] for each in maps))]
-        mine, theirs = (F.adaptive_avg_pool2d(each, size) for each in maps)
+        height, width = (min(sides) for sides in zip(*(each.shape[-2:] for each in maps)))
+        mine, theirs = (F.adaptive_avg_pool2d(each, (height, width)) for each in maps)
     return mine, theirs
 
 

@@ -266,7 +266,7 @@ def resolution_stages(model: nn.Module, trace: Trace, inputs: Tensor) -> list[st
 def _classifies(model: nn.Module, trace: Trace) -> bool:
     """Whether the backbone goes on to scores: the model says so, or the head has no weights and gets vectors (mmpretrain's VGG)."""
     if hasattr(model, 'classifies_in_backbone'):
-        return model.classifies_in_backbone
+        return bool(model.classifies_in_backbone)
     head, output = getattr(model, 'head', None), feature_tensors(trace.outputs.get('backbone', ()))
     return isinstance(head, nn.Module) and not list(head.parameters()) and all(each.ndim == 2 for each in output)
 
