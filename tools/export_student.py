@@ -7,6 +7,7 @@ import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolve
 from mmsskd.cli import add_trust_argument, plain_errors
 from mmsskd.distill.export import export_checkpoint
 from mmsskd.utils.arguments import ToolParser
+from mmsskd.utils.portable import FORMATS
 from mmsskd.utils.trust import trust
 
 if __name__ == '__main__':
@@ -21,14 +22,18 @@ if __name__ == '__main__':
         help='change keys of the config that the checkpoint holds: a.b.c=value, key="[a,b]"',
     )
     parser.add_argument(
-        '--onnx',
-        action='store_true',
-        help='also write student.onnx, of a classifier or a face model: normalized images (N, C, H, W) to logits or embeddings',
+        '--formats',
+        nargs='+',
+        choices=FORMATS,
+        default=(),
+        help='also write student.onnx or student.pt2 (torch.export), which need no OpenMMLab: normalized images (N, C, H, W) to '
+        'logits or embeddings; of a detector one image and its size to boxes, scores and labels',
     )
+    parser.add_argument('--no-nms', action='store_true', help='of a detector: boxes before its last suppression (NMS)')
     add_trust_argument(parser)
     args = parser.parse_args()
     trust(args.trust_checkpoint)
     with plain_errors():
-        paths = export_checkpoint(args.checkpoint, args.out_dir, args.cfg_options, args.onnx)
-        for what, path in zip(('weights:', 'config: ', 'onnx:   '), paths):
-            print(what, path)
+        paths = export_checkpoint(args.checkpoint, args.out_dir, args.cfg_options, args.formats, not args.no_nms)
+        for what, path in zip(('weights', 'config', *args.formats), paths):
+            print(f'{what + ":":8} {path}')

@@ -20,9 +20,10 @@ from mmengine.utils import get_git_hash
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..errors import ConfigError, describe
+from ..errors import ConfigError, check_keys, describe
+from ..utils.detections import image_size, is_detector
 from ..utils.files import replacing
-from ..utils.onnx import check_onnx, write_onnx
+from ..utils.portable import FORMATS, check_onnx, write_portable
 from ..utils.states import in_eval_mode, random_states_kept
 from ..utils.trust import config_of, is_trusting
 from ..version import __version__
@@ -391,7 +392,9 @@ def _first_images(loader: DataLoader) -> dict | None:
     return loader.collate_fn([dataset[i] for i in range(count)])
 
 
-def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None, onnx: bool = False) -> tuple[str, ...]:
+def export_checkpoint(
+    path: str, out_dir: str, cfg_options: dict | None = None, formats: Sequence[str] = (), nms: bool = True
+) -> tuple[str, ...]:
     """Export the student of any checkpoint of a stage-by-stage run; see :func:`export_student`.
 
     Its config is the one with which the run began, whatever has become of the files that it named.
@@ -400,15 +403,19 @@ def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None, 
         path: The checkpoint.
         out_dir: As there.
         cfg_options: Changes of the config, by dotted keys: ``model.student.head.topk``, or those of data and evaluators.
-        onnx: Write ``student.onnx`` too, which needs neither OpenMMLab nor mmsskd: see :func:`~mmsskd.utils.onnx.write_onnx`.
+        formats: Files to write too, which need neither OpenMMLab nor mmsskd: ``'onnx'`` and ``'pt2'``, the latter for torch.export.
+            See :func:`~mmsskd.utils.portable.write_portable`.
+        nms: Of a detector's: see there.
 
     Returns:
-        The paths of ``student.pth``, ``student.py`` and ``student.onnx``.
+        The paths of ``student.pth``, ``student.py`` and of one file for each format.
 
     Raises:
-        ConfigError: The file is missing, unreadable, or of another kind of run; or the student cannot be written as ONNX.
+        ConfigError: The file is missing, unreadable, or of another kind of run; or the student cannot be
+            written in a format.
     """
-    if onnx:
+    check_keys(dict.fromkeys(formats), FORMATS, 'formats')
+    if 'onnx' in formats:
         check_onnx()
     checkpoint = read_checkpoint(path, 'checkpoint')
     if 'stage_schedule' not in checkpoint or 'cfg' not in checkpoint.get('meta', {}):
@@ -432,15 +439,18 @@ def export_checkpoint(path: str, out_dir: str, cfg_options: dict | None = None, 
         foreign = [each for each in imports if each.partition('.')[0] not in REGISTER_THEIR_OWN]
         read = None if foreign else lambda file: config_of(file.read_text(), str(file))
     paths = export_student(checkpoint['state_dict'], plain, out_dir, checkpoint['meta'].get('dataset_meta'), read=read)
-    if not onnx:
+    if not formats:
         return paths
     if read is None:
         raise ConfigError(
-            f'{path!r} names code that ONNX would need to run: {", ".join(foreign)}; see --trust-checkpoint'
+            f'{path!r} names code that would have to run for {" and ".join(formats)}: {", ".join(foreign)}; see --trust-checkpoint'
         )
     student = build_model(without_init(model_of(read(Path(paths[1])))), 'student.py').eval()
     load_strictly(student, paths[0], 'student.pth')
     shape = config_of(checkpoint['meta']['cfg'], path).model.get('input_shape') or DEFAULT_SHAPE
-    file = os.path.join(out_dir, 'student.onnx')
-    write_onnx(student, file, shape, 'output')
-    return (*paths, file)
+    if is_detector(student):
+        shape = (shape[0], *image_size(plain))
+    files = [os.path.join(out_dir, f'student.{each}') for each in formats]
+    for file in files:
+        write_portable(student, file, shape, nms=nms)
+    return (*paths, *files)

@@ -10,7 +10,7 @@ from ..distill.build import build_model, load_strictly, resolve_model_cfg, witho
 from ..distill.export import is_stagewise, plain_config
 from ..errors import ConfigError
 from ..utils.files import replacing
-from ..utils.onnx import write_onnx
+from ..utils.portable import write_portable
 from .data.alignment import check_size
 from .models.face_embed_neck import FaceEmbedNeck
 from .models.face_gdc_neck import FaceGDCNeck
@@ -134,7 +134,7 @@ def export_onnx(
         ConfigError: A package is missing, torch cannot write that ``opset``, the model takes no images of that size, or the two
             differ by ``TOLERANCE`` or more of the largest number.
     """
-    return write_onnx(model, path, (3, *check_size(size, 'size')), 'embedding', opset, batches)
+    return write_portable(model, path, (3, *check_size(size, 'size')), 'embedding', opset, batches)
 
 
 def normalization(model: FaceRecognizer) -> str:

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmsskd.errors import ConfigError
 from mmsskd.face.export import arcface_state_dict, export_onnx, image_size, normalization, read_recognizer
 from mmsskd.face.models import FaceRecognizer, IResNet
-from mmsskd.utils.onnx import TOLERANCE
+from mmsskd.utils.portable import TOLERANCE
 
 IRESNET = dict(
     backbone=dict(type='mmsskd.IResNet', depth=18, base_channels=4),

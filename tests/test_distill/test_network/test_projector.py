@@ -148,7 +148,7 @@ def test_what_needs_mmsskd_is_said_in_one_line_and_onnx_needs_nobody(run, tmp_pa
     runner, folder = run
     said = '# Stock mmpretrain cannot build mmsskd.CIFARResNet, mmsskd.ProjectedNeck, mmsskd.BottleneckProjector'
     assert [line.startswith(said) for line in (folder / 'student.py').read_text().splitlines()[:2]] == [True, False]
-    paths = export_checkpoint(str(folder / 'epoch_3.pth'), str(tmp_path / 'out'), onnx=True)
+    paths = export_checkpoint(str(folder / 'epoch_3.pth'), str(tmp_path / 'out'), formats=['onnx'])
     assert [Path(path).name for path in paths] == ['student.pth', 'student.py', 'student.onnx']
     session = onnxruntime.InferenceSession(paths[2], providers=['CPUExecutionProvider'])
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_a_missing_package_of_onnx_is_named_before_anything_is_written(run, tmp_
     with pytest.raises(
         ConfigError, match=r'ONNX needs onnxruntime, which is not installed: pip install mmsskd\[onnx\]'
     ):
-        export_checkpoint(str(run[1] / 'epoch_3.pth'), str(tmp_path / 'out'), onnx=True)
+        export_checkpoint(str(run[1] / 'epoch_3.pth'), str(tmp_path / 'out'), formats=['onnx'])
     assert not list(tmp_path.iterdir())
 
 
