@@ -1,5 +1,6 @@
-"""Hooks of mkdocs: README and changelog are pages of the site, and links to files of the checkout are their names."""
+"""Hooks of mkdocs: README, changelog and notebook are pages of the site, and links to files of the checkout are their names."""
 
+import json
 import re
 from pathlib import Path
 
@@ -14,7 +15,14 @@ def on_files(files, config):
     for page, source in PAGES.items():
         text = (ROOT / source).read_text().replace('](docs/', '](')
         files.append(File.generated(config, page, content=text))
+    files.append(File.generated(config, 'quickstart.md', content=notebook(ROOT / 'docs/quickstart.ipynb')))
     return files
+
+
+def notebook(path: Path) -> str:
+    """The cells of a notebook as a page."""
+    cells = [(cell['cell_type'], ''.join(cell['source'])) for cell in json.loads(path.read_text())['cells']]
+    return '\n\n'.join(f'```python\n{text}\n```' if kind == 'code' else text for kind, text in cells)
 
 
 def on_page_markdown(markdown, page, **_):
