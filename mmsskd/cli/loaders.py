@@ -1,4 +1,4 @@
-"""What a loader has where its config does not say, much as mmpretrain's own tools have it."""
+"""Settings of a loader where its config gives none, much as in mmpretrain's own tools."""
 
 import torch
 from mmengine.config import Config

@@ -129,7 +129,7 @@ class ResidentImages(Dataset):
 
 
 def _split(pipeline: Sequence[dict]) -> tuple[list[dict], dict[str, dict]]:
-    """What is made once for each image, and by name what is drawn for each batch."""
+    """Split into transforms made once for each image and, by name, those drawn for each batch."""
     types = [transform['type'] for transform in pipeline]
     names = [getattr(kind, '__name__', str(kind)).split('.')[-1] for kind in types]
     unknown = [name for name in names if name not in (*FIXED, *DRAWN, 'PackInputs')]
@@ -166,7 +166,7 @@ def _crop(cfg: dict | None) -> dict | None:
 
 
 def _flip(cfg: dict | None) -> float:
-    """How often a ``RandomFlip`` flips, 0 without one."""
+    """Probability with which a ``RandomFlip`` flips, 0 without one."""
     if cfg is None:
         return 0.0
     if cfg.get('direction', 'horizontal') != 'horizontal' or not isinstance(cfg.get('prob'), (int, float)):

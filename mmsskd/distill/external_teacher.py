@@ -154,7 +154,7 @@ def _transformers(name: str, pretrained: bool, arguments: dict):
 
 
 def _processor(library, name: str) -> dict | None:
-    """What lies beside the weights of a model of transformers says of its images, if anything."""
+    """Normalization of the images by the file beside the weights of a model of transformers, if there is one."""
     try:
         says = library.AutoImageProcessor.from_pretrained(name)
     except Exception:  # there is none, or one of a kind that this version does not know

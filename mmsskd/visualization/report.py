@@ -114,7 +114,7 @@ def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 
 def _wide(kind: str, content: str) -> str:
-    """What may be wider than a screen, in a box of its own that scrolls, by keyboard too."""
+    """A box that scrolls, by keyboard too, around what may be wider than a screen."""
     return f'<div class="wide" role="group" tabindex="0" aria-label="{kind}">{content}</div>'
 
 
