@@ -21,6 +21,7 @@ from ..distill.export import is_stagewise
 from ..distill.phases import schedule_hook
 from ..distill.schedule.data_checks import check_loops
 from ..distill.schedule.mmengine_private import forget_managers
+from ..distill.schedule.pins import as_data
 from ..distill.schedule.resume import GoOn
 from ..distill.schedule.work_dir import newest_checkpoint
 from ..distill.teacher_input import give_own_input
@@ -88,7 +89,7 @@ class Run:
     def fingerprint(self) -> str:
         """Changes with all that the result depends on: the config's text, the student's that it names, its changes, the teacher."""
         cfg = Config.fromfile(self.config)
-        text = cfg.pretty_text
+        text = repr(as_data(cfg.to_dict()))  # as it is, and not as a version of a formatter lays it out
         if is_stagewise(cfg):
             text += repr(resolve_model_cfg(cfg.model.student, 'student'))
         teacher = _read(self.teacher).get('fingerprint', '') if self.teacher is not None else ''

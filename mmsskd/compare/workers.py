@@ -12,14 +12,13 @@ from contextlib import contextmanager
 
 import torch
 
-START = 'spawn'  # a process that has used a GPU cannot be forked
 KILLED = 'its process was killed, which the system does where memory runs out; fewer --jobs need less'
 
 
 @contextmanager
 def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Up to ``jobs`` processes, started as they are needed. An interruption ends what they run."""
-    context = multiprocessing.get_context(START)
+    context = multiprocessing.get_context('spawn')  # a process with threads, or that has used a GPU, cannot be forked
     counter = context.Value('i', 0)
     with ProcessPoolExecutor(
         jobs, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), counter)
