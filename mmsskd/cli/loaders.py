@@ -25,9 +25,9 @@ def complete_loaders(cfg: Config) -> None:
         if is_schedule_hook(hook):
             phases = hook.get('phases')
             own = [hook.get('transfer'), hook.get('head'), *(phases if isinstance(phases, (list, tuple)) else ())]
-            owners += [part for part in own if part]
+            owners += [part for part in own if isinstance(part, dict)]
     for loader in (owner.get(name) for owner in owners for name in LOADERS):
-        if loader:
+        if isinstance(loader, dict):
             if str((loader.get('dataset') or {}).get('type')).endswith('ResidentImages'):
                 loader.update(num_workers=0, pin_memory=False, persistent_workers=False)
             loader.setdefault('collate_fn', dict(type='mmsskd.stack_images'))

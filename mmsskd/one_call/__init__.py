@@ -309,7 +309,7 @@ class _Call:
     def _onnx(self) -> Path | None:
         """Write ``student.onnx``, or say why there is none."""
         try:
-            return Path(export_checkpoint(newest_checkpoint(self.out), str(self.out), onnx=True)[2])
+            return Path(export_checkpoint(newest_checkpoint(self.out), str(self.out), formats=['onnx'])[2])
         except ConfigError as error:
             print(f'no student.onnx: {error}')
             return None
