@@ -79,10 +79,12 @@ def test_embedding_in_head_learns_with_the_classifier(tmp_path, face_sets):
     assert not torch.equal(before['neck.fc.weight'], after['neck.fc.weight'])
 
 
-def test_one_reading_on_each_side_is_an_error(tmp_path, face_sets, face_teacher):
+def test_with_one_reading_on_each_side_the_stages_that_both_have_are_followed(tmp_path, face_sets, face_teacher):
     models = (recognizer(), recognizer(4, embedding_in='head'))
-    with pytest.raises(ConfigError, match=r'student has 4 stages .* teacher 5'):
-        train(face_run(tmp_path, face_sets, face_teacher, models=models))
+    runner = train(face_run(tmp_path, face_sets, face_teacher, models=models))
+    assert [stage.name for stage in runner.model.teacher_stages.values()] == ['layer1', 'layer2', 'layer3', 'layer4']
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'the teacher has 5 stages, of which the 4 of the student follow' in log.read_text()
 
 
 def test_classifier_from_the_teachers_class_centres(tmp_path, face_sets, face_teacher):
