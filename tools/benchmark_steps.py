@@ -70,7 +70,7 @@ def full_step(distiller, phase):
     wrapper = optimizer(distiller, phase)
 
     def step(batch):
-        data = distiller.data_preprocessor(batch, True)
+        data = distiller.data_preprocessor.forward(batch, True)  # with labels, which the heads need
         with torch.no_grad(), capture(distiller.teacher, [theirs.tap]) as target:
             distiller.teacher(**data, mode='loss')
         with capture(distiller.student, [own.tap]) as outputs:
