@@ -56,11 +56,13 @@ def test_the_resumed_run_is_the_uninterrupted_one(
 ):
     hooks = [dict(type='Preemption', number=int(number), iteration=iteration)]
     cfg = cfg_of(tmp_path / 'cut', teacher_path, iters, interval, custom_hooks=hooks)
+    before = signal.signal(number, signal.SIG_DFL)  # nohup, for one, has SIGHUP ignored, and so would the run
     try:
         code, _, error = call(monkeypatch, capsys, 'train.py', write(cfg, tmp_path / 'config.py'))
     finally:
         ignore_signals_no_more()
         release(tmp_path / 'cut')
+        signal.signal(number, before)
     assert code == 128 + number and f'ended by {number.name}: --resume goes on from' in error and last in error
     assert not (tmp_path / 'cut/student.pth').exists()
     cfg = cfg_of(tmp_path / 'cut', teacher_path, iters, interval, resume=True, load_from=str(tmp_path / 'cut' / last))
