@@ -24,7 +24,7 @@ from mmsskd.utils.files import replacing
 PAGE = """\
 # Pairs that were run
 
-{works} of {total} pairs work as the row says, without another line; {line} with one line more; {refused} are refused, with the reason. Every pair was built from the stock configs of its package, trained for two iterations in each phase (each stage alone, then the head) with random weights on two images of noise, and exported. In each phase all that it does not train stayed as it was to the bit; at the end the student's weights loaded strictly into the plain student, and the features at the taps of both networks equaled those of whole forwards. So the table says what can be distilled, not how well.
+{works} of {total} pairs work as the row says, without another line; {line} with one line more; {refused} are refused, with the reason. Every pair was built from the stock configs of its package, trained for two iterations in each phase (each stage alone, then the head) with random weights on two images of noise, and exported. In each phase all that it does not train stayed as it was to the bit; at the end the student's weights loaded strictly into the plain student, and the features at the taps of both networks equaled those of whole forwards. So the table says what can be distilled, not how well. Results are kept by pair, so rows were run as the code grew, not all at one commit.
 
 `python tools/pairs.py` runs it again (a process a pair; a pair that has a result is left out), and `python tools/pairs.py --page docs/pairs.md` writes this page.
 """  # noqa: E501

@@ -306,9 +306,13 @@ class StagewiseDistiller(BaseModel):
         """
         data, *rest = args
         training = kwargs.get('training', rest[0] if rest else False)
-        needed = self.phase is None or self.phase.task_loss or getattr(preprocessor, 'batch_augments', None)
         own_input = getattr(self.teacher, 'own_input', None)  # which asks the samples where an image ends
-        needed = needed or (own_input is not None and own_input.pads)
+        needed = (
+            self.phase is None
+            or self.phase.task_loss
+            or getattr(preprocessor, 'batch_augments', None)
+            or getattr(own_input, 'pads', False)
+        )
         known = type(preprocessor).__module__.split('.')[0] in ('mmengine', 'mmpretrain', 'mmdet')
         if training and known and not needed:
             args = ({key: value for key, value in data.items() if key != 'data_samples'}, *rest)
