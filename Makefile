@@ -9,7 +9,7 @@ TASK ?= classification
 .PHONY: demo test lint docs env ops help
 
 help:
-	@echo 'make demo   train teacher, plain student and stage-by-stage student on handwritten digits (5 minutes);'
+	@echo 'make demo   train teacher, plain student and stage-by-stage student on handwritten digits (4 minutes);'
 	@echo '            TASK=detection: a Faster R-CNN on photos, TASK=face: IJB-A-shaped faces,'
 	@echo '            TASK=all: all three'
 	@echo 'make test   run the test suite'

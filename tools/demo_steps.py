@@ -1,10 +1,12 @@
 """Steps that the tasks of tools/demo.py share: trainings as a user would start them, and the table that compares them."""
 
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +76,7 @@ class Result:
 def run(task: Task, out: Path, options: Sequence[str], report: Path) -> None:
     """Run all trainings of a task and write the table and the page ``report``."""
     task.prepare()
-    results = [train(task, name, config, out, options) for name, config, _ in task.arms]
+    results = train_all(task, out, options)
     rows = table(task, results)
     print()
     print(text_table([task.columns, *rows]))
@@ -93,18 +95,33 @@ def folder(out: Path, config: str, seed: int = 0) -> Path:
     return out / (Path(config).stem + (f'_seed_{seed}' if seed else ''))
 
 
-def train(task: Task, name: str, config: str, out: Path, options: Sequence[str]) -> Result:
-    """Run one config, a student's with each seed, and count what its network costs."""
-    cfg, options = Config.fromfile(ROOT / 'configs' / config), list(options)
+def train_all(task: Task, out: Path, options: Sequence[str]) -> list[Result]:
+    """Train the teacher, then all students side by side, each on its share of the cores: one of these networks uses no more."""
+    students = [(name, config, seed) for name, config, _ in task.arms[1:] for seed in range(task.seeds)]
+    jobs = min(os.cpu_count() or 1, len(students))
+    seconds = {(TEACHER, 0): _train(task, TEACHER, task.arms[0][1], 0, out, options, 1)}
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            futures = {
+                (name, seed): pool.submit(_train, task, name, config, seed, out, options, jobs)
+                for name, config, seed in students
+            }
+            seconds |= {key: future.result() for key, future in futures.items()}
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [
+        _result(task, name, config, out, [took for (of, _), took in seconds.items() if of == name])
+        for name, config, _ in task.arms
+    ]
+
+
+def _result(task: Task, name: str, config: str, out: Path, seconds: list[float]) -> Result:
+    """Read the scores of an arm's seeds, which took ``seconds``, and count what its network costs."""
+    cfg = Config.fromfile(ROOT / 'configs' / config)
     if is_stagewise(cfg):
-        options.append(f'model.teacher_checkpoint={last_checkpoint(folder(out, task.arms[0][1]))}')
         cfg = plain_config(cfg)
-    scores, seconds = [], []
-    for seed in range(1 if name == TEACHER else task.seeds):
-        work_dir, start = folder(out, config, seed), time.time()
-        _train(task, name, config, work_dir, [*options, *([f'randomness.seed={seed}'] if seed else [])])
-        seconds.append(time.time() - start)
-        scores.append(task.scale * read_history(work_dir).last(task.metric))
+    scores = [task.scale * read_history(folder(out, config, seed)).last(task.metric) for seed in range(len(seconds))]
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = build_model(cfg.model).eval()
         macs = count_macs(lambda: task.forward(model))
@@ -112,8 +129,16 @@ def train(task: Task, name: str, config: str, out: Path, options: Sequence[str])
     return Result(name, folder(out, config), scores, parameters, macs, mean_std(seconds)[0])
 
 
-def _train(task: Task, name: str, config: str, work_dir: Path, options: Sequence[str]) -> None:
-    """Run one config with tools/train.py as a user would, showing its phases as they pass."""
+def _train(task: Task, name: str, config: str, seed: int, out: Path, options: Sequence[str], jobs: int) -> float:
+    """Run one config with tools/train.py as a user would, beside ``jobs`` - 1 others, showing its phases as they pass.
+
+    Returns the seconds that it took.
+    """
+    start, work_dir, options = time.time(), folder(out, config, seed), list(options)
+    if is_stagewise(Config.fromfile(ROOT / 'configs' / config)):
+        options.append(f'model.teacher_checkpoint={last_checkpoint(folder(out, task.arms[0][1]))}')
+    if seed:
+        options.append(f'randomness.seed={seed}')
     mark = work_dir / 'made_by_demo'
     if mark.is_file():  # of an earlier demo; what another run left there stays, and is told of
         shutil.rmtree(work_dir)
@@ -121,14 +146,20 @@ def _train(task: Task, name: str, config: str, work_dir: Path, options: Sequence
     mark.touch()
     command = [sys.executable, ROOT / 'tools/train.py', ROOT / 'configs' / config, '--work-dir', work_dir]
     command = [*map(str, command), *(['--cfg-options', *options] if options else [])]
-    print(f'\n--- {name}: python {" ".join(map(_relative, command[1:]))}', flush=True)
+    title = name if name == TEACHER or task.seeds == 1 else f'{name}, seed {seed}'
+    print(f'--- {title}: python {" ".join(map(_relative, command[1:]))}', flush=True)
     log, held = [], None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    env = dict(os.environ, OMP_NUM_THREADS=str(max((os.cpu_count() or 1) // jobs, 1)))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process:
         for line in process.stdout:
             log.append(line)
-            held = _show_progress(line, held, task.metric)
+            held = _show_progress(line, held, task.metric, title)
     if process.returncode:
-        sys.exit(f'{name} stopped with exit code {process.returncode}:\n{"".join(log[-30:])}')
+        print(
+            f'{title} stopped with exit code {process.returncode}:\n{"".join(log[-30:])}', file=sys.stderr, flush=True
+        )
+        sys.exit(1)  # said at once: another training may have minutes to go
+    return time.time() - start
 
 
 def _relative(argument: str) -> str:
@@ -136,19 +167,19 @@ def _relative(argument: str) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else argument
 
 
-def _show_progress(line: str, held: str | None, metric: str) -> str | None:
+def _show_progress(line: str, held: str | None, metric: str, title: str) -> str | None:
     """Show each phase that begins, what its stage has learned at its end, and each score; ``held`` is what may be shown later."""
     _, _, message = line.rstrip().partition(' - INFO - ')
     if ' validation ' in message:
         return message
     if message.startswith('Epoch(val)') and f'{metric}: ' in message:
         epoch, score = message.split('[')[1].split(']')[0], message.split(f'{metric}: ')[1].split()[0]
-        print(f'    epoch {epoch}: {metric} {score}', flush=True)
+        print(f'{title}: epoch {epoch}: {metric} {score}', flush=True)
     elif ' begins: ' in message or 'teacher on the validation set' in message:
         if held:
-            print(f'    {held.replace("val/", "")}', flush=True)
+            print(f'{title}: {held.replace("val/", "")}', flush=True)
             held = None
-        print(f'    {message}', flush=True)
+        print(f'{title}: {message}', flush=True)
     return held
 
 
