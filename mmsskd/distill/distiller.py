@@ -19,7 +19,7 @@ from .build import (
     predicts_nothing,
 )
 from .init_from_teacher import copy_weights, weights_from_teacher
-from .losses import AgreementMeter, build_loss, build_mimic_losses
+from .losses import AgreementMeter, build_loss, build_mimic_losses, takes_samples
 from .network.logits import find_logits
 from .network.pairing import Pairing, match_size, student_trains
 from .network.projector import resolve_student
@@ -300,7 +300,7 @@ class StagewiseDistiller(BaseModel):
         return model(inputs, data_samples, mode=mode)
 
     def _without_labels(self, preprocessor: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        """Leave ground truth behind, with its masks and its loop over samples, where the phase has no task loss.
+        """Leave ground truth behind, with its masks and its loop over samples, where no loss of the phase looks at it.
 
         Preprocessors that change it together with the images, and those of others, get it all the same.
         """
@@ -310,6 +310,7 @@ class StagewiseDistiller(BaseModel):
         needed = (
             self.phase is None
             or self.phase.task_loss
+            or any(takes_samples(self.mimic_loss_of(name)) for name in self.phase.mimic)
             or getattr(preprocessor, 'batch_augments', None)
             or getattr(own_input, 'pads', False)
         )
@@ -325,7 +326,7 @@ class StagewiseDistiller(BaseModel):
 
         Args:
             inputs: The preprocessed batch, (N, C, H, W).
-            data_samples: Ground truth; not looked at without task loss.
+            data_samples: Ground truth; for the task loss, and for mimic losses that take it.
         """
         phase = self.phase
         if phase is None:
@@ -338,7 +339,10 @@ class StagewiseDistiller(BaseModel):
         for name in phase.mimic:
             teacher_feature = self.teacher_stages[name].feature(teacher)
             pair = self.comparable(self.adapt(name, student), teacher_feature, inputs.shape[-2:])
-            losses[f'loss_mimic_{name}'] = self.mimic_loss_of(name)(*pair)
+            loss = self.mimic_loss_of(name)
+            losses[f'loss_mimic_{name}'] = loss(
+                *pair, **(dict(data_samples=data_samples) if takes_samples(loss) else {})
+            )
             if self.measures_agreement:
                 losses[f'relative_error_{name}'], losses[f'cosine_{name}'] = AgreementMeter.of(*pair)
         # 4. The logits.

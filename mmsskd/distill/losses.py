@@ -1,5 +1,6 @@
 """Losses by which features and logits follow the teacher's, and the two numbers that say how well a stage is learned."""
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 
@@ -28,8 +29,8 @@ class MimicLoss(nn.Module):
 
     It is computed in float32 outside autocast, and a feature of several tensors (an FPN) counts as the mean over its tensors.
     A loss whose ``__init__`` takes ``shapes`` is given the teacher's feature there: one shape a tensor, without the batch
-    dimension. Each stage has a loss of its own. Weights that it holds train with their stage, are in checkpoints, and are not
-    in the student that is exported.
+    dimension. One whose ``compare`` takes ``data_samples`` is given the ground truth of the batch there. Each stage has a loss
+    of its own. Weights that it holds train with their stage, are in checkpoints, and are not in the student that is exported.
 
     Args:
         loss_weight: Factor on the loss. Only matters beside other losses; stage by stage has none to balance.
@@ -46,17 +47,20 @@ class MimicLoss(nn.Module):
         super().__init__()
         self.loss_weight = _checked_weight(self, loss_weight)
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], **batch) -> Tensor:
         """Compare two features.
 
         Args:
             student, teacher: Tensors of equal shapes: maps (N, C, H, W), tokens (N, L, C) or vectors (N, C).
+            batch: ``data_samples``, for a loss whose :meth:`compare` takes them.
 
         Returns:
             A scalar; the gradient flows to ``student`` only.
         """
         with torch.autocast(device_type=student[0].device.type, enabled=False):
-            losses = [self.compare(s.float(), t.detach().float()) for s, t in zip(student, teacher, strict=True)]
+            losses = [
+                self.compare(s.float(), t.detach().float(), **batch) for s, t in zip(student, teacher, strict=True)
+            ]
         return self.loss_weight * sum(losses[1:], losses[0]) / len(losses)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -384,6 +388,91 @@ class AttentionMimicLoss(FeatureMimicLoss):
 
 
 @MODELS.register_module()
+class ForegroundMimicLoss(MimicLoss):
+    r"""L2 that counts each box of an image alike, whatever its size, beside the background: for detectors, on images with boxes.
+
+    The mask and the scale of FGD, https://arxiv.org/abs/2111.11837, section 3.1, without its attention: a place weighs
+    :math:`1 / (H_r W_r)` in a box that takes :math:`H_r W_r` places of the level (in several: the smallest), and
+    ``background`` / :math:`N_{bg}` in none, where :math:`N_{bg}` places of the image are in none. A box takes each place that it
+    touches. The weights w of a batch are scaled to mean 1, and the loss is :math:`\mathrm{mean} \, w (s - t)^2` as a share of
+    the variance of the teacher's feature, so it is as large as :class:`FeatureMimicLoss` where errors do not depend on boxes.
+
+    Boxes are ``gt_instances.bboxes`` of the data samples, in pixels of the batch, whose size is their ``batch_input_shape``, as
+    mmdet's preprocessor leaves them; so this loss looks at labels. Under DDP each rank weighs by its own batch.
+
+    Args:
+        shapes: Of the teacher's feature, see :class:`MimicLoss`; maps alone.
+        background: Weight of the background of an image, beside 1 for each of its boxes. 0.5 as in FGD's configs; 0: boxes alone
+            (an image without any then counts for nothing).
+        loss_weight: Factor on the loss. Only matters beside other losses.
+
+    Example:
+        >>> from mmengine.structures import BaseDataElement
+        >>> sample = BaseDataElement(metainfo=dict(batch_input_shape=(32, 32)))
+        >>> sample.gt_instances = BaseDataElement(bboxes=torch.tensor([[0.0, 0.0, 16.0, 16.0]]))  # left, top, right, bottom
+        >>> teacher = torch.randn(1, 8, 4, 4)
+        >>> loss = ForegroundMimicLoss(shapes=[(8, 4, 4)])
+        >>> inside, outside = teacher.clone(), teacher.clone()
+        >>> inside[..., 0, 0] += 1.0  # one of the 4 places of the box
+        >>> outside[..., 3, 3] += 1.0  # one of the 12 places of the background
+        >>> values = [loss((student,), (teacher,), data_samples=[sample]) for student in (inside, outside)]
+        >>> round((values[0] / values[1]).item(), 3)  # 1 / 4 to 0.5 / 12
+        6.0
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], background: float = 0.5, loss_weight: float = 1.0):
+        super().__init__(loss_weight)
+        if not 0 <= background < float('inf'):
+            raise ConfigError(f'ForegroundMimicLoss.background must be a number of at least 0, found {background!r}')
+        flat = [shape for shape in shapes if len(shape) != 3]
+        if flat:
+            raise ConfigError(
+                f'ForegroundMimicLoss weighs the places of maps, but the feature has a tensor of shape {flat[0]}; take another '
+                'loss for that stage (model.mimic_loss, a dict by stage)'
+            )
+        self.background = background
+
+    def compare(self, student: Tensor, teacher: Tensor, data_samples: Sequence | None = None) -> Tensor:
+        size = teacher.shape[-2:]
+        inside = torch.stack([self._in_boxes(sample, size) for sample in data_samples or [None]])[:, None]
+        outside = inside == 0
+        weight = inside + self.background * outside / outside.sum((2, 3), keepdim=True).clamp_min(1)
+        weight = weight / weight.mean().clamp_min(torch.finfo(torch.float32).tiny)
+        return (weight * (student - teacher).square()).mean() / channel_variance(teacher)
+
+    @staticmethod
+    def _in_boxes(sample, size: Sequence[int]) -> Tensor:
+        """One over the places of the box in which a place is, (H, W); 0 where it is in none."""
+        boxes, image = (
+            getattr(getattr(sample, 'gt_instances', None), 'bboxes', None),
+            getattr(sample, 'batch_input_shape', None),
+        )
+        if boxes is None or image is None:
+            raise ConfigError(
+                'ForegroundMimicLoss weighs by the boxes of a detector, but the batch has no data samples with '
+                f'gt_instances.bboxes and batch_input_shape, as mmdet gives them; found {type(sample).__name__}. Train the stage '
+                'on images with boxes, or take AttentionMimicLoss, which needs none (model.mimic_loss)'
+            )
+        boxes = getattr(boxes, 'tensor', boxes)
+        left, top, right, bottom = boxes.float().unbind(1)
+        rows, columns = (
+            _touched(*ends, count, count / pixels)
+            for ends, count, pixels in zip(((top, bottom), (left, right)), size, image)
+        )
+        inside = rows[:, :, None] & columns[:, None, :]
+        shares = inside / inside.sum((1, 2), keepdim=True).clamp_min(1)
+        return torch.cat([shares, shares.new_zeros(1, *size)]).amax(0)
+
+
+def _touched(begins: Tensor, ends: Tensor, count: int, scale: float) -> Tensor:
+    """The places that each interval touches, of ``count``, as a mask (n, count); one at least, of an interval in the image."""
+    first = (begins * scale).floor()
+    end = torch.maximum((ends * scale).ceil(), first + 1)
+    places = torch.arange(count, device=begins.device)
+    return (places >= first[:, None]) & (places < end[:, None])
+
+
+@MODELS.register_module()
 class MGDLoss(FeatureMimicLoss):
     r"""The teacher's feature generated from the student's with places left out, so that each place must know its neighbors.
 
@@ -428,10 +517,10 @@ class MGDLoss(FeatureMimicLoss):
             for c, *_ in shapes
         )
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], **batch) -> Tensor:
         kept = [torch.rand_like(s[:, :1], dtype=torch.float32) >= self.mask for s in student]
         generated = [make(s * keep) for make, s, keep in zip(self.generators, student, kept, strict=True)]
-        return super().forward(generated, teacher)
+        return super().forward(generated, teacher, **batch)
 
 
 @MODELS.register_module()
@@ -472,6 +561,17 @@ class LogitsKDLoss(nn.Module):
             teacher_log = F.log_softmax(teacher.detach().float() / self.temperature, dim=1)
             divergence = F.kl_div(student_log, teacher_log, reduction='batchmean', log_target=True)
         return self.loss_weight * self.temperature**2 * divergence
+
+
+def takes_samples(loss: nn.Module) -> bool:
+    """Whether a loss between features wants the ground truth of the batch, see :class:`MimicLoss`."""
+    function = type(loss).compare if isinstance(loss, MimicLoss) else type(loss).forward
+    return _has_argument(function, 'data_samples')
+
+
+@functools.cache  # asked in every step
+def _has_argument(function, name: str) -> bool:
+    return name in inspect.signature(function).parameters
 
 
 def build_mimic_losses(shapes: Mapping[str, Sequence[tuple[int, ...]]], cfg: Mapping | None) -> dict[str, nn.Module]:

@@ -4,7 +4,11 @@ import pytest
 import torch
 from detection import detection_cfg, detector, save_detector
 from helpers import same, train, weights
+from mmdet.structures import DetDataSample
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
+from torch.optim import SGD
 
 from mmsskd.distill.build import build_model, load_strictly, resolve_model_cfg
 from mmsskd.distill.export import plain_config
@@ -48,8 +52,8 @@ def model():
     return build_model(dense()).eval()
 
 
-def distiller(teacher_path, stages, student=None, **options):
-    cfg = dict(type='mmsskd.StagewiseDistiller', teacher=dense(), teacher_checkpoint=teacher_path)
+def distiller(teacher_path, stages, student=None, teacher=None, **options):
+    cfg = dict(type='mmsskd.StagewiseDistiller', teacher=teacher or dense(), teacher_checkpoint=teacher_path)
     torch.manual_seed(0)
     return MODELS.build(dict(cfg, student=student or dense(), stages=stages, input_shape=(3, 64, 64), **options))
 
@@ -140,6 +144,36 @@ def test_towers_and_logits_follow_the_teacher(teacher_path):
     assert model.student.bbox_head.training and model.student.bbox_head.reg_convs[0].training
     assert not model.student.bbox_head.cls_convs[0].training
     assert alone['loss_mimic_bbox_head.gfl_cls'].isfinite()
+
+
+@pytest.mark.parametrize('kind', ['gfl', 'faster_rcnn'])
+def test_boxes_weigh_each_level_in_a_phase_without_task_loss(teacher_path, tmp_path, kind):
+    """The real step, from images and boxes as a loader gives them: a batch padded to 64x64 whose box lies in the first image."""
+    wanted = dict(type='mmsskd.ForegroundMimicLoss', background=0)
+    if kind == 'gfl':
+        model = distiller(teacher_path, ['neck'], mimic_loss=wanted)
+    else:
+        path = save_detector(detector(), tmp_path / 'teacher.pth')
+        model = distiller(path, ['neck'], detector(), teacher=detector(), mimic_loss=wanted)
+    in_phase(model, train='neck')
+    box = torch.tensor([[4.0, 10.0, 30.0, 20.0]])
+    samples = [DetDataSample(metainfo=dict(img_shape=size)) for size in ((48, 64), (64, 40))]
+    for sample, boxes in zip(samples, (box, box[:0])):
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.long))
+    images = [torch.randint(0, 256, (3, *sample.img_shape), dtype=torch.uint8) for sample in samples]
+    batch = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+    found = model(**batch, mode='loss')['loss_mimic_neck']
+    (student, teacher), levels = model.compare(batch['inputs'], ['neck'])['neck'], []
+    for s, t in zip(student, teacher):
+        stride = 64 // s.shape[-1]
+        rows, columns = (slice(int(a // stride), -int(-b // stride)) for a, b in ((10, 20), (4, 30)))
+        inside = (s - t)[0, :, rows, columns].square().mean()  # the one box; the background counts for nothing
+        levels.append(inside / t.var((0, 2, 3), correction=0).mean())
+    assert len(levels) == len(model.student.neck(model.student.backbone(batch['inputs']))) > 3
+    torch.testing.assert_close(found, torch.stack(levels).mean(), rtol=1e-3, atol=0)
+    found.backward()
+    assert all(model.student.get_parameter(name).grad is not None for name in model.stages['neck'].parameters)
+    assert model.train_step(dict(inputs=images, data_samples=samples), OptimWrapper(SGD(model.parameters(), 0.1)))
 
 
 def test_what_cannot_be_a_tap_says_so(model):

@@ -11,6 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import load_state_dict
+from mmengine.structures import BaseDataElement
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
@@ -238,15 +239,23 @@ def test_transfer_runs_neither_network_past_its_tap_and_no_head(teacher_path):
     assert trained == set(model.stages['layer2'].parameters)
 
 
+def boxed_samples() -> list:
+    """Data samples of four images of 8 pixels, each with another number of boxes."""
+    samples = [BaseDataElement(metainfo=dict(batch_input_shape=(8, 8))) for _ in range(4)]
+    for count, sample in enumerate(samples):
+        sample.gt_instances = BaseDataElement(bboxes=torch.empty(count, 4, device='cuda'))
+    return samples
+
+
 @pytest.mark.parametrize(
-    'loss', ['FeatureMimic', 'CosineMimic', 'BalancedMimic', 'PKD', 'CWD', 'AttentionMimic', 'MGD']
+    'loss', ['FeatureMimic', 'CosineMimic', 'BalancedMimic', 'PKD', 'CWD', 'AttentionMimic', 'ForegroundMimic', 'MGD']
 )
 def test_a_forward_waits_for_no_gpu(teacher_path, loss):
     """All losses: no value is read on the CPU, and no tensor is made there."""
     model = build(teacher_path, mimic_loss=dict(type=f'mmsskd.{loss}Loss'), logits='head.fc')
     phase(model, train=['layer1', 'layer2'], mimic=['layer1', 'layer2'], logits=True).train()
     with on_fake_gpu(model):
-        losses = model.loss(torch.empty(4, 1, 8, 8, device='cuda'))
+        losses = model.loss(torch.empty(4, 1, 8, 8, device='cuda'), boxed_samples())
         assert len(losses) == 7 and all(value.device.type == 'cuda' for value in losses.values())
         with pytest.raises(DataDependentOutputException):  # as a value that is read would
             losses['loss_mimic_layer1'].item()

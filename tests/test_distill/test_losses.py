@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import loader, run_cfg, same, save_weights, train, weights
+from mmengine.structures import BaseDataElement
 
 from mmsskd.distill.losses import (
     AgreementMeter,
@@ -12,6 +13,7 @@ from mmsskd.distill.losses import (
     CosineMimicLoss,
     CWDLoss,
     FeatureMimicLoss,
+    ForegroundMimicLoss,
     MGDLoss,
     PKDLoss,
     _variance_in_few_kernels,
@@ -341,6 +343,108 @@ def test_dead_features_give_a_finite_gradient(loss):
     value = loss((student,), (torch.zeros(1, 3, 2, 2, dtype=torch.float16),))
     value.backward()
     assert value.dtype == torch.float32 and torch.isfinite(value) and torch.isfinite(student.grad).all()
+
+
+IMAGE = (40, 24)  # height and width of a batch whose maps of 5x3 places have a stride of 8
+BOXES = [
+    [[1, 1, 15, 39], [9, 10, 11, 12], [16, 8, 16, 8]],  # one in another; one without a size
+    [[0, 0, 24, 40]],  # all of the image
+    [],
+]
+
+
+def boxed(boxes=BOXES, image=IMAGE):
+    """Data samples as mmdet's preprocessor leaves them."""
+    out = []
+    for each in boxes:
+        out.append(BaseDataElement(metainfo=dict(batch_input_shape=image)))
+        out[-1].gt_instances = BaseDataElement(bboxes=torch.tensor(each, dtype=torch.float32).view(-1, 4))
+    return out
+
+
+def foreground_by_loops(s, t, background, boxes=BOXES, image=IMAGE):
+    """Place by place: the smallest box that touches it, by the pixels of both."""
+    weight, (height, width) = np.zeros((len(s), 1, *s.shape[2:])), s.shape[2:]
+    tall, wide = image[0] / height, image[1] / width
+    for n, of_image in enumerate(boxes):
+        places = [set() for _ in of_image]
+        for own, (left, top, right, bottom) in zip(places, of_image):
+            for i in range(height):
+                for j in range(width):
+                    across = left < (j + 1) * wide and max(right, left + 1) > j * wide
+                    if across and top < (i + 1) * tall and max(bottom, top + 1) > i * tall:
+                        own.add((i, j))
+        free = {(i, j) for i in range(height) for j in range(width)} - set().union(*places)
+        for i in range(height):
+            for j in range(width):
+                sizes = [len(each) for each in places if (i, j) in each]
+                weight[n, 0, i, j] = 1 / min(sizes) if sizes else background / len(free)
+    weight /= weight.mean()
+    variance = np.mean([t[:, c].var() for c in range(t.shape[1])])
+    return (weight * (s - t) ** 2).mean() / variance
+
+
+@pytest.mark.parametrize('background', [0.5, 0])
+def test_foreground_is_its_formula(background):
+    """The value and the gradient; of two levels the mean, each with a stride of its own."""
+    loss = ForegroundMimicLoss(shapes=[(4, 5, 3)], background=background)
+    student, teacher = pair((3, 4, 5, 3))
+    student.requires_grad_()
+    teacher.requires_grad_()
+    value = loss((student,), (teacher,), data_samples=boxed())
+    s, t = student.detach().double().numpy(), teacher.detach().double().numpy()
+    assert value.item() == pytest.approx(foreground_by_loops(s, t, background), rel=1e-4)
+    value.backward()
+    assert teacher.grad is None
+    for place in ((0, 1, 1, 1), (0, 2, 0, 2), (1, 0, 4, 2), (2, 3, 3, 0)):
+        up, down = s.copy(), s.copy()
+        up[place] += 1e-4
+        down[place] -= 1e-4
+        expected = (foreground_by_loops(up, t, background) - foreground_by_loops(down, t, background)) / 2e-4
+        assert student.grad[place].item() == pytest.approx(expected, rel=1e-2, abs=1e-6)
+    other = pair((3, 4, 10, 6), seed=1)
+    both = loss((student, other[0]), (teacher, other[1]), data_samples=boxed()).item()
+    fine = foreground_by_loops(*(x.double().numpy() for x in other), background)
+    assert both == pytest.approx((value.item() + fine) / 2, rel=1e-4)
+
+
+def test_without_any_box_the_background_is_all_there_is():
+    student, teacher = pair((2, 4, 5, 3))
+    values = [
+        ForegroundMimicLoss(shapes=[(4, 5, 3)], background=background)(
+            (student,), (teacher,), data_samples=boxed([[], []])
+        )
+        for background in (0.5, 0)
+    ]
+    assert values[0].item() == pytest.approx(FeatureMimicLoss()((student,), (teacher,)).item(), rel=1e-5)
+    assert values[1].item() == 0
+
+
+@pytest.mark.parametrize(
+    ('found', 'samples'),
+    [('NoneType', None), ('BaseDataElement', [BaseDataElement()]), ('BaseDataElement', boxed([[]], image=None))],
+)
+def test_foreground_refuses_a_batch_without_boxes(found, samples):
+    if samples and 'gt_instances' in samples[0]:
+        samples[0].set_metainfo(dict(batch_input_shape=None))
+    with pytest.raises(
+        ConfigError, match=rf'weighs by the boxes of a detector.*found {found}.*take AttentionMimicLoss'
+    ):
+        ForegroundMimicLoss(shapes=[(4, 5, 3)])(*((x,) for x in pair((1, 4, 5, 3))), data_samples=samples)
+
+
+def test_foreground_refuses_what_has_no_places():
+    with pytest.raises(ConfigError, match=r'weighs the places of maps, but the feature has a tensor of shape \(7,\)'):
+        ForegroundMimicLoss(shapes=[(4, 5, 3), (7,)])
+    with pytest.raises(ConfigError, match='ForegroundMimicLoss.background must be a number of at least 0, found -1'):
+        ForegroundMimicLoss(shapes=[(4, 5, 3)], background=-1)
+
+
+def test_a_classifier_with_a_loss_that_wants_boxes_is_refused_before_training(tmp_path, teacher_path):
+    losses = dict(type='mmsskd.ForegroundMimicLoss')
+    with pytest.raises(ConfigError, match='weighs by the boxes of a detector.* found DataSample'):
+        train(run_cfg(tmp_path, teacher_path, **{'model.mimic_loss': losses}))
+    assert not list(tmp_path.glob('*.pth'))
 
 
 def test_mgd_generates_the_teacher_from_what_the_mask_leaves():
