@@ -228,7 +228,7 @@ def test_own_data_in_cifar_format_by_inheritance(tmp_path):
     schedule = 'default_hooks.stage_schedule'
     cut = {
         'teacher': ['train_cfg.max_epochs=1'],
-        'sskd': [f'{schedule}.transfer.epochs=1', f'{schedule}.head.epochs=1',
+        'sskd': [*(f'{schedule}.phases.{i}.epochs=1' for i in range(3)),
                     'model.teacher_checkpoint=work_dirs/teacher/epoch_1.pth'],
     }  # fmt: skip
     for name, options in cut.items():

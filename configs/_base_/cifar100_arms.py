@@ -22,6 +22,15 @@ options = {
 }
 
 _hook = 'default_hooks.stage_schedule'
+# The configs of the pairs have stages, projector and logits; the other arms begin without
+_without = {
+    **{f'model.{key}': None for key in ('projector', 'init_from_teacher', 'mimic_loss', 'logits')},
+    f'{_hook}.phases': None,
+    f'{_hook}.transfer': dict(epochs=70),
+    f'{_hook}.head': dict(
+        epochs=30, param_scheduler=[dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)]
+    ),
+}
 _projector = dict(type='mmsskd.BottleneckProjector', reduction=2)
 _raw = dict(type='mmsskd.FeatureMimicLoss', normalize='none')
 _sgd = dict(
@@ -60,11 +69,11 @@ _then_all = [
     ),
 ]
 _same_images = {'model.teacher.data_preprocessor.to_rgb': True}
-_recipes = {
+_arms = {
     'KD': {
         'model.logits': 'head.fc',
         f'{_hook}.phases': [dict(train='all', logits=True, task_weight=0.1, epochs=240)],
-        f'{_hook}.head': dict(epochs=240, _delete_=True),
+        f'{_hook}.head': dict(epochs=240),
     },
     'SimKD as published': {**_kept, 'model.mimic_loss': _raw, f'{_hook}.phases': [_last]},
     'SimKD and logits': {**_kept, **_logits, f'{_hook}.phases': [dict(_last, logits=True)]},
@@ -95,3 +104,4 @@ _recipes = {
     'then_all with projector': {**_kept, f'{_hook}.phases': _then_all},
     'literal': {f'{_hook}.phases': 'sskd_literal'},
 }
+_recipes = {name: {**_same_images, **_without, **changes} for name, changes in _arms.items()}

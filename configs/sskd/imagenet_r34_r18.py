@@ -1,4 +1,4 @@
-# Stage by stage on ImageNet-1k: ResNet-34 teaches ResNet-18. 100 epochs in all, as many as plain training takes.
+# Stage by stage on ImageNet-1k: ResNet-34 teaches ResNet-18. 100 epochs in all, as many as plain training takes, and no label.
 _base_ = '../_base_/imagenet_pair.py'
 
 model = dict(

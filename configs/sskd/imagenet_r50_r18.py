@@ -1,8 +1,9 @@
-# Stage by stage on ImageNet-1k: ResNet-50 teaches ResNet-18. 100 epochs in all, as many as plain training takes.
+# Stage by stage on ImageNet-1k: ResNet-50 teaches ResNet-18. 100 epochs in all, as many as plain training takes, and no label.
 _base_ = '../_base_/imagenet_pair.py'
 
 model = dict(
     teacher=dict(cfg_path='mmpretrain::resnet/resnet50_8xb32_in1k.py'),
     teacher_checkpoint='https://mmassets.onedl.ai/mmclassification/v0/resnet/resnet50_8xb32_in1k_20210831-ea4938fc.pth',
     student=dict(cfg_path='mmpretrain::resnet/resnet18_8xb32_in1k.py'),
+    projector=dict(reduction=8),  # with 2 it would be as large as the student
 )

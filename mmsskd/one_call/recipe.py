@@ -222,7 +222,7 @@ def choose(
         why = 'few epochs, teacher of the same widths: start from its weights and keep its head, without labels'
     else:
         name, case, why = 'default', 'other widths', f'few epochs, other widths: {RECIPES["default"]}'
-    phases, shares, model = _schedule(name, pair, detects)
+    phases, shares, model = _schedule(name, pair, detects, epochs)
     if epochs < len(phases):
         raise ConfigError(
             f'epochs={epochs} is too few for {len(phases)} phases ({len(pair.stages)} stages and what follows), which take at '
@@ -243,11 +243,15 @@ RECIPES = {
 }
 
 
-def _schedule(name: str, pair: Pair, detects: bool) -> tuple[list[dict], list[int], dict]:
+def _schedule(name: str, pair: Pair, detects: bool, epochs: int) -> tuple[list[dict], list[int], dict]:
     """The phases of a recipe, their lengths in proportion, and further options of the distiller."""
     stages, count = pair.stages, len(pair.stages)
     kept: list[dict] = [dict(train=stages[: i + 1]) for i in range(count - 1)] + [dict(train='stages')]
     following = [dict(part, mimic=stage) for part, stage in zip(kept, stages)]
+    if (
+        name == 'then all' and 3 * count > epochs
+    ):  # more than a third of the epochs for the start was nowhere measured to pay
+        return [dict(train='stages'), dict(train='all')], [1, 4], {}
     if name == 'then all':
         return kept + [dict(train='all')], [*[1] * (count - 1), 2, 16], {}
     if name == 'recommended' and detects:

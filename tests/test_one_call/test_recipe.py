@@ -43,6 +43,8 @@ def test_each_case_has_its_recipe(case, name, why):
 
 def test_lengths_and_starts():
     assert [phase['epochs'] for phase in chosen().phases] == [2, 2, 4, 32]
+    assert len(chosen(epochs=9, teacher_epochs=9).phases) == 4, 'a third of the epochs is enough for a phase a stage'
+    assert chosen(epochs=8, teacher_epochs=8).phases == [dict(train='stages', epochs=2), dict(train='all', epochs=6)]
     assert chosen(epochs=19).model == dict(init_from_teacher='all')
     detector = dict(epochs=19, task='detection', pair=dict(stages=['a', 'neck'], same_widths=False))
     assert chosen(**detector).model == dict(init_from_teacher='head')
@@ -51,7 +53,7 @@ def test_lengths_and_starts():
 
 def test_too_few_epochs_are_refused_with_the_least():
     with pytest.raises(ConfigError, match='epochs=3 is too few for 4 phases .*; set epochs=4 or more'):
-        chosen(epochs=3, teacher_epochs=3)
+        chosen(epochs=3, unlabelled_count=101)
 
 
 @pytest.mark.parametrize('case', MEASURED)

@@ -8,7 +8,7 @@ teacher = '../../plain/cifar100_r32x4.py'
 arms = {
     'plain': dict(config='../../plain/cifar100_r8x4.py'),
     **{
-        name: dict(config='../../sskd/cifar100_r32x4_r8x4.py', options={**_base_._same_images, **options})
+        name: dict(config='../../sskd/cifar100_r32x4_r8x4.py', options=options)
         for name, options in _base_._recipes.items()
     },
 }
