@@ -1,4 +1,4 @@
-# What pairs on ImageNet-1k share; a pair adds teacher and student. 100 epochs in all, as many as plain training takes, and no label:
+# What pairs on ImageNet-1k share; a pair adds teacher and student. 100 epochs in all, as many as plain training, and no label:
 # as on CIFAR-100 (./cifar100_pair.py), but for the logits. Not trained by us; https://arxiv.org/abs/2203.14001 has 71.59 for
 # ResNet-34 to ResNet-18 and 72.25 for ResNet-50 to MobileNetV1 with the last stage alone, in 120 epochs.
 _base_ = [
