@@ -5,6 +5,7 @@ import torch
 from helpers import run_cfg, train
 from mmengine.runner import Runner
 
+from mmsskd.distill.schedule import checks, hook
 from mmsskd.distill.schedule.data_checks import DataChecks
 from mmsskd.errors import ConfigError
 
@@ -45,3 +46,14 @@ def test_a_phase_that_trains_what_has_no_parameters(tmp_path, teacher_path):
     cfg.model.student.head = dict(type='ClsHead', loss=dict(type='CrossEntropyLoss'))
     with pytest.raises(ConfigError, match=r'phase 4 \(head\): there is no parameter in what it trains \(head\)'):
         train(cfg)
+
+
+@pytest.mark.parametrize(('factor', 'phases', 'said'), [(5, None, False), (0, None, True), (0, 'sskd_then_all', False)])
+def test_what_is_known_of_far_smaller_students_is_said(tmp_path, teacher_path, monkeypatch, factor, phases, said):
+    monkeypatch.setattr(checks, 'FAR_SMALLER', factor)
+    cfg = run_cfg(tmp_path, teacher_path, log_level='INFO')
+    cfg.default_hooks.stage_schedule.phases = phases
+    monkeypatch.setattr(hook, 'check_teacher', None)  # where it would begin to train
+    with pytest.raises(TypeError):
+        train(cfg)
+    assert ('such a schedule lost: 66.9 on CIFAR-100' in next(tmp_path.glob('*/*.log')).read_text()) == said
