@@ -86,13 +86,21 @@ def write_portable(
     with replacing(path, '.pt2' if pt2 else '') as part, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore', FutureWarning)  # of torch about itself
         warnings.simplefilter('ignore', UserWarning)
-        if pt2:
-            program = torch.export.export(module, example, dynamic_shapes=dynamic)
-            program.example_inputs = None  # an image of zeros, which would lie in the file
-            torch.export.save(program, str(part))
-            run: Callable = torch.export.load(str(part)).module()
-        else:
-            run = _write_onnx(module, example, dynamic, str(part), names, outputs, opset)
+        try:
+            if pt2:
+                program = torch.export.export(module, example, dynamic_shapes=dynamic)
+                program.example_inputs = None  # an image of zeros, which would lie in the file
+                torch.export.save(program, str(part))
+                run: Callable = torch.export.load(str(part)).module()
+            else:
+                run = _write_onnx(module, example, dynamic, str(part), names, outputs, opset)
+        except ConfigError:
+            raise
+        except Exception as error:  # torch has many, one for each kind of operator that it does not export
+            raise ConfigError(
+                f'torch cannot export {type(model).__name__}: {_reason(error)}; {path} was not written. Use student.pth with the '
+                'package of the model'
+            ) from error
         gap = _gap_of_detections if len(outputs) > 1 else _gap
         worst = max(gap(answer, _as_tuple(run(*each))) for answer, each in zip(expected, inputs, strict=True))
         if not worst < TOLERANCE:
@@ -122,6 +130,13 @@ def _write_onnx(module, example, dynamic, path: str, names: list[str], outputs: 
         return tuple(torch.from_numpy(each) for each in found)
 
     return run
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says in its first line, of torch's chain of causes the first."""
+    while error.__cause__:
+        error = error.__cause__
+    return f'{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}'
 
 
 def _as_tuple(value) -> tuple:
