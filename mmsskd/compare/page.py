@@ -16,7 +16,7 @@ from .plan import Plan
 from .statistics import LEAST_GAP
 from .tables import COLUMNS, Row, Table, show_gap
 
-COLORS = plt.get_cmap('tab20').colors  # type: ignore[attr-defined]  # a ListedColormap
+COLORS = plt.get_cmap('tab10').colors  # type: ignore[attr-defined]  # a ListedColormap
 
 
 def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str) -> Report:
@@ -31,6 +31,7 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
     )
     report.text(_of_the_search(plan, searched))
     report.text(f'Made by: {command}')
+    colors = colors_of([row for table in tables for row in table.rows[1:]])
     for table in tables:
         report.heading(table.title[:1].upper() + table.title[1:])
         report.table('Results on the test set', COLUMNS, [row.cells() for row in table.rows])
@@ -40,7 +41,7 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
         if any(len(curve) > 1 for row in students for curve in row.curves):
             names = ', '.join(row.name for row in students)
             report.figure(
-                _curves(plan, table),
+                _curves(plan.metric, students, colors),
                 f'{plan.metric} on the validation split, mean over seeds, as training goes on',
                 f'Line charts over epochs and over seconds: {names}.',
                 ['arm', 'first', 'last'],
@@ -48,7 +49,7 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
             )
         if any(row.gap is not None and row.gap.share is not None for row in students):
             report.figure(
-                _gaps(students),
+                _gaps(students, colors),
                 'Share of the gap closed, with its interval',
                 f'Bar chart: {", ".join(f"{row.name} {show_gap(row.gap)}" for row in students if row.gap)}',
             )
@@ -71,7 +72,7 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
                 [row.name, *(f'{row.stages[stage].get(key, float("nan")):.3f}' for stage in stages)] for row in rows
             ]
             shows = f'Line chart of the {key.replace("_", " ")} by stage: {", ".join(row.name for row in rows)}'
-            report.figure(_by_stage(rows, key), caption, shows, ['arm', *stages], cells)
+            report.figure(_by_stage(rows, key, colors), caption, shows, ['arm', *stages], cells)
     rows = [row for row in first if row.classes and row.plain is not None]
     if rows:
         above = _above_plain(first, rows)
@@ -113,19 +114,27 @@ def _settings(options: dict, path: str = '') -> list[str]:
     return found
 
 
-def _curves(plan: Plan, table: Table) -> Figure:
+def colors_of(rows: Sequence[Row]) -> dict:
+    """A color for each arm, the same in all plots."""
+    names = dict.fromkeys(row.name for row in rows)
+    return {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
+
+
+def _curves(metric: str, rows: Sequence[Row], colors: dict) -> Figure:
     figure, both = plt.subplots(1, 2, figsize=(11, 3.8), layout='constrained', sharey=True)
-    for number, row in enumerate(table.rows[1:]):
+    for row in rows:
         curve = _mean_curve(row)
         if not curve:
             continue
         epochs, values = zip(*curve)
         total, seconds = sum(row.epochs), row.seconds or 0
         for axes, x in zip(both, (epochs, [seconds * epoch / total for epoch in epochs])):
-            axes.plot(x, values, marker='.', color=COLORS[number % 20], label=in_figure(row.name))
-    both[0].set(xlabel='epochs', ylabel=in_figure(plan.metric))
-    both[1].set(xlabel='seconds of training (an arm’s epochs at their mean length)')
-    both[1].legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
+            axes.plot(x, values, marker='.', color=colors[row.name], label=in_figure(row.name))
+    both[0].set(xlabel='epochs', ylabel=in_figure(metric))
+    both[0].locator_params(axis='x', integer=True)
+    both[1].set(xlabel='seconds (an arm’s epochs at their mean length)')
+    both[1].locator_params(axis='x', nbins=5)
+    both[1].legend(fontsize=9, loc='center left', bbox_to_anchor=(1, 0.5))
     for axes in both:
         axes.grid(alpha=0.3)
     return figure
@@ -142,13 +151,13 @@ def _ends(curve: Sequence[tuple[float, float]]) -> list[str]:
     return [f'{value:.2f} (epoch {epoch:g})' for epoch, value in (curve[0], curve[-1])]
 
 
-def _gaps(rows: Sequence[Row]) -> Figure:
+def _gaps(rows: Sequence[Row], colors: dict) -> Figure:
     rows = [row for row in rows if row.gap is not None and row.gap.share is not None]
     figure, axes = plt.subplots(figsize=(8, 0.8 + 0.35 * len(rows)), layout='constrained')
     for place, row in enumerate(rows):
         gap = row.gap
         low, high = (gap.share, gap.share) if gap.low is None else (gap.low, gap.high)
-        axes.barh(place, 100 * gap.share, color=COLORS[place % 20])
+        axes.barh(place, 100 * gap.share, color=colors[row.name])
         axes.plot([100 * low, 100 * high], [place, place], color='black', linewidth=1.5)
     axes.set_yticks(range(len(rows)), [in_figure(row.name) for row in rows])
     axes.invert_yaxis()
@@ -158,15 +167,15 @@ def _gaps(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _by_stage(rows: Sequence[Row], key: str) -> Figure:
+def _by_stage(rows: Sequence[Row], key: str, colors: dict) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 3.2), layout='constrained')
-    for number, row in enumerate(rows):
+    for row in rows:
         values = [stage.get(key, np.nan) for stage in row.stages.values()]
         axes.plot(
-            list(map(in_figure, row.stages)), values, marker='.', color=COLORS[number % 20], label=in_figure(row.name)
+            list(map(in_figure, row.stages)), values, marker='.', color=colors[row.name], label=in_figure(row.name)
         )
     axes.set(ylabel=key.replace('_', ' '), ylim=(0, None))
-    axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
+    axes.legend(fontsize=9, loc='center left', bbox_to_anchor=(1, 0.5))
     axes.grid(alpha=0.3)
     return figure
 

@@ -23,6 +23,7 @@ h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; }
 caption, figcaption { text-align: left; color: var(--soft); font-size: .9rem; max-width: 46rem; }
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
+td { white-space: nowrap; } .text { text-align: left; white-space: normal; }
 thead th { vertical-align: bottom; } th:first-child { text-align: left; padding-left: 0; }
 th[scope=row] { font-weight: 500; min-width: 6rem; position: sticky; left: 0; background: var(--back); }
 @media (max-width: 40rem) { th, td { padding: .35rem .4rem; } h1 { font-size: 1.4rem; } }
@@ -104,9 +105,14 @@ class Report:
 
 
 def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = ''.join(f'<th scope="col">{_escaped(column)}</th>' for column in columns)
+    words = [not any(re.match(r'[-+\d]', row[place]) for row in rows) for place in range(len(columns))]
+    kinds = [' class="text"' if place and text else '' for place, text in enumerate(words)]
+    head = ''.join(
+        f'<th scope="col"{kind}>{_escaped(column)}</th>' for kind, column in zip(kinds, columns, strict=True)
+    )
     body = ''.join(
-        f'<tr><th scope="row">{_escaped(name)}</th>{"".join(f"<td>{_escaped(cell)}</td>" for cell in cells)}</tr>'
+        f'<tr><th scope="row">{_escaped(name)}</th>'
+        f'{"".join(f"<td{kind}>{_escaped(cell)}</td>" for kind, cell in zip(kinds[1:], cells, strict=True))}</tr>'
         for name, *cells in rows
     )
     caption = f'<caption>{_escaped(caption)}</caption>'

@@ -43,7 +43,7 @@ def test_the_file_of_a_detector_finds_what_it_finds(kind, suffix, photos, tmp_pa
     model = make(kind)
     images, size = photo(photos, model)
     with torch.no_grad():
-        monkeypatch.setattr(model, 'extract_feat', Pyramid(model.extract_feat(images)).eval())
+        monkeypatch.setattr(model, 'extract_feat', Pyramid(model.extract_feat(images)).forward)
     expected = predicted(model, images, size)
     path = str(tmp_path / f'student.{suffix}')
     write_portable(model, path, images.shape[1:])

@@ -1,11 +1,14 @@
 """Pages are good on a phone and on a desktop, light and dark, and for who does not see them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from pages import AXE, BROWSER, CHROME, PLAYWRIGHT, check_html, faults_in_browser
 
-from mmsskd.compare.page import build_page
+from mmsskd.compare.page import _curves, _gaps, build_page, colors_of
 from mmsskd.compare.plan import Arm, Plan
 from mmsskd.compare.statistics import GapClosed
 from mmsskd.compare.tables import Row, Table
@@ -87,11 +90,26 @@ def test_the_html_of_each_page(written):
         check_html(path.read_text())
 
 
+def test_an_arm_has_one_color_in_all_plots():
+    rows = [
+        Row(name=name, scores=(80.0,), epochs=(2, 3), seconds=1.0, parameters=10)
+        for name in ['teacher', 'plain', 'arm']
+    ]
+    colors = colors_of(rows[1:])
+    gaps = _gaps([replace(rows[2], gap=GapClosed(0.5, 0.2, 0.9))], colors)
+    curves = _curves('accuracy/top1', [replace(rows[2], curves=([[1, 50.0], [2, 60.0]],))], colors)
+    assert gaps.axes[0].patches[0].get_facecolor()[:3] == to_rgb(curves.axes[0].lines[0].get_color()) == colors['arm']
+    assert all(tick == int(tick) for tick in curves.axes[0].get_xticks())
+
+
 def test_numbers_stand_beside_the_plots(written):
     text = written[0].read_text()
     assert '<th scope="row">layer2</th><td>0.500 (epoch 1)</td><td>0.200 (epoch 4)</td>' in text
     assert 'layer2: from 0.500 (epoch 1) to 0.200 (epoch 4)' in text
-    assert '<td>10 to 12</td><td>layer1, layer2, layer3, layer4</td><td>features + task</td>' in text
+    assert (
+        '<td>10 to 12</td><td class="text">layer1, layer2, layer3, layer4</td><td class="text">features + task</td>'
+        in text
+    )
     text = written[1].read_text()
     assert '<td>50.00 (epoch 1)</td><td>62.00 (epoch 2)</td>' in text
     assert '<th scope="row">class 9</th><td>+9.0</td><td>+18.0</td>' in text
