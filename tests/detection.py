@@ -4,7 +4,7 @@ import itertools
 import os
 
 import torch
-from helpers import ROOT
+from helpers import ROOT, require_ops
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
@@ -16,6 +16,7 @@ STAGES = ['layer1', 'layer2', 'layer3', 'layer4', 'neck']
 
 def detector(width=8, channels=16, num_classes=10, **changes) -> dict:
     """The Faster R-CNN of the demo, made narrow; with the defaults 0.3 million parameters, most of them in the RoI head."""
+    require_ops()
     model = Config.fromfile(ROOT / 'configs/_base_/models/small_faster_rcnn.py').model
     model.backbone.update(base_channels=width)
     model.neck.update(in_channels=[width * 2**i for i in range(4)], out_channels=channels)

@@ -164,6 +164,12 @@ def is_face(path: Path) -> bool:
     return path.name.startswith('face_')
 
 
+def require_ops(*cfgs) -> None:
+    """Skip what needs mmdet, which does not import without mmcv's compiled ops: in any case, or where ``cfgs`` name it."""
+    if not cfgs or 'mmdet' in str(cfgs):
+        pytest.importorskip('mmcv.ops', reason='detection needs mmcv with compiled ops', exc_type=ImportError)
+
+
 def weights(path) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location='cpu', weights_only=False)['state_dict']
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import sklearn.datasets
-from helpers import ROOT
+from helpers import ROOT, require_ops
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -75,7 +75,7 @@ def test_the_annotations_as_predictions_score_one(coco, kind):
 
 
 def test_mmdet_reads_the_same_masks(folder):
-    pytest.importorskip('mmcv.ops', exc_type=ImportError)  # without compiled ops mmdet does not import
+    require_ops()
     from mmcv.transforms import LoadImageFromFile
     from mmdet.datasets import CocoDataset
     from mmdet.datasets.transforms import LoadAnnotations

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from helpers import ROOT, python, warm_python
+from helpers import ROOT, python, require_ops, warm_python
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip('mmcv.ops', reason='detection needs mmcv with compiled ops', exc_type=ImportError)
+require_ops()
 
 CONFIG = """
 _base_ = 'mmdet::_base_/default_runtime.py'

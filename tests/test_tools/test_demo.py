@@ -9,7 +9,7 @@ import demo_steps
 import pytest
 import warm
 from face import write_people
-from helpers import ROOT, warm_python
+from helpers import ROOT, require_ops, warm_python
 from mmengine.config import Config
 from pages import check_page
 
@@ -96,7 +96,7 @@ def test_classification(tmp_path):
 @pytest.mark.slow
 def test_detection(tmp_path):
     """On six photos, which it finds in place of the eight hundred that it would write."""
-    pytest.importorskip('mmcv.ops', reason='detection needs mmcv with compiled ops', exc_type=ImportError)
+    require_ops()
     write_digits_on_photos(tmp_path / 'data/digits_on_photos', train=6, val=4, unlabelled=0, size=64)
     out, arms = tmp_path / 'out', short_arms(demo_detection.TASK, tmp_path, 3)
     printed = run_demo('detection', arms, out, tmp_path)

@@ -6,6 +6,7 @@ import cv2
 import pytest
 import torch
 from detection import detector, scope
+from helpers import require_ops
 from mmengine.config import Config
 from mmengine.hub import get_config
 
@@ -14,8 +15,8 @@ from mmsskd.errors import ConfigError
 from mmsskd.utils import detections
 from mmsskd.utils.detections import Detections, image_size
 
-pytest.importorskip('mmcv.ops')
-from mmdet.structures import DetDataSample
+require_ops()
+from mmdet.structures import DetDataSample  # noqa: E402  not there without the ops
 
 CONFIGS = dict(
     RetinaNet='retinanet/retinanet_r18_fpn_1x_coco.py',

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import classifier
+from helpers import classifier, require_ops
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from torch import nn
@@ -20,6 +20,7 @@ GAP = dict(type='mmpretrain.GlobalAveragePooling')
 
 
 def image_classifier(backbone, neck=None):
+    require_ops(backbone)
     return build_model(
         ConfigDict(_scope_='mmpretrain', type='mmpretrain.ImageClassifier', backbone=backbone, neck=neck)
     )

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from helpers import classifier
+from helpers import classifier, require_ops
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from torch import nn
@@ -20,6 +20,7 @@ LARGE = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 
 
 def build(path):
+    require_ops(path)
     return build_model(without_init(resolve_model_cfg(path, 'student')))
 
 
@@ -162,12 +163,17 @@ def test_truncated_forward_runs_nothing_behind_the_tap():
     assert len(model.backbone.layer2._forward_hooks) == 1  # only the test's own is left
 
 
+def part(cfg):
+    require_ops(cfg)
+    return build_model(ConfigDict(cfg))
+
+
 class Toy(BaseModel):
-    """A model with a backbone of one's own."""
+    """A model with a backbone of one's own, or built from a config."""
 
     def __init__(self, backbone):
         super().__init__()
-        self.backbone = backbone
+        self.backbone = backbone if isinstance(backbone, nn.Module) else part(backbone)
 
     def extract_feat(self, inputs):
         return self.backbone(inputs)
@@ -261,7 +267,7 @@ CUTS = [
     ('backbone', 'size', 'names', 'last_tap', 'shapes'), CUTS, ids=lambda value: getattr(value, 'type', None)
 )
 def test_default_cut(backbone, size, names, last_tap, shapes):
-    model = Toy(build_model(ConfigDict(backbone)))
+    model = Toy(backbone)
     stages = find_stages(model, None, torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)))
     assert [stage.name for stage in stages] == names
     assert stages[-1].tap == last_tap
@@ -292,7 +298,7 @@ def test_wrong_names_say_what_is_allowed(names, message):
 def test_blocks_that_return_parts_of_an_image_beside_its_tokens():
     """TNT: the tokens inside each patch, counted as samples, are no feature. Its blocks change their input in place."""
     arch = dict(embed_dims_outer=8, embed_dims_inner=4, num_layers=4, num_heads_outer=2, num_heads_inner=1)
-    model = Toy(build_model(ConfigDict(type='mmpretrain.TNT', arch=arch, img_size=32, patch_size=8)))
+    model = Toy(dict(type='mmpretrain.TNT', arch=arch, img_size=32, patch_size=8))
     with pytest.raises(ConfigError, match=r"stage 'layers.0' .*differs once the layers after it have run"):
         find_stages(model, None, torch.randn(1, 3, 32, 32))
     (stage,) = find_stages(model, ['layers.3'], torch.randn(1, 3, 32, 32))
@@ -301,7 +307,7 @@ def test_blocks_that_return_parts_of_an_image_beside_its_tokens():
 
 def test_layer_that_nothing_depends_on_belongs_to_no_stage():
     """MobileNetV2 of mmdet runs its last convolution for nobody, where a YOLOv3 takes no output of it."""
-    model = Toy(build_model(ConfigDict(type='mmdet.MobileNetV2', widen_factor=0.1, out_indices=(2, 4, 6))))
+    model = Toy(dict(type='mmdet.MobileNetV2', widen_factor=0.1, out_indices=(2, 4, 6)))
     last = find_stages(model, None, IMAGE)[-1]
     assert last.idle == ('backbone.conv2.conv.weight', 'backbone.conv2.bn.weight', 'backbone.conv2.bn.bias')
     assert 'backbone.conv2.bn' not in last.modules and not set(last.idle) & set(last.parameters)
@@ -385,7 +391,7 @@ SIDE_NORMS = [  # backbones that return each stage's feature through a norm of i
 @pytest.fixture(scope='module', params=SIDE_NORMS, ids=['SwinTransformer', 'ConvNeXt'])
 def side_norms(request):
     """A model whose backbone has side norms, and its stages by default and as named by their blocks."""
-    model = Toy(build_model(ConfigDict(request.param))).eval()
+    model = Toy(request.param).eval()
     return model, [find_stages(model, names, IMAGE) for names in (None, STAGES)]
 
 
@@ -438,7 +444,7 @@ def test_forward_ends_at_a_side_norm(side_norms):
 
 def test_backbone_that_returns_no_feature_of_its_last_stage():
     """Its side norms were parameters of no stage."""
-    model = Toy(build_model(ConfigDict(CONVNEXT, gap_before_final_norm=False, out_indices=(0, 1, 2))))
+    model = Toy(dict(CONVNEXT, gap_before_final_norm=False, out_indices=(0, 1, 2)))
     taps = ['backbone.norm0', 'backbone.norm1', 'backbone.norm2', 'backbone.stages.3']
     assert [stage.tap for stage in find_stages(model, None, IMAGE)] == taps
 
@@ -472,7 +478,7 @@ def test_norm_of_an_output_that_depends_on_a_later_stage_stays_with_that():
 
 
 def test_stages_end_before_the_pooling_in_front_of_side_norms_where_the_others_have_places():
-    pooled, maps = (Toy(build_model(ConfigDict(CONVNEXT, gap_before_final_norm=gap))) for gap in (True, False))
+    pooled, maps = (Toy(dict(CONVNEXT, gap_before_final_norm=gap)) for gap in (True, False))
     own, theirs, _ = Pairing(input_shape=(3, 64, 64)).pair(pooled, maps)
     assert [own[name].shapes for name in own] == [theirs[name].shapes for name in own]
     assert [stage.tap for stage in own.values()] == [f'backbone.stages.{i}' for i in range(4)]
@@ -481,8 +487,8 @@ def test_stages_end_before_the_pooling_in_front_of_side_norms_where_the_others_h
 
 
 def test_neck_as_a_stage_leaves_the_side_norms_to_the_backbones():
-    model = Toy(build_model(ConfigDict(SIDE_NORMS[1])))
-    model.neck = build_model(ConfigDict(type='mmdet.FPN', in_channels=[4, 8, 16, 32], out_channels=4, num_outs=4))
+    model = Toy(SIDE_NORMS[1])
+    model.neck = part(dict(type='mmdet.FPN', in_channels=[4, 8, 16, 32], out_channels=4, num_outs=4))
     model.extract_feat = lambda inputs: model.neck(model.backbone(inputs))
     stages = find_stages(model, [*STAGES, 'neck'], IMAGE)
     assert [len(stage.levels) for stage in stages] == [1, 1, 1, 1, 4]
@@ -491,7 +497,7 @@ def test_neck_as_a_stage_leaves_the_side_norms_to_the_backbones():
 
 def test_last_feature_is_the_last_output_where_a_norm_on_the_path_comes_after_the_block():
     """The norm between the last two blocks is in the last stage, but not the output of the stage before that passes it."""
-    model = Toy(build_model(ConfigDict(type='mmdet.PyramidVisionTransformerV2', **PVT)))
+    model = Toy(dict(type='mmdet.PyramidVisionTransformerV2', **PVT))
     last = find_stages(model, [f'layers.{i}.1.0' for i in range(4)], IMAGE)[-1]
     assert last.shapes == ((4, 2, 2),)
     assert {'backbone.layers.2.2.weight', 'backbone.layers.3.2.weight'} <= set(last.parameters)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from detection import detection_cfg, detector, save_detector, scope
-from helpers import ROOT, warm_python
+from helpers import ROOT, require_ops, warm_python
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, METRICS
 from mmengine.runner import Runner
@@ -21,7 +21,7 @@ from mmsskd.distill.schedule.coco_list import as_coco_list, keeping_lists
 from mmsskd.distill.schedule.data_checks import DataChecks, check_datasets
 from mmsskd.errors import ConfigError
 
-pytest.importorskip('mmcv.ops', reason='detection needs mmcv with compiled ops', exc_type=ImportError)
+require_ops()
 
 CATEGORIES = [dict(id=3, name='cat'), dict(id=8, name='dog'), dict(id=1, name='fox')]
 NAMES = ('cat', 'dog', 'fox')
