@@ -46,15 +46,25 @@ def inherited(path: Path, folder: Path) -> Config:
     return Config.fromfile(folder / 'downstream.py')
 
 
+def small(value):
+    """Pipelines with images a quarter as high and wide, where they are those of ImageNet."""
+    if isinstance(value, dict):
+        return type(value)(
+            (key, item // 4 if key in ('scale', 'crop_size') and isinstance(item, int) and item > 200 else small(item))
+            for key, item in value.items()
+        )
+    return [small(item) for item in value] if isinstance(value, list) else value
+
+
 def shrink(cfg: Config, folder: Path) -> Config:
     """The config with data for two iterations and phases of one epoch; all else as it stands."""
-    shape = {'CIFAR100': (32, 32, 3), 'FashionMNIST': (28, 28), 'mmsskd.Digits': (8, 8), 'ImageNet': (256, 256, 3)}
+    shape = {'CIFAR100': (32, 32, 3), 'FashionMNIST': (28, 28), 'mmsskd.Digits': (8, 8), 'ImageNet': (64, 64, 3)}
     shape['mmsskd.IdxImages'] = (28, 28)
     head = cfg.default_hooks.get('stage_schedule', {}).get('head', {})
     loaders = [cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader]
     for loader in [*loaders, *([head.train_dataloader] if 'train_dataloader' in head else [])]:
         kind, test_mode = loader.dataset.type, loader in loaders[1:]
-        images = dict(type='FewImages', shape=shape[kind], pipeline=loader.dataset.pipeline, test_mode=test_mode)
+        images = dict(type='FewImages', shape=shape[kind], pipeline=small(loader.dataset.pipeline), test_mode=test_mode)
         if kind == 'ImageNet':
             images['folder'] = str(folder)
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)

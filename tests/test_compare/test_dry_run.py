@@ -1,6 +1,8 @@
 """Slips in a comparison show before its teacher trains: at once where a look is enough, else by one step of each arm."""
 
 import json
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 
 import pytest
 from helpers import ROOT
@@ -9,8 +11,29 @@ from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.dry_run import dry_run
 from mmsskd.compare.plan import parse_plan
 from mmsskd.compare.tables import Row, Table, to_markdown
-from mmsskd.compare.workers import workers
 from mmsskd.errors import ConfigError
+
+
+class InThisProcess(Executor):
+    """Workers that need not start; test_comparison.py has those that do."""
+
+    def submit(self, function, *args):
+        future = Future()
+        try:
+            future.set_result(function(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    @contextmanager
+    def workers(jobs):
+        yield InThisProcess()
+
+    monkeypatch.setattr('mmsskd.compare.comparison.workers', workers)
+
 
 HOOK = 'default_hooks.stage_schedule'
 
@@ -20,7 +43,9 @@ def comparison(out, options=None, **changes):
         'plain': dict(config='digits_r8.py'),
         'mine': dict(config='../sskd/digits_r14x2_r8.py', options=options or {}),
     }
-    small = {'train_dataloader.dataset.indices': 64, 'val_dataloader.dataset.indices': 32}
+    small = {
+        f'{split}_dataloader.dataset.indices': count for split, count in (('train', 64), ('val', 32), ('test', 64))
+    }
     cfg = dict(metric='accuracy/top1', teacher='digits_r14x2.py', arms=arms, plain='plain', epochs=4, options=small)
     return Comparison(parse_plan({**cfg, **changes}, ROOT / 'configs/plain', 'FILE'), out, say=lambda line: None)
 
@@ -85,7 +110,7 @@ def test_what_the_evaluators_do_not_give(changes, words, tmp_path):
         (dict(options={'val_evaluator': None}), ["arms['mine']: ", 'val_evaluator not set, but val_dataloader']),
     ],
 )
-def test_what_one_step_shows(changes, words, tmp_path):
+def test_what_one_step_shows(changes, words, tmp_path, in_this_process):
     with pytest.raises(ConfigError) as error:
         comparison(tmp_path, **changes).run()
     for word in words:
@@ -94,7 +119,7 @@ def test_what_one_step_shows(changes, words, tmp_path):
 
 
 @pytest.mark.slow
-def test_tries_that_have_other_keys_are_tried_too(tmp_path):
+def test_tries_that_have_other_keys_are_tried_too(tmp_path, in_this_process):
     """Rates alone are not: the second try differs from the first by a number, the third has a slip that a look does not show."""
     tries = [
         {'optim_wrapper.optimizer.lr': 0.1},
@@ -130,8 +155,8 @@ def test_it_is_done_once_and_leaves_nothing(tmp_path):
     said = []
     again = comparison(tmp_path)
     again.say = said.append
-    with workers(1) as again._pool:
-        again._dry_run()
+    again._pool = InThisProcess()
+    again._dry_run()
     assert len(said) == 1 and [path.name for path in (tmp_path / 'dry_run').iterdir()] == ['done.json']
     assert len(json.loads((tmp_path / 'dry_run/done.json').read_text())) == 3
     again._pool = None

@@ -56,7 +56,8 @@ def project(photos, tmp_path_factory):
 
 # to be quick: test_pairs.py trains these networks as they stand
 NARROW = {
-    'backbone.base_channels': 16, 'neck.in_channels': [64, 128, 256, 512], 'roi_head.bbox_head.fc_out_channels': 32,
+    'backbone.depth': 18, 'backbone.base_channels': 16, 'neck.in_channels': [16, 32, 64, 128],
+    'roi_head.bbox_head.fc_out_channels': 32,
     'train_cfg.rpn_proposal.max_per_img': 20, 'train_cfg.rcnn.sampler.num': 16, 'test_cfg.rpn.max_per_img': 20,
 }  # fmt: skip
 BOTH_NARROW = [
