@@ -13,6 +13,7 @@ from ..distill.network.stages import taps_of
 from ..distill.network.tap import features_at
 
 GRID = 4
+MOST_IMAGES = 1000
 
 
 class Gram:
@@ -49,10 +50,8 @@ def _flat(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def compare_features(
-    student: nn.Module, teacher: nn.Module, batches: Iterable[dict], images: int = 1000
-) -> Mapping[str, dict[str, float]]:
-    """Agreement of each stage, over the first ``images`` images.
+def compare_features(student: nn.Module, teacher: nn.Module, batches: Iterable[dict]) -> Mapping[str, dict[str, float]]:
+    """Agreement of each stage, over the first ``MOST_IMAGES`` images.
 
     Args:
         student: A :class:`StagewiseDistiller`, or a plain model.
@@ -84,7 +83,7 @@ def compare_features(
             for name, pair in distiller.compare(inputs, list(own)).items():
                 meters.setdefault(name, AgreementMeter()).update(*pair)
         seen += len(inputs)
-        if seen >= images:
+        if seen >= MOST_IMAGES:
             break
     result = {}
     for name, (a, b) in grams.items():

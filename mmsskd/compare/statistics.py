@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 LEAST_GAP = 3.0  # points
+LEVEL = 0.95  # of intervals
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,7 @@ def why_no_gap(plain: Sequence[float], teacher: Sequence[float]) -> str:
     return ''
 
 
-def gap_closed(
-    arm: Sequence[float], plain: Sequence[float], teacher: Sequence[float], level: float = 0.95
-) -> GapClosed:
+def gap_closed(arm: Sequence[float], plain: Sequence[float], teacher: Sequence[float]) -> GapClosed:
     """(arm - plain) / (teacher - plain), of means over seeds.
 
     The interval is Fieller's (J. R. Stat. Soc. B 16, 1954, 175-185) for a ratio of two means that were measured together: each
@@ -55,7 +54,6 @@ def gap_closed(
 
     Args:
         arm, plain, teacher: Points of 100; the values at one place are of one seed.
-        level: Of the interval.
     """
     reason = why_no_gap(plain, teacher)
     if reason:
@@ -65,7 +63,7 @@ def gap_closed(
     count = len(over)
     if count < 2:
         return GapClosed(share)
-    k = stats.t.ppf(0.5 + level / 2, count - 1) ** 2 / count
+    k = stats.t.ppf(0.5 + LEVEL / 2, count - 1) ** 2 / count
     covariance = np.cov(over, gap, ddof=1)
     a = gap.mean() ** 2 - k * covariance[1, 1]
     b = over.mean() * gap.mean() - k * covariance[0, 1]

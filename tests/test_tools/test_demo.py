@@ -18,11 +18,15 @@ from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
 from mmsskd.visualization.history import read_history
 
 
-def short_arms(task, folder, count=None) -> list:
-    """The same trainings, or the first ``count``, each phase one epoch; the tests of all configs train the others."""
+def short_arms(task, folder, count=None, images=None) -> list:
+    """The same trainings, or the first ``count``, each phase one epoch, of at most that many images where a loader has all; the
+    tests of all configs train the others.
+    """
     arms = []
     for name, config, plain in task.arms[:count]:
         lines = [f"_base_ = '{ROOT / 'configs' / config}'", 'train_cfg = dict(max_epochs=1, val_interval=1)']
+        if images and 'indices' not in Config.fromfile(ROOT / 'configs' / config).train_dataloader.dataset:
+            lines.append(f'train_dataloader = dict(dataset=dict(indices={images}))')
         if config.startswith('sskd/'):
             schedule = dict(transfer=dict(epochs=1), head=dict(epochs=1))
             phases = Config.fromfile(ROOT / 'configs' / config).default_hooks.stage_schedule.get('phases')
@@ -68,7 +72,7 @@ class Page(HTMLParser):
 
 @pytest.mark.slow
 def test_classification(tmp_path):
-    out, arms = tmp_path / 'out', short_arms(demo_classification.TASK, tmp_path)
+    out, arms = tmp_path / 'out', short_arms(demo_classification.TASK, tmp_path, images=384)
     printed = run_demo('classification', arms, out, tmp_path, seeds=2)
     for name, *_ in arms:
         assert f'\n{name} ' in printed
@@ -115,7 +119,7 @@ def test_face(tmp_path):
     """On patterns in place of faces, which it finds in place of those that it would write."""
     write_people(tmp_path / 'data/orl_faces/train', 20, 10, shape=(112, 92))
     write_ijba_shaped(write_people(tmp_path / 'people', 14, 6, first=20, shape=(112, 92)), tmp_path / 'data/orl_ijba')
-    out, arms = tmp_path / 'out', short_arms(demo_face.TASK, tmp_path, 3)
+    out, arms = tmp_path / 'out', short_arms(demo_face.TASK, tmp_path, 3, images=64)
     printed = run_demo('face', arms, out, tmp_path)
     assert 'phase 2/2 embedding begins: trains layer1, layer2, layer3, layer4, neck, mimics neck' in printed
     assert 'writing' not in printed

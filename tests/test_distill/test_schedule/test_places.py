@@ -44,8 +44,9 @@ def drawing(loader_cfg, persistent, workers=2):
 
 
 def cfg_of(work_dir, teacher_path, iters, persistent, infinite=True):
-    """Two phases, the second with a loader of its own; a checkpoint at each step."""
-    cfg = run_cfg(work_dir, teacher_path, iters=iters, custom_hooks=[dict(type='KeepDraws')])
+    """Two phases, the second with a loader of its own; a checkpoint at each step, and nothing is validated."""
+    none = dict.fromkeys(('val_dataloader', 'val_evaluator', 'val_cfg'))
+    cfg = run_cfg(work_dir, teacher_path, iters=iters, custom_hooks=[dict(type='KeepDraws')], **none)
     infinite = infinite and iters is not None
     cfg.train_dataloader = drawing(loader(infinite=infinite), persistent)
     other = drawing(loader(count=64, infinite=infinite), persistent)
