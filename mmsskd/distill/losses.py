@@ -14,14 +14,12 @@ from ..errors import ConfigError, check_keys, naming
 from ..registry import MODELS
 
 
-def _checked_weight(loss: nn.Module, weight: float) -> float:
-    """Refuse a weight with which nothing, or the opposite, is learned."""
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float('inf'):
-        raise ConfigError(
-            f'{type(loss).__name__}.loss_weight must be a number above 0, found {weight!r}; to do without the loss, leave the '
-            'stage out of `mimic`, or set logits=False'
-        )
-    return weight
+def _above_zero(loss: nn.Module, key: str, value: float) -> float:
+    """Refuse a weight or temperature with which nothing, or the opposite, is learned."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float('inf'):
+        fix = '; to do without the loss, leave the stage out of `mimic`, or set logits=False' if 'weight' in key else ''
+        raise ConfigError(f'{type(loss).__name__}.{key} must be a number above 0, found {value!r}{fix}')
+    return value
 
 
 class MimicLoss(nn.Module):
@@ -45,7 +43,7 @@ class MimicLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0):
         super().__init__()
-        self.loss_weight = _checked_weight(self, loss_weight)
+        self.loss_weight = _above_zero(self, 'loss_weight', loss_weight)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], **batch) -> Tensor:
         """Compare two features.
@@ -79,13 +77,12 @@ class FeatureMimicLoss(MimicLoss):
       the features cancels, so one learning rate serves all stages, networks and tasks.
     - ``normalize='none'``: :math:`\mathrm{mean} (s - t)^2` over all elements, the raw loss of the paper.
 
-    Computed in float32 outside autocast (raw feature L2 in half precision is known not to converge:
-    https://arxiv.org/abs/1809.05262, section 4). Under DDP the variance is that of the global batch, so that the gradient equals
-    that of one process with the same batch. A feature of several tensors (an FPN) counts as the mean over its tensors.
+    Raw feature L2 in half precision is known not to converge (https://arxiv.org/abs/1809.05262, section 4). Under DDP the variance
+    is that of the global batch, so that the gradient equals that of one process with the same batch.
 
     Args:
         normalize: ``'variance'`` or ``'none'``.
-        loss_weight: Factor on the loss. Only matters beside other losses; stage by stage has none to balance.
+        loss_weight: As for :class:`MimicLoss`.
 
     Example:
         >>> teacher = torch.randn(4, 8, 5, 5)
@@ -113,7 +110,7 @@ class FeatureMimicLoss(MimicLoss):
 
     def error(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The mean squared error."""
-        return torch.nn.functional.mse_loss(student, teacher)
+        return F.mse_loss(student, teacher)
 
 
 @torch.no_grad()
@@ -232,9 +229,6 @@ class CosineMimicLoss(MimicLoss):
     As embedding loss of face models: ShrinkTeaNet, https://arxiv.org/abs/1905.10620. Of tokens and maps, each token or place is
     such a vector of C channels. Vectors shorter than 0.001 count as that long.
 
-    Args:
-        loss_weight: Factor on the loss. Only matters beside other losses.
-
     Example:
         >>> student, teacher = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]])
         >>> CosineMimicLoss()((student,), (teacher,)).item()
@@ -256,7 +250,7 @@ class BalancedMimicLoss(CosineMimicLoss):
     Args:
         cosine: The weight :math:`\alpha`.
         smooth_l1: The weight :math:`\beta`.
-        loss_weight: Factor on the loss. Only matters beside other losses.
+        loss_weight: As for :class:`MimicLoss`.
 
     Example:
         >>> student, teacher = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 3.0]])
@@ -317,7 +311,7 @@ class CWDLoss(MimicLoss):
 
     Args:
         temperature: T; the paper has 4 for segmentation, mmrazor's detectors 1.
-        loss_weight: Factor on the loss. Only matters beside other losses.
+        loss_weight: As for :class:`MimicLoss`.
 
     Example:
         >>> teacher = torch.randn(2, 3, 4, 4)
@@ -327,9 +321,7 @@ class CWDLoss(MimicLoss):
 
     def __init__(self, temperature: float = 1.0, loss_weight: float = 1.0):
         super().__init__(loss_weight)
-        if not temperature > 0:
-            raise ConfigError(f'CWDLoss.temperature must be above 0, found {temperature!r}')
-        self.temperature = temperature
+        self.temperature = _above_zero(self, 'temperature', temperature)
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
         if student.ndim == 2:
@@ -374,9 +366,7 @@ class AttentionMimicLoss(FeatureMimicLoss):
 
     def __init__(self, temperature: float = 0.5, normalize: str = 'variance', loss_weight: float = 1.0):
         super().__init__(normalize, loss_weight)
-        if not temperature > 0:
-            raise ConfigError(f'AttentionMimicLoss.temperature must be above 0, found {temperature!r}')
-        self.temperature = temperature
+        self.temperature = _above_zero(self, 'temperature', temperature)
 
     def error(self, student: Tensor, teacher: Tensor) -> Tensor:
         student, teacher = _places(student), _places(teacher)
@@ -542,20 +532,11 @@ class LogitsKDLoss(nn.Module):
 
     def __init__(self, temperature: float = 4.0, loss_weight: float = 0.9):
         super().__init__()
-        if not temperature > 0:
-            raise ConfigError(f'LogitsKDLoss.temperature must be above 0, found {temperature!r}')
-        self.temperature = temperature
-        self.loss_weight = _checked_weight(self, loss_weight)
+        self.temperature = _above_zero(self, 'temperature', temperature)
+        self.loss_weight = _above_zero(self, 'loss_weight', loss_weight)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Compare two batches of logits.
-
-        Args:
-            student, teacher: (N, K), of N samples and K classes.
-
-        Returns:
-            A scalar; the gradient flows to ``student`` only.
-        """
+        """Compare two batches of logits, (N, K) of N samples and K classes. Returns a scalar; the gradient flows to ``student``."""
         with torch.autocast(device_type=student.device.type, enabled=False):
             student_log = F.log_softmax(student.float() / self.temperature, dim=1)
             teacher_log = F.log_softmax(teacher.detach().float() / self.temperature, dim=1)

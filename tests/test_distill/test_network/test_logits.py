@@ -48,7 +48,7 @@ def test_computed_in_fp32_outside_autocast():
 
 
 def test_temperature_must_be_above_zero():
-    with pytest.raises(ConfigError, match=r'LogitsKDLoss.temperature must be above 0, found 0'):
+    with pytest.raises(ConfigError, match=r'LogitsKDLoss.temperature must be a number above 0, found 0'):
         LogitsKDLoss(temperature=0)
 
 
