@@ -99,7 +99,7 @@ def naming(cfg, key: str = ''):
     except (ConfigError, NonFiniteLossError):
         raise
     except Exception as error:
-        path, part = _part_in_work(cfg, error)
+        path, part = part_in_work(cfg, error)
         where = f'{key}{path}' if key else path.removeprefix('.')
         if not where or describe(error) == NO_OPS:  # the latter is a matter of the machine
             raise
@@ -108,7 +108,7 @@ def naming(cfg, key: str = ''):
         raise ConfigError(f'{where} cannot be built: {describe(error)}\n  It is {found}') from error
 
 
-def _part_in_work(cfg, error: Exception) -> tuple[str, object]:
+def part_in_work(cfg, error: Exception) -> tuple[str, object]:
     """Path and value of the innermost part of ``cfg`` that was being built when ``error`` was raised."""
     path, node = '', cfg
     for frame, _ in traceback.walk_tb(error.__traceback__):

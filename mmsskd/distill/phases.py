@@ -256,6 +256,14 @@ def _resolve(cfg, recipes: dict, stages: Sequence[str], unit: str, begin: int, o
     )
 
 
+def loader_keys(phases: Sequence[Phase]) -> list[str]:
+    """Which key of the config the loader of each phase has, for messages."""
+    return [
+        f'train_dataloader of phase {number} ({phase.name})' if phase.train_dataloader else 'train_dataloader'
+        for number, phase in enumerate(phases, 1)
+    ]
+
+
 def is_schedule_hook(hook) -> bool:
     """Whether a hook's config is that of the stage schedule."""
     return isinstance(hook, Mapping) and str(hook.get('type', '')).endswith('StageScheduleHook')

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from ...errors import ConfigError, some
 from ..distiller import StagewiseDistiller
-from ..phases import HEAD, Phase
+from ..phases import HEAD, Phase, loader_keys
 
 ENDLESS = ('InfiniteSampler', 'MultiSourceSampler')  # of mmengine and mmdet; their length is that of the data set
 COUNT_ITERATIONS = (
@@ -35,13 +35,11 @@ def check_strategy(runner: Runner) -> None:
     if hasattr(runner, 'strategy') or wrapper.rpartition('.')[2] in SHARDED:
         found = type(runner.strategy).__name__ if hasattr(runner, 'strategy') else wrapper
         raise ConfigError(
-            f'stage by stage changes what trains during the run, which {found} cannot follow (parameters are sharded once, at the '
-            'start). Use the ordinary Runner with DDP: remove runner_type, strategy and model_wrapper_cfg from the config.'
+            f'stage by stage changes what trains during the run, which {found} cannot follow. Use the ordinary Runner with DDP: '
+            'remove runner_type, strategy and model_wrapper_cfg from the config.'
         )
     if runner.cfg.get('compile'):
-        raise ConfigError(
-            '`compile` is not supported: a truncated forward ends in the middle of the graph. Remove it from the config.'
-        )
+        raise ConfigError('`compile` is not supported: a forward may end at any stage. Remove it from the config.')
 
 
 def check_load_from(runner: Runner, checkpoint: Mapping, model: nn.Module) -> None:
@@ -72,8 +70,7 @@ def check_ends(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> None:
     Raises:
         ConfigError: The message names the loader and the sampler.
     """
-    for number, (phase, loader) in enumerate(zip(phases, loaders), 1):
-        key = f'train_dataloader of phase {number} ({phase.name})' if phase.train_dataloader else 'train_dataloader'
+    for key, loader in zip(loader_keys(phases), loaders):
         for sampler in _samplers_of(loader):
             if any(each.__name__ in ENDLESS for each in type(sampler).__mro__):
                 raise ConfigError(f'{key}: {type(sampler).__name__} never ends, {COUNT_ITERATIONS}')

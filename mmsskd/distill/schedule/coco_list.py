@@ -70,14 +70,13 @@ class CocoList:
         if twice:
             names = [category['name'] for category in categories if category['id'] == twice[0]]
             raise ConfigError(
-                f'{where} defines category id {twice[0]!r} {len(names)} times, as {", ".join(map(repr, names))}, so '
-                'labels would not be those of the classes; give each category an id of its own.'
+                f'{where} defines category id {twice[0]!r} {len(names)} times, as {", ".join(map(repr, names))}; give each its own '
+                'id.'
             )
         twice = sorted({name for name in _twice(category['name'] for category in categories) if name in classes})
         if twice:
             raise ConfigError(
-                f'{where} defines {twice} more than once, so labels would not be those of the classes; give each category a '
-                'name of its own, or merge them.'
+                f'{where} defines {twice} more than once; give each category a name of its own, or merge them.'
             )
         self.names = {category['id']: category['name'] for category in categories}
 
@@ -173,10 +172,9 @@ class CocoList:
                             f'{item.get(name)!r}: {_short(item)}. Give it one, or remove the annotation.'
                         ) from None
             raise
-        twice = _twice(ids[0])
-        if twice:
+        if twice := _twice(ids[0]):
             raise ConfigError(
-                f'{where}: {len(twice)} annotation ids are used twice, the first {twice[0]!r}; number the annotations anew.'
+                f'{where}: {len(twice)} annotation ids are used twice, the first {twice[0]!r}; number them anew.'
             )
         return ids[1], ids[2]
 

@@ -1,6 +1,5 @@
 """Data checks before training and testing: names, ids, sizes and files of the data sets, against each other and the heads."""
 
-import copy
 import itertools
 import os
 import re
@@ -13,16 +12,15 @@ from mmengine.dataset import BaseDataset
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from ...errors import ConfigError, candidates, describe, some
+from ...errors import ConfigError, candidates, describe, part_in_work, some
 from ...version import __version__
 from ..distiller import StagewiseDistiller
-from ..phases import Phase
+from ..phases import Phase, loader_keys
 from .checks import check_load_from
 from .coco_list import CocoList, as_coco_list, read_coco_list
 from .mmengine_private import built_loops, is_resuming
@@ -50,8 +48,7 @@ def check_data(
     Where the student takes over the teacher's head or logits, the teacher says what the labels mean.
     """
     datasets, unlabelled = {}, []
-    for i, (phase, loader) in enumerate(zip(phases, loaders), 1):
-        key = f'train_dataloader of phase {i} ({phase.name})' if phase.train_dataloader else 'train_dataloader'
+    for key, phase, loader in zip(loader_keys(phases), phases, loaders):
         datasets[key] = loader.dataset
         if phase.train_dataloader and not phase.task_loss:
             unlabelled.append(key)
@@ -207,8 +204,8 @@ def _check_names_given(dataset, key: str) -> None:
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     if isinstance(classes, str):
         raise ConfigError(
-            f'{key}: metainfo.classes is the string {classes!r}, of which mmdet would take each class whose name is part '
-            f'of it; write a tuple, classes=({classes!r},) with the comma, or the path of a file with one name a line that exists.'
+            f'{key}: metainfo.classes is the string {classes!r}, not a tuple; write classes=({classes!r},) with the comma, or the '
+            'path of a file with one name a line that exists.'
         )
 
 
@@ -234,8 +231,8 @@ def _check_categories(dataset, coco: CocoList, key: str, logger: MMLogger) -> No
     if absent:
         raise ConfigError(
             f'{key}: {len(absent)} of {len(classes)} classes are not in {dataset.ann_file!r}: {", ".join(map(repr, absent[:5]))}; '
-            f'{candidates(absent[0], found)}. Set dataset.metainfo=dict(classes=(...)) to names of the file, and num_classes in '
-            'the heads to their number; or add the category to the file, with an id of its own and no annotations.'
+            f'{candidates(absent[0], found)}. Set dataset.metainfo=dict(classes=(...)) and num_classes to what is in the file, or '
+            'add the category to the file.'
         )
     unknown = [id_ for id_, images in dataset.cat_img_map.items() if images and id_ not in dataset.cat_ids]
     left_out = [coco.names[id_] for id_ in coco.names if id_ in unknown]
@@ -289,13 +286,12 @@ def _compare_names(reference: tuple[str, Sequence], other: tuple[str, Sequence],
     Names that differ in case and signs only are the same.
     """
     (where, names), (key, own) = reference, other
-    one, two = list(map(_plain, names)), list(map(_plain, own))
-    first = next((i for i, (a, b) in enumerate(zip(one, two)) if a != b), None)
-    if first is None and len(one) == len(two):
+    first, related = _first_difference(names, own)
+    if first is None and len(names) == len(own):
         return
     if first is None:
         logger.warning(f'{key}: {len(own)} classes, the first of the {len(names)} of {where}, or more than them')
-    elif not set(one) & set(two):
+    elif not related:
         logger.warning(f'{key}: its classes ({_some(own)}) have other names than those of {where} ({_some(names)})')
     else:
         raise ConfigError(
@@ -307,20 +303,19 @@ def _compare_names(reference: tuple[str, Sequence], other: tuple[str, Sequence],
 def _how_numbered(dataset, coco: CocoList | None) -> str:
     """Say where the order of the labels of a data set comes from, and so the fix."""
     if coco is not None:
-        return (
-            'mmdet numbers classes by the order of `categories` in the file, whatever metainfo says: put those of '
-            f'{coco.path!r} into the same order.'
-        )
+        return f'mmdet numbers classes by the order of `categories`: put those of {coco.path!r} into the same order.'
     if hasattr(dataset, 'folder_to_idx'):
         return (
-            f'Labels are numbered by the sorted names of the folders in {dataset.img_prefix!r}: make them those of the other set, '
-            'an empty folder for a class without images.'
+            f'Labels follow the sorted folders in {dataset.img_prefix!r}: make them those of the other set, an empty folder for a '
+            'class without images.'
         )
     return 'Name the same classes in the same order (dataset.metainfo=dict(classes=(...))).'
 
 
-def _plain(name) -> str:
-    return re.sub(r'[\W_]+', '', str(name)).casefold() or str(name)
+def _first_difference(names: Sequence, others: Sequence) -> tuple[int | None, bool]:
+    """The first label of which these names differ in more than case and signs, and whether any name is in both."""
+    one, two = ([re.sub(r'[\W_]+', '', str(name)).casefold() or str(name) for name in each] for each in (names, others))
+    return next((i for i, (a, b) in enumerate(zip(one, two)) if a != b), None), bool(set(one) & set(two))
 
 
 def _some(names: Sequence, first: int = 0) -> str:
@@ -352,10 +347,7 @@ def _check_evaluator(evaluator, key: str, outer, lists, names, logger: MMLogger,
             id_ for id_, name in coco.names.items() if name in classes or not hasattr(metric, '_coco_api')
         ]
         own = tuple(coco.names[id_] for id_ in ids)
-        fix = (
-            'The evaluator numbers classes by the order of `categories` in its ann_file; set it to that of the data set '
-            '(Objects365: sort_categories=True).'
-        )
+        fix = 'Set ann_file of the evaluator to that of the data set (Objects365: sort_categories=True).'
         _compare_names((key, names[id(measured[0])]), (where, own), logger, fix)
         if hasattr(metric, '_coco_api'):
             _fill_crowds(api.dataset, where, logger)
@@ -565,9 +557,8 @@ def other_order(classes: Sequence[str], dataset: Dataset) -> str | None:
     """Say where the classes of a teacher stand in another order than those of ``dataset``; None where they do not."""
     for _, plain in plain_datasets(dataset):
         own = _classes_of(plain)
-        one, two = list(map(_plain, classes)), list(map(_plain, own))
-        first = next((i for i, (a, b) in enumerate(zip(one, two)) if a != b), None)
-        if first is not None and set(one) & set(two):
+        first, related = _first_difference(classes, own)
+        if first is not None and related:
             return f'label {first} means {own[first]!r}, but {classes[first]!r} in model.teacher_checkpoint'
     return None
 
@@ -632,18 +623,16 @@ EMPTY = (
 
 
 def find_data_error(cfg: Config, caught: Exception) -> str | None:
-    """A message about the data set, built by itself, that fails as ``caught`` says; None where none does."""
-    for key, loader in _loaders(cfg):
-        for where, dataset in _plain_configs(
-            loader.get('dataset') if isinstance(loader, dict) else None, f'{key}.dataset'
-        ):
-            try:
-                with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmengine')):
-                    DATASETS.build(copy.deepcopy(dataset))
-            except Exception as error:
-                if (type(error), str(error)) != (type(caught), str(caught)):
-                    continue
-                return _why_not_built(dataset, where, error, bool(cfg.get('outside_files', False)))
+    """A message about the data set or evaluator in whose making ``caught`` was raised; None where it was in none."""
+    first = {
+        f'{split}_dataloader': cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')
+    }  # two may be equal
+    found = re.match(r'\.(.+\.(dataset|datasets\[\d+\]))(?!\w)', part_in_work(first | cfg._cfg_dict, caught)[0])
+    if found:
+        dataset: Any = cfg
+        for key in re.findall(r'\w+', found[1]):
+            dataset = dataset[int(key) if key.isdecimal() and isinstance(dataset, (list, tuple)) else key]
+        return _why_not_built(dataset, found[1], caught, bool(cfg.get('outside_files', False)))
     for key in ('val_evaluator', 'test_evaluator'):
         evaluator = cfg.get(key)
         path = evaluator.get('ann_file') if isinstance(evaluator, dict) else None
@@ -674,29 +663,3 @@ def _why_not_built(dataset: Mapping, where: str, error: Exception, outside_files
             '(dataset.metainfo=dict(classes=(...)); without it, those of COCO), or filter_cfg leaves all out'
         )
     return f'{where} cannot be built from {source or "its config"}: {reason}'
-
-
-def _plain_configs(dataset, where: str) -> Iterator[tuple[str, Mapping]]:
-    """The config of each data set inside wrappers, and then of the wrappers; with their keys."""
-    if not isinstance(dataset, Mapping):
-        return
-    inner = dataset.get('datasets') if isinstance(dataset.get('datasets'), (list, tuple)) else ()
-    for i, one in enumerate(inner):
-        yield from _plain_configs(one, f'{where}.datasets[{i}]')
-    yield from _plain_configs(dataset.get('dataset'), f'{where}.dataset')
-    yield where, dataset
-
-
-def _loaders(cfg: Config) -> Iterator[tuple[str, Mapping | None]]:
-    """Each loader of a config by its key."""
-    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        yield key, cfg.get(key)
-    for name, hook in (cfg.get('default_hooks') or {}).items():
-        if not isinstance(hook, Mapping):
-            continue
-        where, phases = f'default_hooks.{name}', hook.get('phases')
-        parts = {f'{where}.{part}': hook.get(part) for part in ('transfer', 'head')}
-        if isinstance(phases, (list, tuple)):  # else the name of a schedule
-            parts |= {f'{where}.phases[{i}]': phase for i, phase in enumerate(phases)}
-        for key, part in parts.items():
-            yield f'{key}.train_dataloader', part.get('train_dataloader') if isinstance(part, Mapping) else None

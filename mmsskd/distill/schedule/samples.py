@@ -20,7 +20,7 @@ from ...errors import ConfigError, describe
 from ...utils.states import random_states_kept
 from ..distiller import StagewiseDistiller
 from ..losses import channel_variance
-from ..phases import Phase
+from ..phases import Phase, loader_keys
 from .data_checks import count_classes, head_classes, plain_datasets, spread
 from .runner_state import batches_beside, can_be_indexed, count_images, seed_everything
 
@@ -44,9 +44,8 @@ def check_samples(
         ConfigError: All training labels that are learned are the same, a label stands for no class, or all images are blank.
     """
     keys: dict[DataLoader, str] = {}
-    for number, (phase, loader) in enumerate(zip(phases, loaders), 1):
-        own = f'train_dataloader of phase {number} ({phase.name})'
-        keys.setdefault(loader, own if phase.train_dataloader else 'train_dataloader')
+    for key, loader in zip(loader_keys(phases), loaders):
+        keys.setdefault(loader, key)
     learned = {loader for phase, loader in zip(phases, loaders) if phase.task_loss}
     val = None if runner.val_loop is None else runner.val_loop.dataloader
     heads = max(head_classes(distiller.student).values(), default=0)
