@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from .network.pairing import Pairing, student_trains
+from .network.pairing import Pairing, show, student_trains
 from .network.projector import PATH
 from .network.stages import taps_of
 from .network.tap import features_at
@@ -45,8 +45,8 @@ def stage_table(student: nn.Module, teacher: nn.Module, pairing: Pairing) -> lis
             name + (f' ({stage.tap})' if stage.tap.removeprefix('backbone.') != name else ''),
             ' '.join(_outermost(stage.modules, stages.values())),
             short(sum(sizes[parameter] for parameter in stage.parameters)),
-            _shapes(stage.shapes),
-            _shapes(teacher_stages[name].shapes),
+            show(stage.shapes),
+            show(teacher_stages[name].shapes),
             short(sum(p.numel() for p in adapter.parameters())) if adapter is not None else '-',
             *(short(counter.get_total_flops() / 2) for counter in (forward, teaching, backward)),
         )
@@ -112,7 +112,3 @@ def short(number: float) -> str:
             return f'{number:.3g}{unit}'
         number /= 1000
     raise AssertionError('unreachable')
-
-
-def _shapes(shapes) -> str:
-    return ' + '.join('x'.join(map(str, shape)) for shape in shapes)

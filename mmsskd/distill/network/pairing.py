@@ -22,17 +22,7 @@ from .trace import DEFAULT_SHAPE
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """Options of the model that say how two networks are cut and paired, under the same names.
-
-    Attributes:
-        stages: Names of the student's stages; None: its resolution stages, see
-            :func:`~mmsskd.distill.network.stages.find_stages`.
-        teacher_stages: Names of the teacher's; None: ``stages``.
-        input_shape: (channels, height, width) of an image.
-        resize: Whether features of different places may be compared, see :func:`match_size`. None: where each is one map, or
-            tokens whose grid is known; True: the levels of a neck too, in their order; ``'bilinear'``: as True, but the coarser is
-            interpolated; False: never.
-        adapter_norm: Put batch normalization after the adapters.
+    """Options of a :class:`~mmsskd.StagewiseDistiller` that say how two networks are cut and paired, under the same names.
 
     Example:
         >>> Pairing(stages=['layer1'], input_shape=(3, 32, 32)).adapter_norm
@@ -242,7 +232,7 @@ def match_levels(stage: Stage, other: Stage, resize: bool | str | None) -> tuple
     if not pairs:
         if counts[0] != counts[1] or counts[0] > 1:
             raise ConfigError(
-                f'stage {stage.name!r}: student {_show(stage.shapes)}, teacher {_show(other.shapes)}: no tensor of the one has as '
+                f'stage {stage.name!r}: student {show(stage.shapes)}, teacher {show(other.shapes)}: no tensor of the one has as '
                 'many places as one of the other; name stages of equal resolution, or necks of the same strides '
                 '(tools/print_stages.py lists them)'
             )
@@ -257,22 +247,22 @@ def match_levels(stage: Stage, other: Stage, resize: bool | str | None) -> tuple
     )
     paired = stage.with_levels(student_levels)
     out = [
-        _show(level.shape for i, level in enumerate(levels) if i not in kept) or 'nothing'
+        show(level.shape for i, level in enumerate(levels) if i not in kept) or 'nothing'
         for levels, kept in ((stage.levels, {i for i, _ in pairs}), (other.levels, {j for _, j in pairs}))
     ]
     untaught = [name for name in stage.parameters if name not in set(paired.parameters)]
     bare = [name for name in untaught if name.startswith('backbone.')]
     if bare:
         raise ConfigError(
-            f'stage {stage.name!r}: the teacher {_show(other.shapes)} has no tensor of the size of {out[0]} of the student; '
+            f'stage {stage.name!r}: the teacher {show(other.shapes)} has no tensor of the size of {out[0]} of the student; '
             f'without it {len(bare)} parameters of the backbone ({bare[0]}, ...) would learn nothing. Take a teacher that has '
             'features of these strides, or a student whose backbone returns only those that the teacher has.'
         )
     if out != ['nothing', 'nothing']:
         head = f'; {len(untaught)} parameters of the student after what is dropped train with the head'
         print_log(
-            f'stage {stage.name!r}: paired by size, {_show(paired.shapes)} of the student with '
-            f'{_show(t.shape for t in teacher_levels)} of the teacher; dropped: student {out[0]}, teacher '
+            f'stage {stage.name!r}: paired by size, {show(paired.shapes)} of the student with '
+            f'{show(t.shape for t in teacher_levels)} of the teacher; dropped: student {out[0]}, teacher '
             f'{out[1]}{head if untaught else ""}',
             logger='current',
         )
@@ -311,7 +301,7 @@ def build_adapter(
     Raises:
         ConfigError: The features cannot be compared; both shapes are in the message.
     """
-    pair = f'stage {stage!r}: student {_show(student_shapes)}, teacher {_show(teacher_shapes)}'
+    pair = f'stage {stage!r}: student {show(student_shapes)}, teacher {show(teacher_shapes)}'
     for student, teacher in zip(student_shapes, teacher_shapes, strict=True):
         if len(student) != len(teacher) and 1 in (len(student), len(teacher)):
             raise ConfigError(
@@ -387,7 +377,8 @@ def _places(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[1:] if len(shape) == 3 else shape[:-1]
 
 
-def _show(shapes) -> str:
+def show(shapes: Iterable[tuple[int, ...]]) -> str:
+    """Shapes for a message or a table."""
     return ' + '.join('x'.join(map(str, shape)) for shape in shapes)
 
 

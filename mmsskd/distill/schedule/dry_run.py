@@ -14,7 +14,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ...errors import ConfigError
+from ...errors import ConfigError, describe
 from ...utils.states import random_states_kept
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
@@ -57,7 +57,7 @@ def try_recipes(
             build_optimization(runner, phase, count)
         except Exception as error:
             raise ConfigError(
-                f'{where}: its optim_wrapper or param_scheduler cannot be built: {_say(error)}'
+                f'{where}: its optim_wrapper or param_scheduler cannot be built: {describe(error)}'
             ) from error
         check_learning(runner, distiller, phase, loader, count, where)
     runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader = held
@@ -79,7 +79,7 @@ def first_batches(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> lis
                 raise
             except Exception as error:
                 raise ConfigError(
-                    f'{where}: the first {IMAGES} images of its loader cannot be read: {_say(error)}'
+                    f'{where}: the first {IMAGES} images of its loader cannot be read: {describe(error)}'
                 ) from error
     return [batches[loader] for loader in loaders]
 
@@ -121,7 +121,7 @@ def try_losses(
                 raise
             except Exception as error:
                 raise ConfigError(
-                    f'{where}: its losses cannot be computed on the first {IMAGES} images of its loader: {_say(error)}'
+                    f'{where}: its losses cannot be computed on the first {IMAGES} images of its loader: {describe(error)}'
                 ) from error
 
 
@@ -211,7 +211,3 @@ def _copy_of(value, copies: dict):
         return copy.deepcopy(value, copies)
     except Exception:
         return value
-
-
-def _say(error: Exception) -> str:
-    return f'{type(error).__name__}: {error}'

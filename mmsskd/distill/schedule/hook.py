@@ -215,7 +215,7 @@ class StageScheduleHook(Hook):
         self.first_batches = first_batches(phases, schedule.loaders)
         check_samples(runner, self.distiller, phases, schedule.loaders)
         self.schedule = schedule
-        self.pins = pins_of(runner, self.distiller, phases, schedule.loaders)
+        self.pins = pins_of(runner, self.distiller, schedule.loaders)
         if not by_epoch:
             loop.dataloader_iterator = PhaseBatches(self, runner)
         set_loop_length(runner, schedule.end if by_epoch else None, sum(schedule.iterations))

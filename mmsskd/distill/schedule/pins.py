@@ -38,15 +38,8 @@ MOST_LOOKED_AT = 256  # images of a set without a list
 FEW = 0.01  # by which the length of a phase may change with its data: an image or two that cannot be read
 
 
-def pins_of(
-    runner: Runner, distiller: StagewiseDistiller, phases: Sequence[Phase], loaders: Sequence[DataLoader]
-) -> dict:
-    """Pin a run that is set up, as plain data: dicts, lists, text and numbers.
-
-    Args:
-        runner, distiller: Of the run.
-        phases, loaders: Of the schedule; one loader for each phase.
-    """
+def pins_of(runner: Runner, distiller: StagewiseDistiller, loaders: Sequence[DataLoader]) -> dict:
+    """Pin a run that is set up, with a loader for each phase, as plain data: dicts, lists, text and numbers."""
     model, ranks = runner.cfg.model, get_world_size()
     data = {id(loader): data_of(loader.dataset) for loader in loaders}
     return dict(
@@ -55,10 +48,7 @@ def pins_of(
         teacher_weights=hash_of(distiller.teacher.state_dict()),
         model={key: as_data(value) for key, value in model.items() if key not in ELSEWHERE and value is not None},
         ranks=ranks,
-        phases=[
-            dict(batch=batch_of(loader) * ranks, batches=len(loader), data=data[id(loader)])
-            for _, loader in zip(phases, loaders, strict=True)
-        ],
+        phases=[dict(batch=batch_of(loader) * ranks, batches=len(loader), data=data[id(loader)]) for loader in loaders],
         validation=None if runner.val_loop is None else data_of(runner.val_loop.dataloader.dataset),
     )
 

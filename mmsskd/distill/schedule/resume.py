@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
@@ -79,9 +80,7 @@ def _name_files_here(runner: Runner, hook: CheckpointHook) -> None:
 
 def prepare(runner: Runner) -> None:
     """Let a run write whole checkpoints, and go on from one where it is to be resumed. For ``before_run``."""
-    choose_checkpoint(
-        runner, lambda work_dir, path: checkpoint_to_resume(work_dir, path, lambda text: runner.logger.warning(text))
-    )
+    choose_checkpoint(runner, partial(checkpoint_to_resume, say=runner.logger.warning))
     write_whole_checkpoints(runner)
     runner.register_hook(GoOn())
 
