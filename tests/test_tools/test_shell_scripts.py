@@ -17,6 +17,22 @@ def test_shell_scripts(script):
         assert result.returncode == 1 and f'tools/{script} ' in result.stderr
 
 
+@pytest.mark.parametrize(
+    'script, files', [('dist_train.sh', ['a config.py']), ('dist_test.sh', ['a config.py', 'a file.pth'])]
+)
+def test_torchrun_gets_the_arguments(script, files, tmp_path):
+    (tmp_path / 'python').write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    (tmp_path / 'python').chmod(0o755)
+    env = environment(PYTHON=str(tmp_path / 'python'), PORT='29999')
+    command = ['bash', TOOLS / script, *files, '2', '--cfg-options', 'a=b c']
+    arguments = subprocess.run(command, env=env, capture_output=True, text=True).stdout.splitlines()
+    assert arguments[:2] == ['-m', 'torch.distributed.run']
+    assert {'--nproc-per-node=2', '--master-port=29999'} <= set(arguments)
+    assert arguments[-len(files) - 5 :] == [
+        str(TOOLS / f'{script[5:-3]}.py'), *files, '--launcher', 'pytorch', '--cfg-options', 'a=b c',
+    ]  # fmt: skip
+
+
 def test_slurm_starts_torchrun_with_the_arguments(tmp_path):
     """srun and scontrol are stand-ins that show what they get."""
     for name, body in (

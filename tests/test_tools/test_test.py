@@ -1,10 +1,9 @@
 """Evaluation of checkpoints of a run, of the exported student and of the teacher."""
 
 import pickle
-import subprocess
 
 import pytest
-from helpers import environment, warm_python
+from helpers import warm_python, warm_ranks
 from tool_helpers import TOOLS, call
 
 
@@ -36,15 +35,10 @@ def test_test_writes_predictions(run, monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_dist_test(run, tmp_path):
+def test_two_processes_measure_what_one_does(run, tmp_path):
+    """As tools/dist_test.sh starts them."""
     path, work_dir, _ = run
-    result = subprocess.run(
-        ['bash', TOOLS / 'dist_test.sh', path, work_dir / 'student.pth', '2', '--work-dir', tmp_path],
-        env=environment(PORT='29620'),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    result = warm_ranks(TOOLS / 'test.py', path, work_dir / 'student.pth', '--work-dir', tmp_path, port=29620)
     assert result.returncode == 0, result.stderr
     alone = warm_python(TOOLS / 'test.py', path, work_dir / 'student.pth', '--work-dir', tmp_path)
     assert alone.stdout.splitlines()[-1] in result.stdout
