@@ -394,7 +394,7 @@ class ForegroundMimicLoss(MimicLoss):
         shapes: Of the teacher's feature, see :class:`MimicLoss`; maps alone.
         background: Weight of the background of an image, beside 1 for each of its boxes. 0.5 as in FGD's configs; 0: boxes alone
             (an image without any then counts for nothing).
-        loss_weight: Factor on the loss. Only matters beside other losses.
+        loss_weight: As for :class:`MimicLoss`.
 
     Example:
         >>> from mmengine.structures import BaseDataElement
