@@ -169,17 +169,13 @@ def _relative(argument: str) -> str:
 
 def _show_progress(line: str, held: str | None, metric: str, title: str) -> str | None:
     """Show each phase that begins, what its stage has learned at its end, and each score; ``held`` is what may be shown later."""
-    _, _, message = line.rstrip().partition(' - INFO - ')
-    if ' validation ' in message:
+    _, _, message = line.rstrip().partition('  ')
+    if ' epoch ' in message and '  error ' in message:
         return message
-    if message.startswith('Epoch(val)') and f'{metric}: ' in message:
-        epoch, score = message.split('[')[1].split(']')[0], message.split(f'{metric}: ')[1].split()[0]
-        print(f'{title}: epoch {epoch}: {metric} {score}', flush=True)
-    elif ' begins: ' in message or 'teacher on the validation set' in message:
-        if held:
-            print(f'{title}: {held.replace("val/", "")}', flush=True)
-            held = None
-        print(f'{title}: {message}', flush=True)
+    if f'  {metric} ' in message or ' begins: ' in message or 'teacher on the validation set' in message:
+        for said in filter(None, (held, message)):
+            print(f'{title}: {said}', flush=True)
+        return None
     return held
 
 

@@ -15,6 +15,7 @@ from mmengine.config import Config, DictAction
 
 from ..distill.schedule.interruption import asked
 from ..errors import ConfigError, NonFiniteLossError, candidates, describe
+from ..utils.quiet import import_quietly
 from ..utils.trust import trust
 from .loaders import complete_loaders
 from .run_config import check_run
@@ -125,6 +126,8 @@ def read_config(args: argparse.Namespace, whole: bool = True) -> Config:
         raise ConfigError(f'cannot read the config {args.config!r}: {type(error).__name__}: {error}') from error
     if not isinstance(cfg.get('model'), dict):
         raise ConfigError(f'{args.config}: a config needs a `model`, found the keys {sorted(cfg.keys())}')
+    if cfg.get('default_scope') in ('mmpretrain', 'mmdet'):
+        import_quietly(f'{cfg.default_scope}.models', f'{cfg.default_scope}.datasets')
     check_run(cfg, whole)
     complete_loaders(cfg)
     trust(args.trust_checkpoint or cfg.get('trust_checkpoint'))

@@ -1,11 +1,8 @@
 """The command line of ``mmsskd distill`` and tools/distill.py."""
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
-from importlib import import_module
 
 from ..utils.arguments import ToolParser
 from . import add_trust_argument, plain_errors
@@ -75,10 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_trust_argument(parser)
     args = parser.parse_args(arguments)
     with plain_errors() as progress:
-        # both say which packages they do without; mmdet may lack its ops where it is not needed
-        for package in ('mmpretrain', 'mmdet'):
-            with redirect_stdout(io.StringIO()), suppress(ImportError):
-                import_module(f'{package}.datasets')
         from ..one_call import distill
         from ..utils.trust import trust
 

@@ -4,7 +4,6 @@ import argparse
 import os
 import os.path as osp
 import sys
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +21,7 @@ from ..distill.schedule.data_checks import DataChecks, find_data_error
 from ..distill.schedule.work_dir import checkpoint_to_resume, claim, release
 from ..errors import ConfigError, naming
 from . import is_first_rank, start_processes
-from .progress import Progress, build_quietly
+from .progress import Progress, quiet_console
 from .run_config import check_files
 
 WANDB = ('online', 'offline')
@@ -129,13 +128,12 @@ def prepare(cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume:
         read_checkpoint(cfg.load_from, 'load_from')
 
 
-def train(cfg: Config, progress: SimpleNamespace, quiet: bool = False, console: Progress | None = None) -> Runner:
+def train(cfg: Config, progress: SimpleNamespace, console: Progress | None = None) -> Runner:
     """Run a prepared config to its end.
 
     Args:
         cfg: See :func:`prepare`.
         progress: What :func:`mmsskd.cli.plain_errors` yields.
-        quiet: Keep what MMEngine says of environment and config for the log file.
         console: What shows where the run is; None: the usual.
 
     Returns:
@@ -149,8 +147,8 @@ def train(cfg: Config, progress: SimpleNamespace, quiet: bool = False, console: 
     start_processes(cfg)
     with naming(cfg._cfg_dict):
         try:
-            build = partial(RUNNERS.build if 'runner_type' in cfg else Runner.from_cfg, cfg)
-            runner = build_quietly(build) if quiet else build()
+            with quiet_console():
+                runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             runner.register_hook(FirstStep(progress))
             runner.register_hook(console or Progress())
             if not is_stagewise(cfg):  # else the schedule's hook looks at the data of each phase

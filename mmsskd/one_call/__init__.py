@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
 from mmengine.config import Config, ConfigDict
 
-from ..cli import read_config
+from ..cli import explain, read_config
 from ..cli.progress import Progress, duration
 from ..cli.train import prepare, train, watch
+from ..compare.schedule import stretch
 from ..distill.build import build_model, load_strictly, read_checkpoint, resolve_model_cfg, without_init
 from ..distill.export import export_checkpoint
 from ..distill.network.trace import DEFAULT_SHAPE
@@ -21,15 +23,17 @@ from ..distill.schedule.work_dir import newest_checkpoint
 from ..distill.summary import short
 from ..errors import ConfigError, candidates
 from ..utils.files import write_text
+from ..utils.quiet import import_quietly
 from ..utils.tables import text_table
-from .compose import Composer, check_whole, config_text, model_of, preprocessor_of, side_of
+from .compose import Composer, check_whole, config_text, is_made_for_one_size, model_of, preprocessor_of, side_of
 from .data import Data, look_at
-from .estimate import seconds_of
+from .estimate import SIDES, Pace, measure, sooner
 from .models import Model, find_model
 from .recipe import RECIPES, Pair, Recipe, choose, look_at_pair, size_of_foreign
 
 EPOCHS = {'classification': 20, 'detection': 12}
 ZOO = 'zoo'
+HOUR = 3600  # seconds from which on a CPU the call says how it would be minutes
 
 
 @dataclass
@@ -97,6 +101,7 @@ def distill(
     Raises:
         ConfigError: Anything that cannot work; the message says what can.
     """
+    import_quietly('mmpretrain.models', 'mmpretrain.datasets', 'mmdet.datasets')
     folder = Path(out).resolve()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f'out: {str(out)!r} is a file; name a folder')
@@ -112,8 +117,10 @@ def distill(
     call.decide(epochs or EPOCHS[call.data.task], batch_size, recipe)
     call.write()
     call.say()
+    if dry_run or not any(newest_checkpoint(each) for each in (folder, folder / 'teacher')):
+        call.estimate(table=dry_run)
     if dry_run:
-        call.estimate()
+        call.say_next()
         return Distilled(call.config, call.teacher_config if call.trains_teacher else None)
     options = dict(tensorboard=tensorboard, wandb=wandb)
     if call.trains_teacher:
@@ -258,25 +265,68 @@ class _Call:
         )
         return f'which knows no class of yours, so it is trained first, {start}{hint}'
 
-    def estimate(self) -> None:
-        """Print the stages with cost and time."""
-        rows, total = [('', 'trains', 'epochs', 'time')], 0.0
-        runs = [('teacher', self.teacher_run)] if self.trains_teacher and not self.has_teacher else []
-        for name, cfg in runs:
-            (seconds,) = seconds_of(cfg)
-            total += seconds
-            rows.append((name, 'all', str(self.epochs), duration(seconds)))
-        for number, (phase, seconds) in enumerate(zip(self.recipe.phases, seconds_of(self.run)), 1):
-            total += seconds
-            trains = phase['train'] if isinstance(phase['train'], str) else ' '.join(phase['train'])
-            rows.append((f'phase {number}', trains, str(phase['epochs']), duration(seconds)))
-        pair = self.pair
-        print(text_table([('', 'parameters', self.data.macs), ('teacher', short(pair.teacher_parameters), short(pair.teacher_macs)),
-                          ('student', short(pair.parameters), short(pair.macs))]))  # fmt: skip
-        print(text_table(rows, '<'))
-        print(f'about {duration(total)} in all, from a few timed steps of each phase; validation is not in it')
-        first = f'python tools/train.py {self.teacher_config}\n  ' if runs else ''
+    def say_next(self) -> None:
+        first = (
+            f'python tools/train.py {self.teacher_config}\n  ' if self.trains_teacher and not self.has_teacher else ''
+        )
         print(f'next: the same command without --dry-run, or\n  {first}python tools/train.py {self.config}')
+
+    def estimate(self, table: bool) -> None:
+        """Print how long the call will take, and with which options it takes minutes; with a table of the phases if asked for."""
+        try:
+            pace = measure(self.run, self.data.task)
+        except Exception as error:  # the checks before training say it better
+            print(f'time:    cannot be estimated: {explain(error)}')
+            return
+        teaches = self.trains_teacher and not self.has_teacher
+        seconds = self._seconds(pace, teaches, self.recipe.phases)
+        total = sum(seconds)
+        if table:
+            trains = [phase['train'] for phase in self.recipe.phases]
+            rows = [
+                (f'phase {i}', each if isinstance(each, str) else ' '.join(each), str(phase['epochs']))
+                for i, (each, phase) in enumerate(zip(trains, self.recipe.phases), 1)
+            ]
+            rows = [('teacher', 'all', str(self.epochs))] * teaches + rows
+            networks = [
+                ('', 'parameters', self.data.macs),
+                ('teacher', short(self.pair.teacher_parameters), short(self.pair.teacher_macs)),
+                ('student', short(self.pair.parameters), short(self.pair.macs)),
+            ]
+            print(text_table(networks))
+            times = [(*row, duration(each)) for row, each in zip(rows, seconds)]
+            print(text_table([('', 'trains', 'epochs', 'time'), *times], '<'))
+        where = 'this GPU' if torch.cuda.is_available() else 'this CPU'
+        print(
+            f'time:    about {duration(total)} on {where}: from one forward of each network, so half or twice of it may be'
+        )
+        if total > HOUR and not torch.cuda.is_available():
+            self._advise(pace, teaches)
+
+    def _advise(self, pace: Pace, teaches: bool) -> None:
+        phases, least = self.recipe.phases, len(self.recipe.phases)
+        fixed = self.data.side or is_made_for_one_size(self.student, self.teacher)
+        smaller = [side for side in SIDES if side < pace.side and (side >= 256 or self.data.task == 'classification')]
+
+        def total(side: float, epochs: int) -> float:
+            lengths = stretch([phase['epochs'] for phase in phases], epochs)
+            shorter = [dict(phase, epochs=count) for phase, count in zip(phases, lengths)]
+            return sum(self._seconds(pace.at(side), teaches, shorter, epochs))
+
+        side, epochs, seconds = sooner(total, [pace.side] if fixed else [pace.side, *smaller], self.epochs, least)
+        options = ('' if side == pace.side else f'--size {side} ') + f'--epochs {epochs}'
+        print(f'         {options} takes about {duration(seconds)}')
+
+    def _seconds(self, pace: Pace, teaches: bool, phases: list[dict], epochs: int | None = None) -> list[float]:
+        """Seconds of the teacher, where it is trained, and of each phase."""
+        data, seconds = self.data, []
+        if teaches:
+            seconds.append(pace.of_teacher(epochs or self.epochs, data.count))
+        for phase in phases:
+            without = self.recipe.on_unlabelled and phase['train'] not in ('head', 'all')
+            images = data.unlabelled_count if without else data.count
+            seconds.append(pace.of_phase(phase, len(self.pair.stages), images))
+        return seconds
 
     def train_teacher(self, progress: SimpleNamespace, options: dict) -> None:
         if not self.has_teacher:
@@ -324,5 +374,5 @@ def _run(config: Path, progress: SimpleNamespace, options: dict, console: Progre
     watch(cfg, **options)
     prepare(cfg, resume='auto' if newest_checkpoint(cfg.work_dir) else None)  # a call that was interrupted goes on
     text = config.read_text()
-    train(cfg, progress, quiet=True, console=console)
+    train(cfg, progress, console)
     write_text(config, text)  # over which the Runner has written the config of its run, without a word of what it is

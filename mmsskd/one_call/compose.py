@@ -50,9 +50,14 @@ def side_of(student: Model, teacher: Model, data: Data, size: int | None) -> int
     for transform in _pipeline(student.cfg) or []:
         value = transform.get('crop_size') or (transform.get('scale') if 'Resize' in transform['type'] else None)
         side = value if isinstance(value, int) else value[0] if value else side
-    if data.shorter and not any('img_size' in each.cfg.model.get('backbone', {}) for each in (student, teacher)):
+    if data.shorter and not is_made_for_one_size(student, teacher):
         side = min(side, max(data.shorter // 8 * 8, 32))
     return side
+
+
+def is_made_for_one_size(*models: Model) -> bool:
+    """Whether a backbone takes images of one size alone."""
+    return any('img_size' in each.cfg.model.get('backbone', {}) for each in models)
 
 
 def _pipeline(cfg: Config, split: str = 'train') -> list | None:

@@ -1,104 +1,140 @@
-"""Time that a run will take: a few steps of each phase, timed."""
+"""Time that a call will take: one timed forward of each network, scaled. Within a factor of two, for that costs seconds."""
 
 import copy
-import io
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.hooks import Hook
+from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
-from mmengine.runner import Runner
 
-from ..distill import StageScheduleHook
 from ..distill.build import build_model, resolve_model_cfg, without_init
-from ..distill.export import is_stagewise
+from ..distill.teacher_input import give_own_input
 
-STEPS = 4  # of each phase; the first is left out
-
-
-class _Stopwatch(Hook):
-    """Time the steps of each phase, loading included, but the first."""
-
-    priority = 'VERY_LOW'
-
-    def before_train(self, runner: Runner) -> None:
-        self.schedule = next((hook for hook in runner.hooks if isinstance(hook, StageScheduleHook)), None)
-        self.seconds: dict[int, list[float]] = {}
-        self.last: tuple[int, float] | None = None
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        phase, now = (self.schedule.index if self.schedule else 0), time.monotonic()
-        if self.last and self.last[0] == phase:
-            self.seconds.setdefault(phase, []).append(now - self.last[1])
-        self.last = phase, now
+FORWARDS = 3  # that a training step costs: the backward counts as two
+PIXELS = 200_000  # of the images that are timed on a CPU: a few of 224 pixels, or a batch of small ones
+SIDES = (640, 512, 416, 320, 256, 192, 160, 128, 96, 64, 48, 32)
+SOON = 600  # seconds
+READ = 8  # images that are read for the pace of reading
 
 
-def seconds_of(run: dict) -> list[float]:
-    """Seconds that each phase of a run will take without its validation; one entry for a plain run.
+@dataclass
+class Pace:
+    """Seconds that an image costs.
 
-    A few steps of each phase are trained, in a folder that is removed, from random weights of the teacher.
+    Attributes:
+        student, teacher: A forward of the whole network; of a detector without its heads.
+        reading: Its file and its transforms.
+        side: Pixels of a square image of its size.
+    """
+
+    student: float
+    teacher: float
+    reading: float
+    side: float
+
+    def at(self, side: float) -> 'Pace':
+        """The pace with images of another size, as the MACs are.
+
+        Example:
+            >>> Pace(student=0.4, teacher=0.8, reading=0.1, side=224).at(112)
+            Pace(student=0.1, teacher=0.2, reading=0.1, side=112)
+        """
+        scale = (side / self.side) ** 2
+        return Pace(scale * self.student, scale * self.teacher, self.reading, side)
+
+    def of_teacher(self, epochs: int, images: int) -> float:
+        """Seconds in which a teacher is trained on so many images an epoch."""
+        return epochs * images * (FORWARDS * self.teacher + self.reading)
+
+    def of_phase(self, phase: dict, stages: int, images: int) -> float:
+        """Seconds of a phase of a recipe. A phase of a network's first stages costs its share of them.
+
+        Args:
+            phase: With its epochs.
+            stages: How many the networks have.
+            images: How many the phase sees in an epoch.
+
+        Example:
+            >>> pace = Pace(student=0.1, teacher=0.2, reading=0.0, side=224)
+            >>> pace.of_phase(dict(train=['layer1', 'layer2'], epochs=1), stages=4, images=100)
+            25.0
+            >>> pace.of_phase(dict(train='head', epochs=1), stages=4, images=100)
+            10.0
+        """
+        train = phase['train']
+        share = 1.0 if isinstance(train, str) else len(train) / stages
+        student = self.student * (1 if train == 'head' else FORWARDS)
+        teacher = self.teacher * (train not in ('head', 'all') or 'mimic' in phase)
+        return phase['epochs'] * images * (share * (student + teacher) + self.reading)
+
+
+def measure(run: dict, task: str) -> Pace:
+    """Read a few images of a run, and time a forward of them through each network.
 
     Args:
-        run: Its config; left unchanged.
+        run: The config of the student's run; left unchanged.
+        task: ``'classification'`` or ``'detection'``.
     """
     cfg = Config(copy.deepcopy(run))
-    loaders, lengths = [cfg.train_dataloader], [cfg.train_cfg.max_epochs]
-    if is_stagewise(cfg):
-        schedule = cfg.default_hooks.stage_schedule
-        lengths = [phase['epochs'] for phase in schedule.phases]
-        transfer = schedule.transfer.get('train_dataloader')
-        loaders = [
-            transfer if transfer and phase['train'] not in ('head', 'all') else cfg.train_dataloader
-            for phase in schedule.phases
-        ]
-    with DefaultScope.overwrite_default_scope(cfg.default_scope), _quiet():
-        sizes = {id(loader): len(DATASETS.build(copy.deepcopy(loader.dataset))) for loader in loaders}
-    steps = [length * max(sizes[id(loader)] // loader.batch_size, 1) for length, loader in zip(lengths, loaders)]
-    for loader in {id(each): each for each in (cfg.train_dataloader, *loaders)}.values():
-        _shorten(loader, sizes[id(loader)])
-    cfg.train_cfg = dict(by_epoch=True, max_epochs=1)
-    for split in ('val', 'test'):
-        for part in ('dataloader', 'cfg', 'evaluator'):
-            cfg[f'{split}_{part}'] = None
-    cfg.default_hooks.checkpoint = None
-    cfg.load_from, cfg.log_level, cfg.visualizer = None, 'ERROR', None
-    folder = Path(tempfile.mkdtemp(prefix='mmsskd'))
-    try:
-        cfg.work_dir, cfg.experiment_name = str(folder), folder.name
-        if is_stagewise(cfg):
-            teacher = without_init(resolve_model_cfg(cfg.model.teacher, 'teacher'))
-            torch.save(dict(state_dict=build_model(teacher).state_dict()), folder / 'untrained.pth')
-            cfg.model.teacher, cfg.model.teacher_checkpoint = teacher, str(folder / 'untrained.pth')
-            cfg.default_hooks.stage_schedule.update(save_phase_ends=False, evaluate_teacher=False)
-            for phase in cfg.default_hooks.stage_schedule.phases:
-                phase['epochs'] = 1
-        watch = _Stopwatch()
-        with _quiet():
-            runner = Runner.from_cfg(cfg)
-            runner.register_hook(watch)
-            runner.train()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    paces = [min(watch.seconds.get(phase) or [0.0]) for phase in range(len(steps))]
-    return [count * pace for count, pace in zip(steps, paces)]
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    loader = cfg.train_dataloader
+    count = loader.batch_size
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.no_grad():
+        dataset = DATASETS.build(loader.dataset)
+        begun = time.monotonic()
+        shapes = [dataset[i * len(dataset) // READ]['inputs'].shape for i in range(READ)]
+        reading = (time.monotonic() - begun) / READ
+        networks = {
+            key: build_model(without_init(resolve_model_cfg(cfg.model[key], key)), f'model.{key}').eval()
+            for key in ('student', 'teacher')
+        }
+        give_own_input(networks['teacher'], cfg.model.teacher, networks['student'])
+        channels, height, width = (max(each) for each in zip(*shapes))
+        if device == 'cpu':
+            count = min(count, max(PIXELS // (height * width), 2))
+        images = torch.zeros(count, channels, height, width, device=device)
+        forwards = {
+            key: _seconds(each.to(device).extract_feat if task == 'detection' else each.to(device), images)
+            for key, each in networks.items()
+        }
+    if device == 'cuda':  # workers read meanwhile; on a CPU they take the cores from the networks
+        reading /= max(loader.num_workers, 1)
+    return Pace(forwards['student'], forwards['teacher'], reading, (height * width) ** 0.5)
 
 
-def _shorten(loader: ConfigDict, whole: int) -> None:
-    size = STEPS * loader.batch_size
-    loader.dataset.indices = [i * whole // size for i in range(size)]  # of all classes
-    loader.num_workers = 0
-    loader.pop('persistent_workers', None)
-    loader.drop_last = False
+def _seconds(network: Callable, images: torch.Tensor) -> float:
+    """Seconds of a forward for an image; one of two images goes before it, which allocates and chooses kernels."""
+    for part in (images[:2], images):
+        begun = time.monotonic()
+        network(part)
+        if images.is_cuda:
+            torch.cuda.synchronize()
+    return (time.monotonic() - begun) / len(images)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what is printed: of a run that is only timed nobody wants the log."""
-    with redirect_stdout(io.StringIO()):
-        yield
+def sooner(
+    total: Callable[[float, int], float], sides: Sequence[int], epochs: int, least: int
+) -> tuple[int, int, float]:
+    """The largest side, and epochs, with which a call takes ten minutes; the smallest of both where none does.
+
+    Args:
+        total: Seconds of a call by side and epochs.
+        sides: To choose from, in falling order.
+        epochs: Those of the call as it is, the most that are proposed.
+        least: Epochs below which the recipe does not go.
+
+    Returns:
+        Side, epochs, and the seconds with both.
+
+    Example:
+        >>> sooner(lambda side, epochs: epochs * side**2 / 10, [128, 64, 32], epochs=20, least=5)
+        (32, 5, 512.0)
+    """
+    for side in sides:
+        fit = [count for count in range(least, epochs + 1) if total(side, count) <= SOON]
+        if fit:
+            break
+    count = max(fit, default=least)
+    return side, count, total(side, count)

@@ -1,9 +1,36 @@
-"""mmpretrain's data sets, without the line about a package of no use to us that they print to stdout when they are imported."""
+"""Modules of OpenMMLab, imported without what they say of packages and compiled ops that they can do without."""
 
 import io
-from contextlib import redirect_stdout
+import logging
+import warnings
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
 
-with redirect_stdout(io.StringIO()):
-    from mmpretrain.datasets import BaseDataset
+from mmengine.logging import MMLogger
 
-__all__ = ['BaseDataset']
+
+def import_quietly(*modules: str) -> None:
+    """Import modules before a registry does; of what they print nothing is seen.
+
+    One that cannot be imported is left to whoever needs it, and so to the message that is raised there.
+    """
+    warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
+    for (
+        handler
+    ) in MMLogger.get_current_instance().handlers:  # made here: within the next lines it would print into nothing
+        handler.addFilter(_has_use)
+    with redirect_stdout(io.StringIO()):
+        for module in modules:
+            with suppress(ImportError):
+                import_module(module)
+
+
+def _has_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith('Line NMS is not compiled')
+
+
+import_quietly('mmpretrain.datasets')
+
+from mmpretrain.datasets import BaseDataset  # noqa: E402
+
+__all__ = ['BaseDataset', 'import_quietly']

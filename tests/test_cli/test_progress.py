@@ -24,18 +24,31 @@ def console(monkeypatch, capsys, tmp_path, teacher_path, **changes) -> list[str]
 
 def test_one_short_line_for_each_epoch_and_the_rest_in_the_file(monkeypatch, capsys, tmp_path, teacher_path):
     lines = console(monkeypatch, capsys, tmp_path, teacher_path)
-    short = [line.partition(' - INFO - ')[2] for line in lines if '  ETA ' in line]
+    short = [line.partition('  ')[2] for line in lines if '  ETA ' in line and len(line) <= 120]
     assert [line.partition('  ')[0] for line in short] == [
         'phase 1/2 layer1 epoch 1/1', 'phase 2/2 head epoch 1/2', 'phase 2/2 head epoch 2/2',
     ]  # fmt: skip
-    assert re.search(
-        r'loss \S+  relative error layer1 \d+\.\d+  stitched top1 \S+  lr \S+  \S+ s/iter  ETA 0:00:0\d$', short[0]
-    )
-    assert 'relative error' not in short[1] and short[2].endswith('ETA 0:00:00')
-    assert all(len(line) < 140 for line in short)
-    assert not any('Epoch(train)' in line or 'Exp name' in line for line in lines)
+    assert re.search(r'loss \S+  error layer1 \d+\.\d+  stitched top1 \S+  \S+ s/iter  ETA 0:00:0\d$', short[0])
+    assert re.search(r'loss \S+  accuracy/top1 \S+ \(teacher \S+\)  lr \S+  \S+ s/iter  ETA 0:00:00$', short[2])
+    assert 'error' not in short[1]
+    assert [line[10:] for line in lines if '  ETA ' not in line and re.match(r'\d\d:\d\d:\d\d  ', line)][3:] == [
+        'phase 1/2 layer1 begins: trains layer1, mimics layer1',
+        'phase 2/2 head begins: trains head, learns the task',
+        lines[-1][10:],
+    ]
+    assert 'the plain student is in' in lines[-1]
     (log,) = (tmp_path / 'work').glob('*/*.log')
-    assert log.read_text().count('Epoch(train)') == 9 and log.read_text().count('ETA') == 3
+    text = log.read_text()
+    assert text.count('Epoch(train)') == 9 and text.count('ETA') == 3
+    for said in (
+        'System environment',
+        'Config:',
+        'Epoch(val)',
+        'validation  val/relative_error_layer1',
+        '| teacher: acc',
+    ):
+        assert said in text  # as mmdet's users expect, and the console has none of it
+        assert not any(said in line for line in lines)
     (scalars,) = (tmp_path / 'work').glob('*/vis_data/scalars.json')
     assert 'cosine_layer1' in json.loads(scalars.read_text().splitlines()[1])
 
@@ -52,7 +65,7 @@ def test_iterations_have_a_line_at_each_interval_of_the_logger(tmp_path, teacher
     runner = Runner.from_cfg(cfg)
     runner.register_hook(Progress())
     runner.train()
-    said = re.findall(r'INFO - (phase \S+ \S+ iter \d/\d)  ', capsys.readouterr().out)
+    said = re.findall(r'(phase \S+ \S+ iter \d/\d)  ', capsys.readouterr().out)
     assert said == [f'phase 1/2 layer1 iter {i}/3' for i in (2, 3)] + [f'phase 2/2 head iter {i}/4' for i in (1, 3, 4)]
 
 
@@ -97,7 +110,30 @@ def test_what_the_stages_are_worth_with_the_rest_of_the_teacher_is_said(monkeypa
     runner.train()
     said = capsys.readouterr().out
     assert re.search(r'layer1 epoch 2/2  \d+ % of the run  stitched top1 [\d.]+  ETA', said)
-    assert re.search(r'INFO - phase 1/1 layer1 epoch 2/2 .* stitched top1 [\d.]+  lr', said)
+    assert re.search(r'phase 1/1 layer1 epoch 2/2  loss .* stitched top1 [\d.]+  ', said)
+
+
+def test_what_does_not_fit_is_left_out_the_least_needed_first(tmp_path, teacher_path, capsys):
+    runner = Runner.from_cfg(run_cfg(tmp_path, teacher_path, hook=dict(phases=PHASES), log_level='INFO'))
+    hook, errors = Progress(), {f'stage{i}': f'stage{i} 0.12' for i in range(7)}
+    hook.schedule = None
+    runner.register_hook(hook)
+    parts = dict(
+        where='train epoch 1/2', errors='error ' + ' '.join(errors.values()), task='', rate='lr 0.1', pace='1 s/iter'
+    )
+    parts['last error'] = 'error stage6 0.12'
+
+    def said(**metrics):
+        capsys.readouterr()
+        hook._say(runner, parts, metrics)
+        return capsys.readouterr().out.partition(' - ')[2].rpartition(' - ')[2].strip()
+
+    assert said() == 'train epoch 1/2  error stage6 0.12  1 s/iter'
+    parts['errors'] = 'error stage0 0.12'
+    assert said(top1=1.5, top5=2.0) == 'train epoch 1/2  error stage0 0.12  top1 1.5  top5 2  lr 0.1  1 s/iter'
+    assert (
+        said(**{f'set{i}/accuracy': 0.5 for i in range(9)}) == 'train epoch 1/2  error stage6 0.12  set0/accuracy 0.5'
+    )
 
 
 def test_duration():

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shlex
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tool_helpers import call
 
 import mmsskd
 from mmsskd.errors import ConfigError
+from mmsskd.one_call.estimate import Pace
 from mmsskd.visualization.history import read_history
 
 
@@ -65,12 +67,18 @@ def test_a_folder_of_classes_gives_a_student_a_report_and_the_next_command(calle
     )
     assert '42 photos of 3 classes (0, 1, 2); 6 of them, a fifth of each class' in said
     assert 'which knows no class of yours, so it is trained first, from scratch' in said
+    assert re.search('time:    about 0:0.:.. on this .PU', said)
     assert (
         'recipe:  then all: ' in said
         and '\n         measured: 90.7, plain training 90.0' in said
         and 'phase 4/4 all epoch 1/1  loss' in said
     )
-    assert 'teacher epoch 4/4  loss' in said and 'OneDL' not in said and 'deprecated' not in said
+    assert (
+        'teacher epoch 4/4  loss' in said
+        and 'OneDL' not in said
+        and 'Epoch(val)' not in said
+        and 'deprecated' not in said
+    )
     assert f'next: python tools/test.py {out}/student.py {out}/student.pth' in said
     assert '\naccuracy/top1: ' in said and '\nteacher/accuracy/top1: ' in said
     assert 'deterministic' not in said and 'Epoch(train)' not in said  # neither config nor columns
@@ -169,8 +177,20 @@ def test_a_dry_run_prints_stages_cost_and_time_and_trains_nothing(folder, tmp_pa
     monkeypatch.chdir(folder)
     result = mmsskd.distill('resnet34.py', 'resnet18.py', 'my_photos', str(tmp_path), epochs=4, size=16, dry_run=True)
     said = capsys.readouterr().out
-    assert 'MACs' in said and 'phase 4  all' in said and 'in all, from a few timed steps' in said
+    assert 'MACs' in said and 'phase 4  all' in said and 'on this CPU: from one forward of each' in said
     assert sorted(os.listdir(tmp_path)) == ['data', 'distill.py', 'teacher.py'] and result.weights is None
+
+
+def test_a_call_of_hours_names_the_options_with_which_it_takes_minutes(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr('mmsskd.one_call.measure', lambda run, task: Pace(0.5, 1.0, 0.01, 96))
+    mmsskd.distill('resnet34.py', 'resnet18.py', 'my_photos', str(tmp_path), epochs=20, size=96, dry_run=True)
+    said = (
+        capsys.readouterr().out
+    )  # 36 images: a teacher's epoch takes 108 seconds, one of everything in the student 54
+    assert re.search(r'time:    about 1:0\d:\d\d on this CPU', said)
+    assert re.search(r'\n         --size 32 --epochs 1\d takes about 0:09:\d\d\n', said)
 
 
 def test_features_only_takes_a_teacher_of_other_classes(folder, tmp_path, capsys, monkeypatch):
