@@ -15,7 +15,6 @@ from mmengine.config import Config, ConfigDict
 from ..cli import explain, read_config
 from ..cli.progress import Progress, duration
 from ..cli.train import prepare, train, watch
-from ..compare.schedule import stretch
 from ..distill.build import build_model, load_strictly, read_checkpoint, resolve_model_cfg, without_init
 from ..distill.export import export_checkpoint
 from ..distill.network.trace import DEFAULT_SHAPE
@@ -27,7 +26,7 @@ from ..utils.quiet import import_quietly
 from ..utils.tables import text_table
 from .compose import Composer, check_whole, config_text, is_made_for_one_size, model_of, preprocessor_of, side_of
 from .data import Data, look_at
-from .estimate import SIDES, Pace, measure, sooner
+from .estimate import FEW_EPOCHS, SIDES, Pace, measure, sooner
 from .models import Model, find_model
 from .recipe import RECIPES, Pair, Recipe, choose, look_at_pair, size_of_foreign
 
@@ -209,8 +208,14 @@ class _Call:
                 self.teacher_model.pop('data_preprocessor')
         self.pair: Pair = look_at_pair(student, self.teacher_model, self.side or DEFAULT_SHAPE[-1], self.data.task)
         knows = self.knows or self.trains_teacher
-        taught = epochs if self.trains_teacher else self.teacher_epochs
-        self.recipe: Recipe = choose(self.pair, self.data, epochs, taught, knows, recipe)
+
+        def chosen(epochs: int) -> Recipe:
+            return choose(
+                self.pair, self.data, epochs, epochs if self.trains_teacher else self.teacher_epochs, knows, recipe
+            )
+
+        self.choose = chosen
+        self.recipe: Recipe = self.choose(epochs)
         self.composer = Composer(self.student, self.data, self.side, batch_size, self.out, preprocessor)
         weights = str(self.out / 'teacher' / f'epoch_{epochs}.pth') if self.trains_teacher else self.checkpoint
         self.run = self.composer.student_run(self.recipe, self.pair, student, self.teacher_model, weights)
@@ -304,15 +309,14 @@ class _Call:
             self._advise(pace, teaches)
 
     def _advise(self, pace: Pace, teaches: bool) -> None:
-        phases, least = self.recipe.phases, len(self.recipe.phases)
+        """Say with which images and epochs the call takes about ten minutes, or with the smallest of both."""
         fixed = self.data.side or is_made_for_one_size(self.student, self.teacher)
         smaller = [side for side in SIDES if side < pace.side and (side >= 256 or self.data.task == 'classification')]
 
         def total(side: float, epochs: int) -> float:
-            lengths = stretch([phase['epochs'] for phase in phases], epochs)
-            shorter = [dict(phase, epochs=count) for phase, count in zip(phases, lengths)]
-            return sum(self._seconds(pace.at(side), teaches, shorter, epochs))
+            return sum(self._seconds(pace.at(side), teaches, self.choose(epochs).phases, epochs))
 
+        least = min(max(FEW_EPOCHS, len(self.pair.stages) + 1), self.epochs)
         side, epochs, seconds = sooner(total, [pace.side] if fixed else [pace.side, *smaller], self.epochs, least)
         options = ('' if side == pace.side else f'--size {side} ') + f'--epochs {epochs}'
         print(f'         {options} takes about {duration(seconds)}')

@@ -16,6 +16,7 @@ FORWARDS = 3  # that a training step costs: the backward counts as two
 PIXELS = 200_000  # of the images that are timed on a CPU: a few of 224 pixels, or a batch of small ones
 SIDES = (640, 512, 416, 320, 256, 192, 160, 128, 96, 64, 48, 32)
 SOON = 600  # seconds
+FEW_EPOCHS = 5  # the least that are proposed
 READ = 8  # images that are read for the pace of reading
 
 
@@ -87,7 +88,7 @@ def measure(run: dict, task: str) -> Pace:
         shapes = [dataset[i * len(dataset) // READ]['inputs'].shape for i in range(READ)]
         reading = (time.monotonic() - begun) / READ
         networks = {
-            key: build_model(without_init(resolve_model_cfg(cfg.model[key], key)), f'model.{key}').eval()
+            key: build_model(without_init(resolve_model_cfg(cfg.model[key], key)), f'model.{key}').eval().to(device)
             for key in ('student', 'teacher')
         }
         give_own_input(networks['teacher'], cfg.model.teacher, networks['student'])
@@ -96,7 +97,7 @@ def measure(run: dict, task: str) -> Pace:
             count = min(count, max(PIXELS // (height * width), 2))
         images = torch.zeros(count, channels, height, width, device=device)
         forwards = {
-            key: _seconds(each.to(device).extract_feat if task == 'detection' else each.to(device), images)
+            key: _seconds(each.extract_feat if task == 'detection' else each.forward, images)
             for key, each in networks.items()
         }
     if device == 'cuda':  # workers read meanwhile; on a CPU they take the cores from the networks
@@ -115,8 +116,8 @@ def _seconds(network: Callable, images: torch.Tensor) -> float:
 
 
 def sooner(
-    total: Callable[[float, int], float], sides: Sequence[int], epochs: int, least: int
-) -> tuple[int, int, float]:
+    total: Callable[[float, int], float], sides: Sequence[float], epochs: int, least: int
+) -> tuple[float, int, float]:
     """The largest side, and epochs, with which a call takes ten minutes; the smallest of both where none does.
 
     Args:
@@ -132,6 +133,7 @@ def sooner(
         >>> sooner(lambda side, epochs: epochs * side**2 / 10, [128, 64, 32], epochs=20, least=5)
         (32, 5, 512.0)
     """
+    fit: list[int] = []
     for side in sides:
         fit = [count for count in range(least, epochs + 1) if total(side, count) <= SOON]
         if fit:
