@@ -309,11 +309,12 @@ def weights_of(distiller: nn.Module, state_dict: dict):
     """Within this context the student of ``distiller`` has other weights, as those that an EMA has averaged."""
     with distiller.own_names():
         kept = {name: value.clone() for name, value in distiller.state_dict().items()}
-        distiller.load_state_dict(state_dict)
+        # not strictly: SwinV2 takes what it makes itself out of any state dict that it loads
+        distiller.load_state_dict(state_dict, strict=False)
         try:
             yield distiller.student
         finally:
-            distiller.load_state_dict(kept)
+            distiller.load_state_dict(kept, strict=False)
 
 
 def _what_is_ours(plain: Config) -> str:

@@ -1,5 +1,6 @@
 """The product: a plain student that stock mmpretrain loads strictly, tests and runs, with no mmsskd in the process."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import mmpretrain.models
 import numpy as np
 import pytest
 import torch
+from distill_helpers import build
 from helpers import classifier, run_cfg, same, save_weights, train, warm_python, weights
 from mmengine.config import Config
 
-from mmsskd.distill.export import export_checkpoint, plain_config
+from mmsskd.distill.export import export_checkpoint, plain_config, weights_of
 from mmsskd.errors import ConfigError
 
 STOCK = """
@@ -69,6 +71,29 @@ def folder_run(tmp_path_factory):
     cfg.model.input_shape = (3, 16, 16)
     cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader = loader('train'), loader('val'), loader('val')
     return train(cfg), root / 'run'
+
+
+def test_a_network_that_takes_what_it_makes_itself_out_of_what_it_loads(tmp_path):
+    """SwinV2 and its tables of positions: its student has the weights of another moment meanwhile, then its own again."""
+    model = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(
+            type='SwinTransformerV2',
+            arch=dict(embed_dims=4, depths=[1] * 4, num_heads=[1] * 4, extra_norm_every_n_blocks=0),
+            img_size=64,
+            window_size=2,
+        ),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=2, in_channels=32),
+    )
+    teacher = save_weights(model, tmp_path / 'teacher.pth')
+    distiller = build(teacher, teacher=model, student=model, input_shape=(3, 64, 64))
+    own = copy.deepcopy(distiller.state_dict())
+    other = {name: value + 1 if value.is_floating_point() else value for name, value in own.items()}
+    trained = dict(distiller.student.named_parameters())
+    with weights_of(distiller, other) as student:
+        assert same(other, student.state_dict(), trained)
+    assert same(own, distiller.state_dict())
 
 
 @pytest.mark.slow
