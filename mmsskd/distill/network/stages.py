@@ -629,10 +629,15 @@ def _end_of_backbone(model: nn.Module, tap: str, after: Sequence[str], trace: Tr
     ``pooled`` (or are scores) is not to be the feature, it is such a norm or ``tap`` itself.
     """
     before, output = ([tensor.shape for tensor in _original(trace.outputs[path])] for path in (tap, 'backbone'))
+    behind = parameters_behind(
+        feature_tensors(trace.outputs['backbone'])
+    )  # Conformer's norm has but one of two branches
     norms = [
         path
         for path in after
-        if len(trace.exited[path]) == 1 and [tensor.shape for tensor in feature_tensors(trace.outputs[path])] == before
+        if len(trace.exited[path]) == 1
+        and [tensor.shape for tensor in feature_tensors(trace.outputs[path])] == before
+        and behind <= parameters_behind(feature_tensors(trace.outputs[path]))
     ]
     if pooled:
         if not all(len(shape) == 2 for shape in output) or len(before[0]) != 3:

@@ -242,6 +242,10 @@ CUTS = [
         ),
         224, [f'network.{i}' for i in range(4)], 'backbone', [((4, 56, 56),), ((8, 28, 28),), ((8, 14, 14),), ((49, 16),)],
     ),
+    (  # its last norm has but one of the two branches behind it
+        dict(type='mmpretrain.Conformer', arch=dict(embed_dims=16, channel_ratio=1, num_heads=2, depths=3)), 64,
+        ['conv_1', 'conv_trans_3'], 'backbone', [((64, 16, 16),), ((256,), (16,))],
+    ),
     *(
         (hrnet(package), 64, ['layer1', 'stage2', 'stage3', 'stage4'], 'backbone.stage4',
          [((16, 16, 16),), tuple(MAPS[:2]), tuple(MAPS[:3]), tuple(MAPS)])
