@@ -36,6 +36,13 @@ def samples():
     return [DataSample().set_gt_label(i) for i in range(len(IMAGES))]
 
 
+def idle_student() -> dict:
+    """Its head gets the feature of the second of three stages; the third runs for nobody."""
+    cfg = classifier(depth=8, out_indices=(1,))
+    cfg['head']['in_channels'] //= 2
+    return cfg
+
+
 def on_fake_gpu(model):
     """Give both networks of a distiller weights without values on a GPU that need not be there; returns the mode to run it in.
 

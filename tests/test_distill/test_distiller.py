@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from distill_helpers import IMAGES, build, on_fake_gpu, phase, samples
+from distill_helpers import IMAGES, build, idle_student, on_fake_gpu, phase, samples
 from helpers import classifier, same, save_weights
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
@@ -419,13 +419,6 @@ def test_config_is_left_unchanged(teacher_path):
 
 
 # -- what a backbone runs for nobody, or for the head --------------------------------------------------------------------
-
-
-def idle_student() -> dict:
-    """Its head gets the feature of the second of three stages; the third runs for nobody."""
-    cfg = classifier(depth=8, out_indices=(1,))
-    cfg['head']['in_channels'] //= 2
-    return cfg
 
 
 def test_what_nothing_depends_on_stays_as_it_is(teacher_path):

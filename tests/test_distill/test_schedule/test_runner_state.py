@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 import torch
+from distill_helpers import idle_student
 from helpers import GROUP_NORM, ROOT, classifier, environment, loader, run_cfg, same, save_weights, train, warm_ranks
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
@@ -87,6 +88,29 @@ def test_ranks_agree_on_bn_statistics_and_frozen_ones_do_not_move(tmp_path, teac
     ]
     assert own and not any(moved[0]) and all(moved[1]) and not any(moved[2])
     assert (tmp_path / 'run' / 'student.pth').is_file() and (tmp_path / 'run' / 'phase3_layer3.pth').is_file()
+
+
+@pytest.mark.slow
+def test_ranks_do_not_wait_for_layers_that_nothing_depends_on(tmp_path, teacher_path):
+    """No phase hands them to the reducer, whose gradients would never come; they stay as they are, all else trains."""
+    phases = [dict(train=part, iters=2) for part in ('layer1', 'layer2', 'head', 'all')]
+    cfg = distributed_cfg(
+        tmp_path / 'run',
+        teacher_path,
+        iters=2,
+        student=idle_student(),
+        hook=dict(phases=phases),
+        **{'model.stages': ['layer1', 'layer2']},
+    )
+    result = two_processes(cfg, tmp_path / 'run.py', 29613)
+    assert result.returncode == 0, result.stdout + result.stderr
+    first, second = steps(tmp_path / 'run', 0), steps(tmp_path / 'run', 1)
+    assert len(first) == 4 and all(a['find_unused'] is False for a in first)
+    assert all(same(a['state_dict'], b['state_dict']) for a, b in zip(first, second))
+    idle = [name for name in first[0]['state_dict'] if name.startswith('backbone.layer3.')]
+    assert idle and same(first[0]['state_dict'], first[-1]['state_dict'], idle)
+    own = [name for name in first[0]['state_dict'] if name.endswith('.weight') and name not in idle]
+    assert not any(torch.equal(first[0]['state_dict'][name], first[-1]['state_dict'][name]) for name in own)
 
 
 @pytest.mark.parametrize(
