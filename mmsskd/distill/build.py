@@ -80,11 +80,12 @@ def resolve_with_imports(
     spec = copy.deepcopy(ConfigDict(spec))
     path, imports = spec.pop('cfg_path', None), None
     if path is not None:
-        if key == 'teacher' and spec.get('pretrained') is True:  # weights of the zoo, see teacher_weights
-            spec.pop('pretrained')
         cfg = read_config_at(path, key)
         imports = cfg.get('custom_imports')
         model = model_of(cfg)
+        asked = spec.get('pretrained')
+        if key == 'teacher' and (asked is True or (asked is False and 'pretrained' not in model)):
+            spec.pop('pretrained')  # whether to take the weights of the zoo, see teacher_weights
         try:
             spec = ConfigDict(Config._merge_a_into_b(spec, model))
         except Exception as error:

@@ -212,7 +212,7 @@ def test_channels_of_the_run_that_nobody_knows():
 
 
 def test_weights_of_the_model_zoo(monkeypatch):
-    """``pretrained=True`` beside a path of OpenMMLab: the address that its metafile names."""
+    """``pretrained=True`` beside a path of OpenMMLab: the address that its metafile names. False takes back what a config says."""
     from mmsskd.distill.build import resolve_model_cfg, teacher_weights
 
     spec = dict(cfg_path='mmpretrain::resnet/resnet18_8xb32_in1k.py', pretrained=True)
@@ -220,3 +220,6 @@ def test_weights_of_the_model_zoo(monkeypatch):
     assert path.endswith('resnet18_8xb32_in1k_20210831-fbbb1da6.pth') and key == 'model.teacher.pretrained'
     with pytest.raises(ConfigError, match='no model zoo names weights for'):
         teacher_weights(dict(spec, cfg_path='mmpretrain::_base_/models/resnet18.py'), spec, None)
+    off = dict(spec, pretrained=False)  # on the command line, beside a checkpoint of one's own
+    cfg = resolve_model_cfg(off, 'teacher')
+    assert 'pretrained' not in cfg and teacher_weights(off, cfg, 'own.pth') == ('own.pth', 'model.teacher_checkpoint')
