@@ -257,7 +257,7 @@ def _resolve(cfg, recipes: dict, stages: Sequence[str], unit: str, begin: int, o
 
 
 def loader_keys(phases: Sequence[Phase]) -> list[str]:
-    """Which key of the config the loader of each phase has, for messages."""
+    """Keys of the config under which the loaders of the phases stand, for messages."""
     return [
         f'train_dataloader of phase {number} ({phase.name})' if phase.train_dataloader else 'train_dataloader'
         for number, phase in enumerate(phases, 1)
