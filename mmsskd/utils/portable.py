@@ -133,7 +133,7 @@ def _write_onnx(module, example, dynamic, path: str, names: list[str], outputs: 
 
 
 def _reason(error: BaseException) -> str:
-    """What an error says in its first line, of torch's chain of causes the first."""
+    """The first line of an error; of torch's chain of causes, that of the first."""
     while error.__cause__:
         error = error.__cause__
     return f'{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}'
