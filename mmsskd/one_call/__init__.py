@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner
 
 from ..cli import explain, read_config
 from ..cli.progress import Progress, duration
@@ -102,10 +104,10 @@ def distill(
     """
     import_quietly('mmpretrain.models', 'mmpretrain.datasets', 'mmdet.datasets')
     folder = Path(out).resolve()
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f'out: {str(out)!r} is a file; name a folder')
+    if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
+        raise ConfigError(f'out: {str(file)!r} is a file; name a folder')
     check_whole('epochs', epochs)
-    if recipe is not None and recipe not in RECIPES:
+    if recipe is not None and recipe not in list(RECIPES):
         raise ConfigError(f'recipe: there is none {recipe!r}; {candidates(str(recipe), RECIPES)}')
     progress = progress or SimpleNamespace(training=False)
     call = _Call(look_at(data, folder, task), folder)
@@ -114,7 +116,10 @@ def distill(
     call.find(teacher, student, size)
     call.look_at_teacher(teacher_checkpoint, features_only)
     call.decide(epochs or EPOCHS[call.data.task], batch_size, recipe)
-    call.write()
+    try:
+        call.write()
+    except OSError as error:
+        raise ConfigError(f'out: cannot write into {str(out)!r} ({error.strerror}); name another folder') from error
     call.say()
     if dry_run or not any(newest_checkpoint(each) for each in (folder, folder / 'teacher')):
         call.estimate(table=dry_run)
@@ -124,7 +129,7 @@ def distill(
     options = dict(tensorboard=tensorboard, wandb=wandb)
     if call.trains_teacher:
         call.train_teacher(progress, options)
-    _run(call.config, progress, options, Progress())
+    _run(call.config, progress, options, _Console(call.config))
     return call.finish()
 
 
@@ -238,7 +243,6 @@ class _Call:
         """Write a config, unless a run of another one has begun in its work dir: that goes on with what it began with."""
         if newest_checkpoint(run['work_dir']) and path.is_file():
             begun = Config.fromfile(path).to_dict()
-            begun.pop('launcher', None)  # a Runner writes the config of its run over it
             if begun != Config(run).to_dict():
                 raise ConfigError(
                     f'out: {str(self.out)!r} holds a run with other options (they are in {path}); name another folder, or repeat '
@@ -336,7 +340,7 @@ class _Call:
         if not self.has_teacher:
             print('training the teacher', flush=True)
             then = self.recipe.work(self.pair) / (3 * self.pair.teacher_macs * self.epochs)
-            _run(self.teacher_config, progress, options, Progress('teacher', then))
+            _run(self.teacher_config, progress, options, _Console(self.teacher_config, 'teacher', then))
 
     def finish(self) -> Distilled:
         """Write the page, and ONNX where that is at hand; print what there is, and what comes next."""
@@ -369,6 +373,21 @@ class _Call:
             return None
 
 
+class _Console(Progress):
+    """Progress of a call, whose config it puts back: the Runner has written that of its run over it, without a word of what it is.
+
+    At once, not at the end: a call that is interrupted compares its options with that file when it goes on.
+    """
+
+    def __init__(self, config: Path, name: str = 'train', then: float = 0.0):
+        super().__init__(name, then)
+        self.config, self.text = config, config.read_text()
+
+    def before_run(self, runner: Runner) -> None:
+        if is_main_process():
+            write_text(self.config, self.text)
+
+
 def _run(config: Path, progress: SimpleNamespace, options: dict, console: Progress) -> None:
     """Train a config as tools/train.py does, the console left to what a person reads."""
     args = argparse.Namespace(
@@ -377,6 +396,4 @@ def _run(config: Path, progress: SimpleNamespace, options: dict, console: Progre
     cfg = read_config(args)
     watch(cfg, **options)
     prepare(cfg, resume='auto' if newest_checkpoint(cfg.work_dir) else None)  # a call that was interrupted goes on
-    text = config.read_text()
     train(cfg, progress, console)
-    write_text(config, text)  # over which the Runner has written the config of its run, without a word of what it is

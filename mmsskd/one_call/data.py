@@ -135,6 +135,11 @@ def _photos(root: Path, out: Path) -> Data:
     if val and not train:
         raise ConfigError(f'data: {str(root)!r} has a folder {val.name}, but no train; {LAYOUTS}')
     by_class = _by_class(root, train or root)
+    for file in (file for files in by_class.values() for file in files):
+        if file != file.strip() or len(file.splitlines()) > 1:  # the lists have a file on each line
+            raise ConfigError(
+                f'data: rename {file!r} in {str(root)!r}: no line break in a name, and no space at its beginning'
+            )
     if here and by_class and not train:
         some = ', '.join(list(by_class)[:3])
         raise ConfigError(

@@ -96,10 +96,8 @@ def measure(run: dict, task: str) -> Pace:
         if device == 'cpu':
             count = min(count, max(PIXELS // (height * width), 2))
         images = torch.zeros(count, channels, height, width, device=device)
-        forwards = {
-            key: _seconds(each.extract_feat if task == 'detection' else each.forward, images)
-            for key, each in networks.items()
-        }
+        method = 'extract_feat' if task == 'detection' else 'forward'
+        forwards = {key: _seconds(getattr(each, method), images) for key, each in networks.items()}
     if device == 'cuda':  # workers read meanwhile; on a CPU they take the cores from the networks
         reading /= max(loader.num_workers, 1)
     return Pace(forwards['student'], forwards['teacher'], reading, (height * width) ** 0.5)

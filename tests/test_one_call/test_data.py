@@ -155,9 +155,15 @@ def coco_without_images(folder):
         (folder / f'annotations/{split}.json').write_text(json.dumps(content))
 
 
+def line_break(folder):
+    put_photos(folder / 'cat')
+    put_photos(folder / 'a\ndog')
+
+
 @pytest.mark.parametrize(
     ('make', 'task', 'message'),
     [
+        (line_break, None, r"rename 'a\\ndog/photo 0.png' in .*: no line break in a name"),
         (lambda folder: None, None, 'no folder .*it may be one of'),
         (empty, None, 'holds no image'),
         (one_class, None, r'one class only \(cat\); a classifier needs two'),

@@ -20,6 +20,7 @@ from test_docs import blocks
 from tool_helpers import call
 
 import mmsskd
+from mmsskd.cli.progress import Progress
 from mmsskd.errors import ConfigError
 from mmsskd.one_call.estimate import Pace
 from mmsskd.visualization.history import read_history
@@ -119,19 +120,24 @@ def test_what_was_written_is_what_train_takes(called, monkeypatch, capsys):
 
 
 def test_photos_without_labels(folder, tmp_path, capsys, monkeypatch):
+    """Interrupted in the second epoch, and called again."""
     weights = save_weights(small(14, 0.5), tmp_path / 'teacher.pth')
     monkeypatch.chdir(folder)
-    result = mmsskd.distill(
-        'resnet34.py',
-        'resnet18.py',
-        'my_photos/0',
-        str(tmp_path / 'out'),
-        epochs=3,
-        size=16,
-        teacher_checkpoint=weights,
-    )
+    names, options = ('resnet34.py', 'resnet18.py', 'my_photos/0', str(tmp_path / 'out')), dict(epochs=3, size=16)
+
+    def interrupt(console, runner, *args, **kwargs):
+        if runner.epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Progress, 'after_train_iter', interrupt)
+        patch.setattr(Progress, 'after_train_epoch', interrupt)
+        mmsskd.distill(*names, **options, teacher_checkpoint=weights)
+    result = mmsskd.distill(*names, **options, teacher_checkpoint=weights)
     assert result.weights.is_file() and result.teacher_config is None
     said = capsys.readouterr().out
+    assert 'phase 2/3' in said.rpartition('photos without labels')[2]
+    assert 'phase 1/3' not in said.rpartition('photos without labels')[2]
     assert '14 photos without labels' in said and 'features only' in said and 'its head has learned nothing' in said
 
 
@@ -224,7 +230,7 @@ def test_a_teacher_of_another_library(folder, tmp_path, capsys, monkeypatch):
     ('changes', 'message'),
     [
         (dict(teacher='resnt34'), "teacher: no model 'resnt34' for classification; did you mean 'resnet34'"),
-        (dict(epochs=3), 'epochs=3 is too few for 4 phases'),
+        (dict(epochs=1), 'epochs=1 is too few for 2 phases'),
         (dict(epochs=0), 'epochs must be a whole number of at least 1, found 0'),
         (dict(size=3), 'size must be a whole number of pixels of at least 8, found 3'),
         (dict(batch_size=0), 'batch_size must be a whole number of at least 1, found 0'),
@@ -237,7 +243,9 @@ def test_a_teacher_of_another_library(folder, tmp_path, capsys, monkeypatch):
         (dict(teacher='torchvision:resnet18'), 'a teacher of another library is not trained here'),
         (dict(teacher='torchvision:resnt18', teacher_checkpoint='zoo'), "'torchvision:resnt18' cannot be built"),
         (dict(student='timm:resnet18'), "student: 'timm:resnet18' can be a teacher only"),
-        (dict(out='resnet34.py'), "out: 'resnet34.py' is a file; name a folder"),
+        (dict(out='resnet34.py'), "resnet34.py' is a file; name a folder"),
+        (dict(out='resnet34.py/mine'), "resnet34.py' is a file; name a folder"),
+        (dict(recipe=['default']), "recipe: there is none ['default']"),
     ],
 )  # fmt: skip
 def test_mistakes(folder, tmp_path, changes, message, monkeypatch):
