@@ -137,7 +137,12 @@ def check_config_path(spec: str | dict, key: str) -> None:
             raise ConfigError(f'{where}: no config {path!r}; {candidates(relative, names)}')
     elif not Path(path).is_file():
         names = sorted(str(file) for file in Path(path).parent.glob('*.py'))
-        raise ConfigError(f'{where}: no config file {path!r} in {Path.cwd()}; {candidates(path, names)}')
+        library = (
+            f"; a model of another library is no config but teacher=dict(type='mmsskd.ExternalTeacher', build={path!r}, ...)"
+            if key == 'teacher' and ':' in path and '://' not in path
+            else ''
+        )
+        raise ConfigError(f'{where}: no config file {path!r} in {Path.cwd()}; {candidates(path, names)}{library}')
 
 
 def read_config_at(path: str, key: str) -> Config:

@@ -33,6 +33,11 @@ def test_classifiers(tmp_path, monkeypatch, capsys):
     assert code == 0 and 'layer4' in out, error
     code, _, error = make(monkeypatch, capsys, student, student, path)
     assert code == 1 and 'OUT must be a new file' in error
+    code, _, error = make(monkeypatch, capsys, 'torchvision:resnet18', student, tmp_path / 'other.py')
+    assert (
+        code == 1
+        and "is no config but teacher=dict(type='mmsskd.ExternalTeacher', build='torchvision:resnet18'" in error
+    )
 
 
 def test_the_size_of_an_image():
