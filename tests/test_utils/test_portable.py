@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_utils.test_detections import check_same, make, photo, predicted
+from test_utils.test_detections import make, photo, predicted
 
 from mmsskd.errors import ConfigError
 from mmsskd.utils import portable
@@ -42,6 +42,7 @@ def test_the_file_of_a_detector_finds_what_it_finds(kind, suffix, photos, tmp_pa
     pytest.importorskip('onnxscript')
     model = make(kind)
     images, size = photo(photos, model)
+    torch.manual_seed(0)
     with torch.no_grad():
         monkeypatch.setattr(model, 'extract_feat', Pyramid(model.extract_feat(images)).forward)
     expected = predicted(model, images, size)
@@ -50,7 +51,9 @@ def test_the_file_of_a_detector_finds_what_it_finds(kind, suffix, photos, tmp_pa
     boxes, scores, labels = opened(path)(images, size)
     there = scores > 0
     assert len(expected) >= 10
-    check_same(boxes[there], scores[there], labels[there], expected, pixels=1e-2, score=1e-3)
+    assert there.sum() == len(expected)
+    rows = expected.bboxes, expected.scores, expected.labels
+    assert portable._gap_of_detections(rows, (boxes, scores, labels)) < portable.TOLERANCE
 
 
 def test_detections_are_compared_one_by_one():
