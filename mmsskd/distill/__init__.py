@@ -1,4 +1,4 @@
-"""The method: it knows stages and phases, but no task. Imports torch and mmengine only."""
+"""The method: it knows stages and phases, but no task (one loss reads boxes). Imports torch and mmengine only."""
 
 import sys
 from types import ModuleType
