@@ -173,7 +173,7 @@ class _Call:
         reason = next((reason for reason, holds in reasons.items() if holds), None)
         if reason and checkpoint is None and not brings:
             raise ConfigError(f'teacher_checkpoint is not set, but {reason}; name its weights{hint}')
-        self.checkpoint, self.teacher_epochs, self.knows = checkpoint, None, False
+        self.checkpoint, self.teacher_epochs, self.teacher_classes, self.knows = checkpoint, None, 0, False
         if checkpoint is not None:
             self._try_weights(checkpoint)
         self.trains_teacher = not (self.knows or features_only or foreign) and bool(self.data.classes)
@@ -185,8 +185,8 @@ class _Call:
         names = (meta.get('dataset_meta') or {}).get('classes')
         self.teacher_epochs = meta.get('epoch') if isinstance(meta.get('epoch'), int) else None
         problems = []
-        for own_classes in (False, True):
-            cfg = model_of(self.teacher, self.data, 'teacher', own_classes)
+        for count in dict.fromkeys((len(self.data.classes), len(names or ()), 0)):
+            cfg = model_of(self.teacher, self.data, 'teacher', count)
             model = build_model(without_init(resolve_model_cfg(ConfigDict(cfg), 'teacher')), 'model.teacher')
             try:
                 load_strictly(model, checkpoint, 'teacher_checkpoint')
@@ -194,7 +194,8 @@ class _Call:
                 problems.append(error)
                 continue
             same = not names or tuple(names) == self.data.classes
-            self.knows = not own_classes and same and bool(self.data.classes) and not self.teacher.foreign
+            self.knows = 0 < count == len(self.data.classes) and same and not self.teacher.foreign
+            self.teacher_classes = count
             return
         raise problems[-1]
 
@@ -202,7 +203,9 @@ class _Call:
         """Build both networks, and choose the recipe."""
         self.epochs = epochs
         student = model_of(self.student, self.data, 'student')
-        self.teacher_model = model_of(self.teacher, self.data, 'teacher', own_classes=self.as_it_is)
+        self.teacher_model = model_of(
+            self.teacher, self.data, 'teacher', self.teacher_classes if self.as_it_is else None
+        )
         if self.teacher.foreign:
             self.teacher_model['size'] = size_of_foreign(self.teacher_model, self.side or DEFAULT_SHAPE[-1])
         own = self.trains_teacher or self.teacher.foreign  # else a batch is made for the teacher

@@ -85,8 +85,11 @@ def with_classes(model: dict, count: int):
     return [with_classes(each, count) for each in model] if isinstance(model, (list, tuple)) else copy.deepcopy(model)
 
 
-def model_of(model: Model, data: Data, key: str, own_classes: bool = False) -> dict:
-    """The config of a named model, for the classes of the data unless it is to keep its own.
+def model_of(model: Model, data: Data, key: str, classes: int | None = None) -> dict:
+    """The config of a named model.
+
+    Args:
+        classes: How many it is to know; 0: those of its own config; None: those of the data, if that has any.
 
     Raises:
         ConfigError: It has no number of classes that could be set.
@@ -103,13 +106,14 @@ def model_of(model: Model, data: Data, key: str, own_classes: bool = False) -> d
         cfg['backbone'].update(
             {name: value for name, value in (('frozen_stages', -1), ('norm_eval', False)) if name in cfg['backbone']}
         )
-    if own_classes or not data.classes:
+    classes = len(data.classes) if classes is None else classes
+    if not classes:
         return cfg
     if 'num_classes' not in repr({name: part for name, part in cfg.items() if name != 'data_preprocessor'}):
         raise ConfigError(
-            f'{key}: {model.name!r} has no num_classes that could be set to {len(data.classes)}; it predicts no classes'
+            f'{key}: {model.name!r} has no num_classes that could be set to {classes}; it predicts no classes'
         )
-    return with_classes(cfg, len(data.classes))
+    return with_classes(cfg, classes)
 
 
 def preprocessor_of(model: Model) -> dict:

@@ -205,6 +205,23 @@ def test_features_only_takes_a_teacher_of_other_classes(folder, tmp_path, capsys
     assert 'it gives its features only' in capsys.readouterr().out
 
 
+def test_a_checkpoint_says_for_how_many_classes_its_teacher_is(folder, tmp_path, capsys, monkeypatch):
+    """Trained by an earlier call on five classes, which no config has: its features are followed on photos without labels."""
+    weights = save_weights(small(14, 0.5, num_classes=5), tmp_path / 'teacher.pth')
+    meta = dict(dataset_meta=dict(classes=tuple('abcde')))
+    torch.save(dict(torch.load(weights), meta=meta), weights)
+    (tmp_path / 'photos').mkdir()
+    for path in sorted((folder / 'my_photos/0').iterdir())[:8]:
+        (tmp_path / 'photos' / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(folder)
+    result = mmsskd.distill(
+        'resnet34.py', 'resnet18.py', str(tmp_path / 'photos'), str(tmp_path / 'out'), epochs=4, size=16,
+        teacher_checkpoint=weights, dry_run=True,
+    )  # fmt: skip
+    assert Config.fromfile(result.config).model.teacher.head.num_classes == 5
+    assert 'it gives its features only' in capsys.readouterr().out
+
+
 def test_a_teacher_of_another_library(folder, tmp_path, capsys, monkeypatch):
     """It knows other classes and sees images of its own size: its features are followed by evenly spread stages."""
     torch.manual_seed(0)

@@ -629,9 +629,8 @@ def _end_of_backbone(model: nn.Module, tap: str, after: Sequence[str], trace: Tr
     ``pooled`` (or are scores) is not to be the feature, it is such a norm or ``tap`` itself.
     """
     before, output = ([tensor.shape for tensor in _original(trace.outputs[path])] for path in (tap, 'backbone'))
-    behind = parameters_behind(
-        feature_tensors(trace.outputs['backbone'])
-    )  # Conformer's norm has but one of two branches
+    # Conformer's last norm has but one of two branches behind it
+    behind = parameters_behind(feature_tensors(trace.outputs[tap]))
     norms = [
         path
         for path in after
