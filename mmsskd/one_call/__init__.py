@@ -5,6 +5,7 @@ tools/train.py does. Whatever it decides is in the configs that it writes.
 """
 
 import argparse
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from ..errors import ConfigError, candidates
 from ..utils.files import write_text
 from ..utils.quiet import import_quietly
 from ..utils.tables import text_table
+from ..utils.trust import config_of
 from .compose import Composer, check_whole, config_text, is_made_for_one_size, model_of, preprocessor_of, side_of
 from .data import Data, look_at
 from .estimate import FEW_EPOCHS, SIDES, Pace, measure, sooner
@@ -196,8 +198,17 @@ class _Call:
             same = not names or tuple(names) == self.data.classes
             self.knows = 0 < count == len(self.data.classes) and same and not self.teacher.foreign
             self.teacher_classes = count
+            self._take_normalization(meta, checkpoint)
             return
         raise problems[-1]
+
+    def _take_normalization(self, meta: dict, checkpoint: str) -> None:
+        """Give the teacher the images that its weights were trained with: an earlier call's student's, for instance."""
+        with suppress(ConfigError):  # a config that is no data says nothing
+            saved = config_of(meta.get('cfg') or {}, checkpoint)
+            own = saved.get('data_preprocessor') or saved.get('model', {}).get('data_preprocessor') or {}
+            if {'mean', 'std'} <= set(own):
+                self.teacher.cfg.data_preprocessor = own
 
     def decide(self, epochs: int, batch_size: int | None, recipe: str | None) -> None:
         """Build both networks, and choose the recipe."""

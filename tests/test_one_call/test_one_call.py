@@ -205,10 +205,11 @@ def test_features_only_takes_a_teacher_of_other_classes(folder, tmp_path, capsys
     assert 'it gives its features only' in capsys.readouterr().out
 
 
-def test_a_checkpoint_says_for_how_many_classes_its_teacher_is(folder, tmp_path, capsys, monkeypatch):
-    """Trained by an earlier call on five classes, which no config has: its features are followed on photos without labels."""
+def test_a_checkpoint_says_for_what_its_teacher_is(folder, tmp_path, capsys, monkeypatch):
+    """And with which images it was trained: by an earlier call, on five classes, which no config has."""
     weights = save_weights(small(14, 0.5, num_classes=5), tmp_path / 'teacher.pth')
-    meta = dict(dataset_meta=dict(classes=tuple('abcde')))
+    saved = 'data_preprocessor = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], to_rgb=True)'
+    meta = dict(dataset_meta=dict(classes=tuple('abcde')), cfg=saved)
     torch.save(dict(torch.load(weights), meta=meta), weights)
     (tmp_path / 'photos').mkdir()
     for path in sorted((folder / 'my_photos/0').iterdir())[:8]:
@@ -218,7 +219,8 @@ def test_a_checkpoint_says_for_how_many_classes_its_teacher_is(folder, tmp_path,
         'resnet34.py', 'resnet18.py', str(tmp_path / 'photos'), str(tmp_path / 'out'), epochs=4, size=16,
         teacher_checkpoint=weights, dry_run=True,
     )  # fmt: skip
-    assert Config.fromfile(result.config).model.teacher.head.num_classes == 5
+    cfg = Config.fromfile(result.config)
+    assert cfg.model.teacher.head.num_classes == 5 and cfg.data_preprocessor.mean == [1.0, 2.0, 3.0]
     assert 'it gives its features only' in capsys.readouterr().out
 
 
