@@ -26,7 +26,7 @@ def test_flagship_on_real_photos(tmp_path):
             data_root=str(FOLDER), ann_file='instances_train2017.json', data_prefix=dict(img='train2017/'), indices=4
         )
         resize = next(step for step in loader.dataset.pipeline if step.type == 'Resize')
-        resize.scale = (480, 320)
+        resize.scale = (240, 160)
     cfg.val_evaluator.ann_file = cfg.test_evaluator.ann_file = str(FOLDER / 'instances_train2017.json')
     cfg.default_hooks.stage_schedule.head.epochs = 1
     cfg.update(work_dir=str(tmp_path / 'run'), log_level='WARNING', experiment_name='coco128')
