@@ -25,7 +25,7 @@ from ..distill.schedule.work_dir import newest_checkpoint
 from ..distill.summary import short
 from ..errors import ConfigError, candidates
 from ..utils.files import write_text
-from ..utils.quiet import import_quietly
+from ..utils.quiet import import_quietly, warnings_alone
 from ..utils.tables import text_table
 from ..utils.trust import config_of
 from .compose import Composer, check_whole, config_text, is_made_for_one_size, model_of, preprocessor_of, side_of
@@ -115,16 +115,18 @@ def distill(
     call = _Call(look_at(data, folder, task), folder)
     if (folder / 'student.pth').is_file() and not dry_run:
         raise ConfigError(f'out: {str(out)!r} holds a finished student; name another folder, or remove this one')
-    call.find(teacher, student, size)
-    call.look_at_teacher(teacher_checkpoint, features_only)
-    call.decide(epochs or EPOCHS[call.data.task], batch_size, recipe)
+    with warnings_alone():
+        call.find(teacher, student, size)
+        call.look_at_teacher(teacher_checkpoint, features_only)
+        call.decide(epochs or EPOCHS[call.data.task], batch_size, recipe)
     try:
         call.write()
     except OSError as error:
         raise ConfigError(f'out: cannot write into {str(out)!r} ({error.strerror}); name another folder') from error
     call.say()
     if dry_run or not any(newest_checkpoint(each) for each in (folder, folder / 'teacher')):
-        call.estimate(table=dry_run)
+        with warnings_alone():
+            call.estimate(table=dry_run)
     if dry_run:
         call.say_next()
         return Distilled(call.config, call.teacher_config if call.trains_teacher else None)

@@ -3,7 +3,8 @@
 import io
 import logging
 import warnings
-from contextlib import redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import import_module
 
 from mmengine.logging import MMLogger
@@ -25,6 +26,18 @@ def import_quietly(*modules: str) -> None:
                 import_module(module)
 
 
+@contextmanager
+def warnings_alone() -> Iterator[None]:
+    """Let the logger say nothing below a warning meanwhile: what a network that is only looked at says, its run says again."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _has_use(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(('Line NMS is not compiled', 'Loads checkpoint by '))
 
@@ -33,4 +46,4 @@ import_quietly('mmpretrain.datasets')
 
 from mmpretrain.datasets import BaseDataset  # noqa: E402
 
-__all__ = ['BaseDataset', 'import_quietly']
+__all__ = ['BaseDataset', 'import_quietly', 'warnings_alone']

@@ -2,7 +2,7 @@
 
 from mmengine.logging import MMLogger
 
-from mmsskd.utils.quiet import import_quietly
+from mmsskd.utils.quiet import import_quietly, warnings_alone
 
 NOISY = """
 import warnings
@@ -23,3 +23,14 @@ def test_an_import_says_nothing_and_what_follows_is_heard(tmp_path, monkeypatch,
     assert capfd.readouterr().out == '' and not [each for each in recwarn if 'Fail to import' in str(each.message)]
     logger.warning('heard')
     assert 'heard' in capfd.readouterr().out
+
+
+def test_warnings_alone_are_heard_and_then_all(monkeypatch, capfd):
+    logger = MMLogger.get_instance('looking', log_level='INFO')
+    monkeypatch.setattr(MMLogger, 'get_current_instance', lambda: logger)
+    with warnings_alone():
+        logger.info('of a network that is looked at')
+        logger.warning('of a fault')
+    logger.info('of the run')
+    said = capfd.readouterr().out
+    assert 'looked at' not in said and 'of a fault' in said and 'of the run' in said
