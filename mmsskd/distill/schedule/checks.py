@@ -187,7 +187,7 @@ def _say_what_is_known(runner: Runner, phases: Sequence[Phase], distiller: Stage
     )
     if follows and FAR_SMALLER * student < teacher and not runner.cfg.model.get('projector'):
         runner.logger.info(
-            f"the student has a {teacher / student:.0f}th of the teacher's parameters, and its backbone follows the teacher alone. "
+            f'the student has {teacher / student:.0f} times fewer parameters than the teacher, which its backbone follows alone. '
             'Where all images have labels, such a schedule lost: 66.9 on CIFAR-100 in a prototype, plain training 72.1, '
             'model.projector 76.1. See docs/recipes.md.'
         )
