@@ -20,7 +20,7 @@ from mmengine.utils import get_git_hash
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..errors import ConfigError, check_keys, describe
+from ..errors import ConfigError, check_keys, describe, some
 from ..utils.detections import image_size, is_detector
 from ..utils.files import replacing
 from ..utils.portable import FORMATS, check_onnx, write_portable
@@ -306,10 +306,16 @@ def _tensors(value) -> Iterator[Tensor]:
 
 @contextmanager
 def weights_of(distiller: nn.Module, state_dict: dict):
-    """Within this context the student of ``distiller`` has other weights, as those that an EMA has averaged."""
+    """Within this context the student of ``distiller`` has other weights, as those that an EMA has averaged.
+
+    Raises:
+        ConfigError: Other names than those of the distiller.
+    """
     with distiller.own_names():
         kept = {name: value.clone() for name, value in distiller.state_dict().items()}
-        # not strictly: SwinV2 takes what it makes itself out of any state dict that it loads
+        if wrong := sorted(set(kept) ^ set(state_dict)):
+            raise ConfigError(f'the weights to export are not those of this model: {some(wrong)} differ')
+        # names are compared above, for SwinV2 takes what it makes itself out of any state dict that it loads
         distiller.load_state_dict(state_dict, strict=False)
         try:
             yield distiller.student

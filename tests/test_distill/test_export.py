@@ -94,6 +94,11 @@ def test_a_network_that_takes_what_it_makes_itself_out_of_what_it_loads(tmp_path
     with weights_of(distiller, other) as student:
         assert same(other, student.state_dict(), trained)
     assert same(own, distiller.state_dict())
+    name = 'head.fc.bias'
+    for wrong in ({key: value for key, value in other.items() if key != name}, {**other, 'extra': other[name]}):
+        with pytest.raises(ConfigError, match=r'not those of this model: (head.fc.bias|extra) differ'):
+            weights_of(distiller, wrong).__enter__()
+        assert same(own, distiller.state_dict())
 
 
 @pytest.mark.slow
