@@ -15,10 +15,30 @@ import torch
 KILLED = 'its process was killed, which the system does where memory runs out; fewer --jobs need less'
 
 
+class _UninterruptedProcess(multiprocessing.context.SpawnProcess):
+    """A process that no interruption reaches, from its first instruction: the parent hears it, and ends what runs.
+
+    Left to the worker, it would be the failure of one run, after which the next starts, or a traceback from its imports.
+    """
+
+    def start(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process begins with this mask
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Context(
+    multiprocessing.context.SpawnContext
+):  # a process with threads, or that has used a GPU, cannot be forked
+    Process = _UninterruptedProcess
+
+
 @contextmanager
 def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Up to ``jobs`` processes, started as they are needed. An interruption ends what they run."""
-    context = multiprocessing.get_context('spawn')  # a process with threads, or that has used a GPU, cannot be forked
+    context = _Context()
     counter = context.Value('i', 0)
     with ProcessPoolExecutor(
         jobs, mp_context=context, initializer=_start_worker, initargs=(os.getpid(), counter)
@@ -46,11 +66,7 @@ def take_share(jobs: int) -> None:
 
 
 def _start_worker(parent: int, counter) -> None:
-    """Give a worker its GPU and the registries. It ends with ``parent``, which may be gone already.
-
-    An interruption is left to the parent: here it would be the failure of one run, and the next would start.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Give a worker its GPU and the registries. It ends with ``parent``, which may be gone already."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with counter.get_lock():
         number, counter.value = counter.value, counter.value + 1
