@@ -46,7 +46,7 @@ def test_the_table_of_losses_is_complete():
     assert names == {name for name in mmsskd.distill.__all__ if name.endswith('Loss')} - {'MimicLoss'}
 
 
-CONFIGS = [block for block in blocks('migration.md') if 'StagewiseDistiller' in block]
+CONFIGS = [block for block in blocks('migration.md') if 'mmdet::' in block]
 
 
 @pytest.mark.slow
@@ -66,6 +66,27 @@ def test_a_counterpart_builds(text, tmp_path):
     assert phase.length == cfg.train_cfg.max_epochs
     assert phase.mimic == tuple(distiller.stages) and phase.task_loss and HEAD in phase.train
     assert not distiller.adapters and len(distiller.stages[phase.mimic[0]].levels) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('text', [block for block in blocks('migration.md') if 'mmpretrain::' in block], ids=['kd', 'fitnet'])
+def test_a_counterpart_of_torchdistill_builds(text, tmp_path):
+    """Its phases are the blocks of the YAML file: as many epochs, the same loss of logits, optimizer and milestones."""
+    (tmp_path / 'counterpart.py').write_text(text)
+    cfg = Config.fromfile(tmp_path / 'counterpart.py')
+    cfg.model.teacher = without_init(resolve_model_cfg(cfg.model.teacher, 'teacher'))
+    cfg.model.teacher.backbone.depth = 50 if cfg.model.teacher.backbone.depth > 50 else 18
+    torch.save(build_model(cfg.model.teacher).state_dict(), tmp_path / 'teacher.pth')
+    cfg.model.update(teacher_checkpoint=str(tmp_path / 'teacher.pth'), input_shape=(3, 64, 64))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        distiller = MODELS.build(cfg.model)
+    *transfer, last = phases_of(cfg, list(distiller.stages))
+    assert last.length == 20 - 5 * len(transfer)
+    assert last.logits and last.task_loss and last.task_weight == distiller.logits_loss.loss_weight == 0.5
+    assert last.optim_wrapper['optimizer'] == dict(type='SGD', lr=0.0001, momentum=0.9, weight_decay=0.0005)
+    for phase in transfer:
+        assert (phase.train, phase.mimic, phase.length) == (('layer1',), ('layer1',), 5)
+        assert 'layer1' in distiller.adapters
 
 
 def thin(model: dict) -> dict:
