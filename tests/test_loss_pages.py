@@ -69,7 +69,9 @@ def test_a_counterpart_builds(text, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('text', [block for block in blocks('migration.md') if 'mmpretrain::' in block], ids=['kd', 'fitnet'])
+@pytest.mark.parametrize(
+    'text', [block for block in blocks('migration.md') if 'mmpretrain::' in block], ids=['kd', 'fitnet']
+)
 def test_a_counterpart_of_torchdistill_builds(text, tmp_path):
     """Its phases are the blocks of the YAML file: as many epochs, the same loss of logits, optimizer and milestones."""
     (tmp_path / 'counterpart.py').write_text(text)
