@@ -158,7 +158,7 @@ class Progress(Hook):
         self.shown = time.monotonic()
 
     def _stitched(self, runner: Runner) -> list[str]:
-        """The last task metric of the stages so far with the teacher's rest behind them."""
+        """The last task metric of the stages so far with the teacher's rest after them."""
         stage = f'_{self.schedule.phase.mimic[-1]}' if self.schedule and self.schedule.phase.mimic else None
         scalars = runner.message_hub.log_scalars
         keys = [key for key in scalars if key.startswith('val/stitched_') and stage and key.endswith(stage)]
