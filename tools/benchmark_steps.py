@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
-from mmsskd.distill.network.tap import capture
+from mmsskd.distill.network.forward import capture
 from mmsskd.distill.schedule.runner_state import student_with_adapters
 from mmsskd.errors import ConfigError
 

@@ -14,8 +14,8 @@ import mmsskd  # noqa: F401  registers the scope
 from mmsskd.distill.build import build_model, load_strictly, resolve_model_cfg, without_init
 from mmsskd.distill.distiller import StagewiseDistiller
 from mmsskd.distill.export import plain_config
+from mmsskd.distill.network.forward import feature_tensors, features_at
 from mmsskd.distill.network.stages import taps_of
-from mmsskd.distill.network.tap import feature_tensors, features_at
 from mmsskd.distill.schedule.runner_state import unwrap
 from mmsskd.errors import ConfigError
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from ..distill.distiller import StagewiseDistiller
 from ..distill.losses import AgreementMeter
+from ..distill.network.forward import features_at
 from ..distill.network.pairing import Pairing
 from ..distill.network.stages import taps_of
-from ..distill.network.tap import features_at
 
 GRID = 4
 MOST_IMAGES = 1000

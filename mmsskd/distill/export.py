@@ -38,8 +38,8 @@ from .build import (
     resolve_with_imports,
     without_init,
 )
+from .network.forward import DEFAULT_SHAPE
 from .network.projector import resolve_student
-from .network.trace import DEFAULT_SHAPE
 from .phases import is_schedule_hook
 
 # top-level keys that MMEngine and the tools of its packages read

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from .network.forward import features_at
 from .network.pairing import Pairing, show, student_trains
 from .network.projector import PATH
 from .network.stages import taps_of
-from .network.tap import features_at
 from .phases import HEAD
 
 COLUMNS = (

@@ -20,7 +20,7 @@ from ..cli.progress import Progress, duration
 from ..cli.train import prepare, train, watch
 from ..distill.build import build_model, load_strictly, read_checkpoint, resolve_model_cfg, without_init
 from ..distill.export import export_checkpoint
-from ..distill.network.trace import DEFAULT_SHAPE
+from ..distill.network.forward import DEFAULT_SHAPE
 from ..distill.schedule.work_dir import newest_checkpoint
 from ..distill.summary import short
 from ..errors import ConfigError, candidates

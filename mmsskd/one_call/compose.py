@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.utils import get_installed_path
 
-from ..distill.network.trace import DEFAULT_SHAPE
+from ..distill.network.forward import DEFAULT_SHAPE
 from ..errors import ConfigError
 from .data import Data
 from .models import Model

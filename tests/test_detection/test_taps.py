@@ -12,8 +12,8 @@ from torch.optim import SGD
 
 from mmsskd.distill.build import build_model, load_strictly, resolve_model_cfg
 from mmsskd.distill.export import plain_config
+from mmsskd.distill.network.forward import capture, features_at
 from mmsskd.distill.network.stages import find_stages, taps_of
-from mmsskd.distill.network.tap import capture, features_at
 from mmsskd.distill.phases import HEAD, phases_of
 from mmsskd.errors import ConfigError
 

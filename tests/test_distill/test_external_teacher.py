@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from mmsskd.distill.external_teacher import ExternalTeacher
-from mmsskd.distill.network.tap import capture
+from mmsskd.distill.network.forward import capture
 from mmsskd.errors import ConfigError
 
 RGB = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)

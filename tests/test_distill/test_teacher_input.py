@@ -10,7 +10,7 @@ from mmengine.model import ImgDataPreprocessor
 from mmpretrain.structures import DataSample
 
 from mmsskd.distill.build import build_model, load_strictly, resolve_model_cfg
-from mmsskd.distill.network.tap import features_at
+from mmsskd.distill.network.forward import features_at
 from mmsskd.distill.teacher_input import TeacherInput
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

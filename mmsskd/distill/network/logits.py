@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError, candidates
-from .tap import features_at
-from .trace import as_found, parameters_behind
+from .forward import as_found, features_at, parameters_behind
 
 
 @dataclass(frozen=True, kw_only=True)

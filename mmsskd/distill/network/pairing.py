@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ..teacher_input import image_of
+from .forward import DEFAULT_SHAPE
 from .projector import LastNorm, channels
 from .stages import Stage, find_stages
-from .trace import DEFAULT_SHAPE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,7 @@ from ...errors import ConfigError, describe
 from ...registry import MODELS
 from ...utils.states import random_states_kept
 from ..build import build_model, predicts_nothing, resolve_with_imports, without_init
-from .tap import capture
-from .trace import DEFAULT_SHAPE
+from .forward import DEFAULT_SHAPE, capture
 
 PATH = 'neck.projector'  # of the projector, in the student
 # keys of a model's config that are no part of its head; all other dicts are

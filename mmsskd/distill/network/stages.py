@@ -21,19 +21,22 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError, candidates, some
-from .projector import PATH, InFront
-from .tap import capture, feature_tensors, features_at, run_heads
-from .trace import (
+from .forward import (
     DEFAULT_SHAPE,
     Trace,
     as_found,
+    capture,
     changed_in_place_by,
+    feature_tensors,
+    features_at,
     image_resizers,
     nodes_behind,
     original_tensors,
     parameters_behind,
+    run_heads,
     watch,
 )
+from .projector import PATH, InFront
 
 MOST_STAGES = (
     4  # C2..C5 of the detection field: the last four resolutions; what runs before them is the stem of the first
@@ -131,7 +134,7 @@ class Stage:
         return tuple(level.shape for level in self.levels)
 
     def feature(self, outputs: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        """The stage's feature among the outputs of taps, see :func:`~mmsskd.distill.network.tap.features_at`."""
+        """The stage's feature among the outputs of taps, see :func:`~mmsskd.distill.network.forward.features_at`."""
         return tuple(level.of(outputs[self.tap]) for level in self.levels)
 
     def with_levels(self, levels: Sequence[Level]) -> 'Stage':

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
+from .forward import feature_tensors, features_at, with_tensors
 from .stages import Stage, taps_of
-from .tap import feature_tensors, features_at, with_tensors
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
+from mmsskd.distill.network.forward import features_at
 from mmsskd.distill.network.pairing import Pairing
 from mmsskd.distill.network.stages import find_stages
-from mmsskd.distill.network.tap import features_at
 from mmsskd.errors import ConfigError
 
 IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -6,8 +6,8 @@ from detection import STAGES, detector, save_detector
 from distill_helpers import build
 from helpers import save_weights
 
+from mmsskd.distill.network.forward import feature_tensors
 from mmsskd.distill.network.stitch import stitched
-from mmsskd.distill.network.tap import feature_tensors
 
 TINY = dict(embed_dims=8, num_layers=4, num_heads=2, feedforward_channels=16)
 SWIN = dict(embed_dims=4, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])
