@@ -21,8 +21,7 @@ from .build import (
 from .init_from_teacher import copy_weights, weights_from_teacher
 from .losses import AgreementMeter, build_loss, build_mimic_losses, takes_samples
 from .network.forward import capture, features_at
-from .network.logits import find_logits
-from .network.pairing import Pairing, match_size, student_trains
+from .network.pairing import Pairing, find_logits, match_size, student_trains
 from .network.projector import resolve_student
 from .network.stages import taps_of
 from .phases import HEAD, Phase
