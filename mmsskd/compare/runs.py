@@ -24,7 +24,7 @@ from ..distill.schedule.mmengine_private import forget_managers
 from ..distill.schedule.pins import as_data
 from ..distill.schedule.resume import GoOn
 from ..distill.schedule.work_dir import newest_checkpoint
-from ..distill.teacher_input import give_own_input
+from ..distill.teacher import give_own_input
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text
 from ..utils.trust import trust

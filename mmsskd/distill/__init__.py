@@ -4,7 +4,6 @@ import sys
 from types import ModuleType
 
 from .distiller import StagewiseDistiller
-from .external_teacher import ExternalTeacher
 from .losses import (
     AttentionMimicLoss,
     BalancedMimicLoss,
@@ -20,6 +19,7 @@ from .losses import (
 from .network.projector import BottleneckProjector
 from .schedule.hook import StageScheduleHook
 from .schedule.mmengine_private import lay_out_once, read_checkpoints_as_data
+from .teacher import ExternalTeacher
 
 __all__ = [
     'AttentionMimicLoss',

@@ -25,7 +25,7 @@ from .network.pairing import Pairing, find_logits, match_size, student_trains
 from .network.projector import resolve_student
 from .network.stages import taps_of
 from .phases import HEAD, Phase
-from .teacher_input import give_own_input, image_of
+from .teacher import give_own_input, image_of
 
 GONE = {
     'pre_activation': 'measured at nothing; commit 2d8540c had it last',

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from ..distill.build import build_model, resolve_model_cfg, without_init
-from ..distill.teacher_input import give_own_input
+from ..distill.teacher import give_own_input
 
 FORWARDS = 3  # that a training step costs: the backward counts as two
 PIXELS = 200_000  # of the images that are timed on a CPU: a few of 224 pixels, or a batch of small ones

@@ -12,7 +12,7 @@ from mmengine.utils import get_installed_path, is_installed
 
 from ..distill.build import check_config_path
 from ..distill.export import is_stagewise
-from ..distill.external_teacher import LIBRARIES
+from ..distill.teacher import LIBRARIES
 from ..errors import ConfigError, candidates
 
 PACKAGES = {'classification': ('mmpretrain', 'mmsskd'), 'detection': ('mmdet', 'mmsskd')}

@@ -11,7 +11,7 @@ from ..distill.build import build_model, resolve_model_cfg, without_init
 from ..distill.network.pairing import Pairing
 from ..distill.network.stages import find_stages
 from ..distill.summary import count_macs
-from ..distill.teacher_input import give_own_input
+from ..distill.teacher import give_own_input
 from ..errors import ConfigError
 from .data import Data
 

@@ -14,7 +14,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import Tensor, nn
 
 from ...errors import ConfigError, candidates
-from ..teacher_input import image_of
+from ..teacher import image_of
 from .forward import DEFAULT_SHAPE, as_found, features_at, parameters_behind
 from .projector import LastNorm, channels
 from .stages import Stage, find_stages

@@ -14,11 +14,11 @@ from torch import nn
 
 from mmsskd.distill import LogitsKDLoss
 from mmsskd.distill.build import build_model
-from mmsskd.distill.external_teacher import ExternalTeacher
 from mmsskd.distill.network import pairing
 from mmsskd.distill.network.forward import features_at
 from mmsskd.distill.network.pairing import Pairing, build_adapter, match_size, student_trains
 from mmsskd.distill.network.stages import taps_of
+from mmsskd.distill.teacher import ExternalTeacher
 from mmsskd.errors import ConfigError
 
 TINY = dict(embed_dims=8, num_layers=4, num_heads=2, feedforward_channels=16)
