@@ -15,10 +15,11 @@ from .build import (
     BESIDE,
     build_model,
     build_teacher,
+    copy_weights,
     load_strictly,
     predicts_nothing,
+    weights_from_teacher,
 )
-from .init_from_teacher import copy_weights, weights_from_teacher
 from .losses import AgreementMeter, build_loss, build_mimic_losses, takes_samples
 from .network.forward import capture, features_at
 from .network.pairing import Pairing, find_logits, match_size, student_trains

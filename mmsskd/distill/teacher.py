@@ -1,4 +1,4 @@
-"""The teacher: a network of another library (timm, torchvision, transformers, torch.hub, any that is an ``nn.Module``), and, for every
+"""The teacher: a network of another library (timm, torchvision, transformers, torch.hub, any other ``nn.Module``), and, for each
 teacher, the batch as its own pipeline makes it from one made for the student: normalization, channels, padding, size.
 """
 

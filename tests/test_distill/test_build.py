@@ -1,4 +1,4 @@
-"""A student that starts from its teacher's first blocks."""
+"""A student that starts from weights of its teacher: from its first blocks, or from its head alone."""
 
 import pytest
 from helpers import classifier, run_cfg, same, train, weights
