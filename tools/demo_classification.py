@@ -10,11 +10,11 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 import mmsskd.utils.quiet  # noqa: F401  before a registry imports mmpretrain's data sets, which print
 from mmsskd.distill.build import read_checkpoint
 from mmsskd.distill.losses import AgreementMeter
-from mmsskd.distill.summary import short
 from mmsskd.visualization.history import read_history
 from mmsskd.visualization.plots import PREFIX, feature_maps
 from mmsskd.visualization.report import Report
 from mmsskd.visualization.sections import add_phases, add_stages
+from mmsskd.visualization.stage_table import short
 
 LEAST_GAP = 3.0  # 597 test images
 SHOWN = 6  # of them in the report

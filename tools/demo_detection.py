@@ -11,11 +11,11 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmsskd.datasets.digits_on_photos import write_digits_on_photos
 from mmsskd.distill.build import build_model, load_strictly
 from mmsskd.distill.export import is_stagewise, plain_config
-from mmsskd.distill.summary import short
 from mmsskd.visualization.history import read_history
 from mmsskd.visualization.plots import detections
 from mmsskd.visualization.report import Report
 from mmsskd.visualization.sections import add_phases, add_stages
+from mmsskd.visualization.stage_table import short
 
 DATA = Path('data/digits_on_photos')
 LEAST_GAP = 3.0  # points of AP

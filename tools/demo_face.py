@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from demo_steps import TEACHER, Result, Task, last_checkpoint
 
-from mmsskd.distill.summary import short
 from mmsskd.face.data.orl_faces import write_orl_faces
 from mmsskd.face.evaluation.protocols.ijba_writer import write_ijba_shaped
 from mmsskd.face.evaluation.tables import compare_reports
@@ -14,6 +13,7 @@ from mmsskd.face.plots import cmc_figure, det_figure, roc_figure
 from mmsskd.visualization.history import read_history
 from mmsskd.visualization.report import Report
 from mmsskd.visualization.sections import add_phases, add_stages
+from mmsskd.visualization.stage_table import short
 
 FACES, SET = Path('data/orl_faces'), Path('data/orl_ijba')
 PEOPLE = 20  # to train on

@@ -17,9 +17,9 @@ from torch import nn
 from mmsskd.compare.statistics import mean_std
 from mmsskd.distill.build import build_model
 from mmsskd.distill.export import is_stagewise, plain_config
-from mmsskd.distill.summary import count_macs, short
 from mmsskd.utils.tables import text_table
 from mmsskd.visualization.history import read_history
+from mmsskd.visualization.stage_table import count_macs, short
 
 ROOT = Path(__file__).resolve().parents[1]
 TEACHER = 'teacher'

@@ -15,12 +15,12 @@ from mmsskd.cli import plain_errors
 from mmsskd.compare.schedule import set_epochs
 from mmsskd.distill.build import build_model, read_config_at, resolve_model_cfg, teacher_weights, without_init
 from mmsskd.distill.network.pairing import Pairing, thawing
-from mmsskd.distill.summary import COLUMNS, stage_table
 from mmsskd.distill.teacher import give_own_input
 from mmsskd.errors import ConfigError
 from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.files import write_text
 from mmsskd.utils.tables import text_table
+from mmsskd.visualization.stage_table import COLUMNS, stage_table
 
 TRANSFER = 1  # epochs of each stage, of a run of twelve
 

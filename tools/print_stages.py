@@ -12,11 +12,11 @@ from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 from mmsskd.distill.export import is_stagewise
 from mmsskd.distill.network.pairing import Pairing
 from mmsskd.distill.network.projector import resolve_student
-from mmsskd.distill.summary import COLUMNS, stage_table
 from mmsskd.distill.teacher import give_own_input
 from mmsskd.errors import ConfigError
 from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.tables import text_table
+from mmsskd.visualization.stage_table import COLUMNS, stage_table
 
 
 def main():

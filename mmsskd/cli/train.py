@@ -16,10 +16,10 @@ from mmengine.runner import Runner
 
 from ..distill.build import read_checkpoint
 from ..distill.export import is_stagewise
-from ..distill.schedule.coco_list import keeping_lists
 from ..distill.schedule.data_checks import DataChecks, find_data_error
-from ..distill.schedule.work_dir import checkpoint_to_resume, claim, release
 from ..errors import ConfigError, naming
+from ..utils.coco_list import keeping_lists
+from ..utils.work_dir import checkpoint_to_resume, claim, release
 from . import is_first_rank, start_processes
 from .progress import Progress, quiet_console
 from .run_config import check_files

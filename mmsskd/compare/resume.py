@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..distill.schedule.work_dir import newest_checkpoint
+from ..utils.work_dir import newest_checkpoint
 
 WEIGHTS = 'weights'
 

@@ -23,11 +23,11 @@ from ..distill.schedule.data_checks import check_loops
 from ..distill.schedule.mmengine_private import forget_managers
 from ..distill.schedule.pins import as_data
 from ..distill.schedule.resume import GoOn
-from ..distill.schedule.work_dir import newest_checkpoint
 from ..distill.teacher import give_own_input
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text
 from ..utils.trust import trust
+from ..utils.work_dir import newest_checkpoint
 from .checks import check_options
 from .clock import SECONDS, ComparisonClock, read_curve
 from .resume import keep_newest, name_weights, weights_of

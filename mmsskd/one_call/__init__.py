@@ -21,13 +21,13 @@ from ..cli.train import prepare, train, watch
 from ..distill.build import build_model, load_strictly, read_checkpoint, resolve_model_cfg, without_init
 from ..distill.export import export_checkpoint
 from ..distill.network.forward import DEFAULT_SHAPE
-from ..distill.schedule.work_dir import newest_checkpoint
-from ..distill.summary import short
 from ..errors import ConfigError, candidates
 from ..utils.files import write_text
 from ..utils.quiet import import_quietly, warnings_alone
 from ..utils.tables import text_table
 from ..utils.trust import config_of
+from ..utils.work_dir import newest_checkpoint
+from ..visualization.stage_table import short
 from .compose import Composer, check_whole, config_text, is_made_for_one_size, model_of, preprocessor_of, side_of
 from .data import Data, look_at
 from .estimate import FEW_EPOCHS, SIDES, Pace, measure, sooner

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from ..distill.summary import short
 from ..visualization.history import read_history
 from ..visualization.report import Report
 from ..visualization.sections import add_phases, add_stages
+from ..visualization.stage_table import short
 from .data import Data
 from .recipe import Pair, Recipe
 

@@ -10,9 +10,9 @@ from ..compare.schedule import stretch
 from ..distill.build import build_model, resolve_model_cfg, without_init
 from ..distill.network.pairing import Pairing
 from ..distill.network.stages import find_stages
-from ..distill.summary import count_macs
 from ..distill.teacher import give_own_input
 from ..errors import ConfigError
+from ..visualization.stage_table import count_macs
 from .data import Data
 
 FAR_TOO_SMALL = 13  # times fewer parameters than the teacher

@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
 from tool_helpers import TOOLS, call, write
 
-from mmsskd.distill.schedule.work_dir import release
+from mmsskd.utils.work_dir import release
 
 
 @HOOKS.register_module()

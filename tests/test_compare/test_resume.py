@@ -19,8 +19,8 @@ from mmsskd.compare.plan import read_plan
 from mmsskd.compare.resume import weights_of
 from mmsskd.compare.runs import Run, _seconds
 from mmsskd.compare.workers import workers
-from mmsskd.distill.schedule.work_dir import newest_checkpoint
 from mmsskd.errors import ConfigError
+from mmsskd.utils.work_dir import newest_checkpoint
 
 EXECUTE = """
 import os, sys, mmsskd

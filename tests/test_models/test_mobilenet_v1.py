@@ -9,9 +9,9 @@ from torch import nn
 
 from mmsskd.distill.build import build_model, resolve_model_cfg
 from mmsskd.distill.network.stages import find_stages
-from mmsskd.distill.summary import count_macs
 from mmsskd.errors import ConfigError
 from mmsskd.models import MobileNetV1
+from mmsskd.visualization.stage_table import count_macs
 
 # (output channels, stride) of the blocks after the first convolution, table 1 of https://arxiv.org/abs/1704.04861
 TABLE = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]

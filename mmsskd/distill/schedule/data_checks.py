@@ -18,11 +18,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import ConfigError, candidates, describe, part_in_work, some
+from ...utils.coco_list import CocoList, as_coco_list, read_coco_list
 from ...version import __version__
 from ..distiller import StagewiseDistiller
 from ..phases import Phase, loader_keys
 from .checks import check_load_from
-from .coco_list import CocoList, as_coco_list, read_coco_list
 from .mmengine_private import built_loops, is_resuming
 
 MOST_FILES = 200_000  # looked for; of a larger set, every n-th

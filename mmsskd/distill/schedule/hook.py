@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from ...errors import ConfigError
 from ...registry import HOOKS
+from ...utils.work_dir import claim, release
 from ..distiller import StagewiseDistiller
 from ..export import export_run
 from ..phases import HEAD, Phase, phases_of
@@ -43,7 +44,6 @@ from .runner_state import (
 )
 from .samples import check_samples
 from .validation import average_buffers, check_student, measure_teacher, show, validate_features
-from .work_dir import claim, release
 
 
 class Schedule:

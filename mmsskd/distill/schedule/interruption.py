@@ -15,8 +15,8 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from ...utils.files import write_text
+from ...utils.work_dir import newest_checkpoint
 from .mmengine_private import save_on_this_rank
-from .work_dir import newest_checkpoint
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 GRACE = 25  # seconds that another rank waits to be ended with the first one, which saves

@@ -7,11 +7,11 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from ...errors import NonFiniteLossError, some
+from ...utils.work_dir import newest_checkpoint
 from ..build import not_finite
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
 from .mmengine_private import save_on_this_rank
-from .work_dir import newest_checkpoint
 
 
 def is_due(runner: Runner) -> bool:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ...utils.files import remove_parts, write_text
+from ...utils.work_dir import checkpoint_to_resume
 from ..build import misfits
 from ..distiller import StagewiseDistiller
 from ..phases import LATER, Phase
 from .mmengine_private import choose_checkpoint, is_resuming, validation_is_due, write_whole_checkpoints
-from .work_dir import checkpoint_to_resume
 
 
 class GoOn(Hook):

@@ -10,7 +10,7 @@ from mmengine.registry import HOOKS
 from tool_helpers import call, write
 
 from mmsskd.distill.schedule.interruption import ignore_signals_no_more
-from mmsskd.distill.schedule.work_dir import release
+from mmsskd.utils.work_dir import release
 
 
 @HOOKS.register_module()

@@ -13,8 +13,8 @@ from helpers import run_cfg
 from mmengine.runner import Runner
 from tool_helpers import call, write
 
-from mmsskd.distill.schedule.work_dir import checkpoint_to_resume, claim, newest_checkpoint, release
 from mmsskd.errors import ConfigError
+from mmsskd.utils.work_dir import checkpoint_to_resume, claim, newest_checkpoint, release
 
 
 def hold(folder, pipe):

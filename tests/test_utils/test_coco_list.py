@@ -17,9 +17,9 @@ from PIL import Image
 
 from mmsskd.compare.dry_run import dry_run
 from mmsskd.compare.runs import Run
-from mmsskd.distill.schedule.coco_list import as_coco_list, keeping_lists
 from mmsskd.distill.schedule.data_checks import DataChecks, check_datasets
 from mmsskd.errors import ConfigError
+from mmsskd.utils.coco_list import as_coco_list, keeping_lists
 
 require_ops()
 
@@ -519,7 +519,7 @@ def test_compare_looks_at_the_test_set(own, tmp_path):
 def test_a_list_is_read_once(pets, monkeypatch):
     """Reading COCO's list once more takes longer than all checks."""
     reads = []
-    monkeypatch.setattr('mmsskd.distill.schedule.coco_list.get', lambda path, **_: reads.append(path))
+    monkeypatch.setattr('mmsskd.utils.coco_list.get', lambda path, **_: reads.append(path))
     pets.build()
     with keeping_lists():
         datasets = dict(train_dataloader=pets.build(), val_dataloader=pets.build('val'))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from ...errors import ConfigError
+from ..errors import ConfigError
 
 KINDS = ('epoch_*.pth', 'iter_*.pth', 'phase*_*.pth')
 LOCK = '.lock'

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from .network.forward import features_at
-from .network.pairing import Pairing, show, student_trains
-from .network.projector import PATH
-from .network.stages import taps_of
-from .phases import HEAD
+from ..distill.network.forward import features_at
+from ..distill.network.pairing import Pairing, show, student_trains
+from ..distill.network.projector import PATH
+from ..distill.network.stages import taps_of
+from ..distill.phases import HEAD
 
 COLUMNS = (
     'stage', 'modules', 'parameters', 'student feature', 'teacher feature', 'adapter', 'student MACs', 'teacher MACs',

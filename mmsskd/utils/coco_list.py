@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from mmengine.fileio import get
 
-from ...errors import ConfigError, some
+from ..errors import ConfigError, some
 
 REACHES = 2.0  # pixels beyond its image from which a box is said to lie outside: tools round, and some count from 1
 
