@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import torch
 from mmengine.config import Config, DictAction
 
-from ..distill.schedule.interruption import asked
+from ..distill.schedule.resume import asked
 from ..errors import ConfigError, NonFiniteLossError, candidates, describe
 from ..utils.quiet import import_quietly
 from ..utils.trust import trust

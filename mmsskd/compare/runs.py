@@ -21,8 +21,7 @@ from ..distill.export import is_stagewise
 from ..distill.phases import schedule_hook
 from ..distill.schedule.data_checks import check_loops
 from ..distill.schedule.mmengine_private import forget_managers
-from ..distill.schedule.pins import as_data
-from ..distill.schedule.resume import GoOn
+from ..distill.schedule.resume import GoOn, as_data
 from ..distill.teacher import give_own_input
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text

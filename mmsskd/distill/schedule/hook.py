@@ -17,7 +17,6 @@ from ..phases import HEAD, Phase, phases_of
 from .checks import Reminder, check_ends, check_load_from, check_run, check_still_ends, check_strategy, check_teacher
 from .data_checks import check_data
 from .dry_run import first_batches, try_losses, try_recipes
-from .interruption import end_if_asked, ignore_signals_no_more, watch_signals
 from .learning import Learning
 from .mmengine_private import (
     build_train_loop,
@@ -28,11 +27,22 @@ from .mmengine_private import (
     set_loop_length,
 )
 from .non_finite import check_weights, is_due, stop
-from .pins import check_pins, pins_of
-from .places import begin_pass
-from .resume import begin_epoch_anew, check_resumable, check_same_schedule, prepare, restore_gradients, schedule_state
+from .resume import (
+    begin_epoch_anew,
+    check_pins,
+    check_resumable,
+    check_same_schedule,
+    end_if_asked,
+    ignore_signals_no_more,
+    pins_of,
+    prepare,
+    restore_gradients,
+    schedule_state,
+    watch_signals,
+)
 from .runner_state import (
     PhaseBatches,
+    begin_pass,
     build_loaders,
     build_optimization,
     forget_last_phase,

@@ -1,21 +1,36 @@
-"""Resume: whether, and where, a run can go on from a checkpoint."""
+"""Resume: a run that is asked to end does so where it can go on; whether, and where, it can, from which checkpoint."""
 
+import hashlib
 import os
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
-from mmengine.dist import is_main_process
+import torch
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ...errors import ConfigError
 from ...utils.files import remove_parts, write_text
-from ...utils.work_dir import checkpoint_to_resume
-from ..build import misfits
+from ...utils.work_dir import checkpoint_to_resume, newest_checkpoint
+from ..build import misfits, resolve_model_cfg, without_init
 from ..distiller import StagewiseDistiller
+from ..export import plain_config
 from ..phases import LATER, Phase
-from .mmengine_private import choose_checkpoint, is_resuming, validation_is_due, write_whole_checkpoints
+from .data_checks import plain_datasets
+from .mmengine_private import (
+    choose_checkpoint,
+    is_resuming,
+    save_on_this_rank,
+    validation_is_due,
+    write_whole_checkpoints,
+)
 
 
 class GoOn(Hook):
@@ -161,3 +176,260 @@ def begin_epoch_anew(checkpoint: dict, begun: int, logger) -> None:
             'without a break. Checkpoints at the end of epochs (CheckpointHook by_epoch=True) do not have this limit.'
         )
         meta['iter'] = begun
+
+
+# -- pins: what the result of a run depends on, kept in its checkpoints and compared on resume -------------------------
+
+
+# options of the model that are pinned elsewhere, or do not change what is learned
+ELSEWHERE = (
+    'student', 'teacher', 'teacher_checkpoint', 'student_checkpoint', 'data_preprocessor', 'input_shape', 'type',
+)  # fmt: skip
+MOST_HASHED = 64 * 2**20  # bytes of a list of images; of a longer one the size counts
+MOST_LOOKED_AT = 256  # images of a set without a list
+FEW = 0.01  # by which the length of a phase may change with its data: an image or two that cannot be read
+
+
+def pins_of(runner: Runner, distiller: StagewiseDistiller, loaders: Sequence[DataLoader]) -> dict:
+    """Pin a run that is set up, with a loader for each phase, as plain data: dicts, lists, text and numbers."""
+    model, ranks = runner.cfg.model, get_world_size()
+    data = {id(loader): data_of(loader.dataset) for loader in loaders}
+    return dict(
+        student_config=as_data(plain_config(runner.cfg).to_dict()),
+        teacher=as_data(without_init(resolve_model_cfg(model.teacher, 'teacher'))),
+        teacher_weights=hash_of(distiller.teacher.state_dict()),
+        model={key: as_data(value) for key, value in model.items() if key not in ELSEWHERE and value is not None},
+        ranks=ranks,
+        phases=[dict(batch=batch_of(loader) * ranks, batches=len(loader), data=data[id(loader)]) for loader in loaders],
+        validation=None if runner.val_loop is None else data_of(runner.val_loop.dataloader.dataset),
+    )
+
+
+def check_pins(checkpoint: dict, now: dict, phases: Sequence[Phase], reached: int, by_epoch: bool, logger) -> None:
+    """Compare the pins of a checkpoint with those of the run that resumes it.
+
+    What has changed is refused where the run would be another one: the networks, the teacher's weights, the losses, the batch
+    over all ranks. Another number of ranks with the same batch, and other data, are said once; other data are refused where they
+    change the length of a phase. Of phases that were not reached, batch and data may change, as the phases themselves may. With
+    other validation images the scores so far mean nothing, so the teacher is measured anew and the best checkpoint is chosen
+    from now on.
+
+    Args:
+        checkpoint: Its scores are dropped where they mean nothing any more.
+        now: The pins of the run.
+        phases: The schedule now.
+        reached: How many phases the checkpoint has been in.
+        by_epoch: Whether the run counts epochs, whose length follows from the data.
+        logger: Of the run.
+
+    Raises:
+        ConfigError: The message names what has changed, and the ways out.
+    """
+    was = checkpoint.get('pins')
+    if was is None:
+        logger.warning(
+            'the checkpoint says nothing of teacher, losses, batch and data of its run: they are not compared'
+        )
+        return
+    anew = 'put it back, or start anew in another work_dir'
+    for name, old, new in (
+        ('model.student', was['student_config']['model'], now['student_config']['model']),
+        ('model.teacher', was['teacher'], now['teacher']),
+        ('model', was['model'], now['model']),
+    ):
+        changed = [f'{key} is {b!r}, was {a!r}' for key, a, b in _differences(old, new, name)]
+        if changed:
+            raise ConfigError(f'the run that wrote the checkpoint was another one: {"; ".join(changed[:4])}; {anew}')
+    if was['teacher_weights'] != now['teacher_weights']:
+        raise ConfigError(
+            f'model.teacher_checkpoint holds other weights (sha256 {now["teacher_weights"][:12]}) than those that the student has '
+            f'followed so far (sha256 {was["teacher_weights"][:12]}); {anew}, there with model.student_checkpoint to begin with '
+            'the weights of this one'
+        )
+    if was['ranks'] != now['ranks']:
+        logger.warning(
+            f'{now["ranks"]} ranks, the checkpoint was written by {was["ranks"]}: the result will not be that of a run without a '
+            'break to the bit'
+        )
+    for number, (phase, old, new) in enumerate(zip(phases[:reached], was['phases'], now['phases']), 1):
+        _check_phase(f'phase {number} ({phase.name})', old, new, now['ranks'], by_epoch, logger)
+    if was['validation'] is not None and was['validation'] != now['validation']:
+        logger.warning(
+            f'val_dataloader: {_other_data(was["validation"], now["validation"])}; its scores so far are dropped'
+        )
+        values = checkpoint['message_hub'].get('runtime_info', {})
+        for key in [key for key in values if key == 'teacher_metrics' or key.startswith('best_')]:
+            del values[key]
+            checkpoint['message_hub'].get('resumed_keys', {}).pop(key, None)
+
+
+def _check_phase(where: str, old: dict, new: dict, ranks: int, by_epoch: bool, logger) -> None:
+    """Refuse another batch, and data that change the length of a phase; say other data."""
+    if old['batch'] != new['batch']:
+        share = f'; on {ranks} ranks, batch_size={old["batch"] / ranks:g} gives that' if ranks > 1 else ''
+        raise ConfigError(
+            f'{where}: a step takes {new["batch"]} images, in the run that wrote the checkpoint it took {old["batch"]}{share}. The '
+            'learning rates were laid out for those: set batch_size as it was, or start anew in another work_dir'
+        )
+    if old['data'] != new['data']:
+        told = f'{where}: {_other_data(old["data"], new["data"])}'
+        if by_epoch and abs(new['batches'] - old['batches']) > FEW * old['batches']:
+            raise ConfigError(
+                f'{told}. An epoch has {new["batches"]} batches, had {old["batches"]}, and the learning rates were laid out for '
+                'those: put the data back, or start anew in another work_dir'
+            )
+        logger.warning(f'{told}; the run goes on with them, and its result is that of neither')
+
+
+def _other_data(old: list | None, new: list | None) -> str:
+    changed = [f'{key} is {b!r}, was {a!r}' for key, a, b in _differences(old, new, 'dataset')]
+    return f'the data are not those of the run that wrote the checkpoint: {"; ".join(changed[:3])}'
+
+
+# -- what is pinned ----------------------------------------------------------------------------------------------------
+
+
+def as_data(value):
+    """A config as plain data; types by their names, as a dumped config has them."""
+    if isinstance(value, Mapping):
+        return {str(key): as_data(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_data(item) for item in value] if isinstance(value, list) else tuple(map(as_data, value))
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return f'{value.__module__}.{value.__qualname__}' if isinstance(value, (type, Callable)) else repr(value)
+
+
+def hash_of(state: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of a state dict, whatever the device and order of its tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(name for name in state if torch.is_tensor(state[name])):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def batch_of(loader: DataLoader) -> int:
+    """Images that one rank gets in a step; 0 where nobody says."""
+    return loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 0)
+
+
+def data_of(outer: Dataset) -> list[dict]:
+    """Marks that tell the data sets in ``outer`` from others, wherever they are: a list for each has moved with its images."""
+    return [_one_set(dataset) for _, dataset in plain_datasets(outer)]
+
+
+def _one_set(dataset: Dataset) -> dict:
+    count = len(dataset) if hasattr(dataset, '__len__') else -1
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    found = dict(type=type(dataset).__name__, images=count, classes=_brief_hash(repr(classes)))
+    files = [getattr(dataset, key, None) for key in ('ann_file', 'rec')]
+    files = [file for file in files if isinstance(file, str) and os.path.isfile(file)]
+    found['lists'] = [_file(file) for file in files]
+    if not files:
+        found['names'] = _brief_hash(repr(_names(dataset, count)))
+    return found
+
+
+def _file(path: str) -> str:
+    size = os.path.getsize(path)
+    if size > MOST_HASHED:
+        return f'{size} bytes'
+    return f'{size} bytes, sha256 {hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]}'
+
+
+def _names(dataset, count: int) -> list:
+    """Names, with their folders, and labels of some of the images of a set that is made of files."""
+    if not hasattr(dataset, 'get_data_info') or count < 1 or 'img_path' not in dataset.get_data_info(0):
+        return []
+    infos = [dataset.get_data_info(i) for i in range(0, count, max(count // MOST_LOOKED_AT, 1))]
+    return [('/'.join(str(info['img_path']).split('/')[-2:]), info.get('gt_label')) for info in infos]
+
+
+def _brief_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _differences(old, new, path: str) -> list[tuple[str, object, object]]:
+    """The innermost keys in which two pieces of data differ, with both values; a tuple is as good as a list."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = list(dict.fromkeys([*old, *new]))
+        return [each for key in keys for each in _differences(old.get(key), new.get(key), f'{path}.{key}')]
+    if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)) and len(old) == len(new):
+        pairs = enumerate(zip(old, new))
+        return [each for i, (a, b) in pairs for each in _differences(a, b, f'{path}[{i}]')]
+    return [] if old == new else [(path, old, new)]
+
+
+# -- interruption: a run that is asked to end, as by a cluster that pre-empts it ---------------------------------------
+#
+# SIGTERM, SIGUSR1 and SIGHUP ask. A run that counts iterations finishes its iteration, saves a checkpoint and ends. One that counts
+# epochs resumes at the beginning of an epoch: at the end of one it saves, within one it ends at once, and the checkpoint of the
+# last epoch that was saved stays as it is. The exit code is 128 and the number of the signal, as where a signal has killed.
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+GRACE = 25  # seconds that another rank waits to be ended with the first one, which saves
+_asked: list[int] = []
+_before: dict[int, Any] = {}
+
+
+def watch_signals() -> None:
+    """Note signals from now on, in place of being killed by them. One that is ignored, as under ``nohup``, stays so."""
+    _asked.clear()
+    owner = os.getpid()
+
+    def note(number: int, frame) -> None:
+        if os.getpid() != owner:  # a worker of a data loader has inherited this
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif not is_main_process():
+            signal.alarm(GRACE)  # it goes on, as the first rank needs it to finish the iteration
+        _asked.append(number)
+
+    for number in SIGNALS:
+        try:
+            if number not in _before and signal.getsignal(number) != signal.SIG_IGN:
+                _before[number] = signal.signal(number, note)
+        except ValueError:  # outside the main thread nothing can be noted
+            return
+
+
+def ignore_signals_no_more() -> None:
+    """Let signals do again what they did before :func:`watch_signals`."""
+    _asked.clear()
+    while _before:
+        number, handler = _before.popitem()
+        signal.signal(number, handler)
+
+
+def asked() -> int | None:
+    """The signal that has asked the run of this process to end, if one has."""
+    return _asked[0] if _asked else None
+
+
+def end_if_asked(runner: Runner, by_epoch: bool, within: bool) -> None:
+    """End the process where a signal has asked for it; on the first rank, which the others follow.
+
+    Args:
+        runner: Between two iterations, with all of the last one done.
+        by_epoch: Whether the run counts epochs.
+        within: Whether an epoch of such a run has begun, so that a checkpoint could not be resumed to the bit.
+
+    Raises:
+        SystemExit: With code 128 and the number of the signal.
+    """
+    number = asked()
+    if number is None or not is_main_process():
+        return
+    done, unit = (runner.epoch, 'epoch') if by_epoch else (runner.iter, 'iter')
+    name = f'{unit}_{done}.pth'
+    if not within and done and not Path(runner.work_dir, name).is_file():
+        save_on_this_rank(runner, name, dict(epoch=runner.epoch, iter=runner.iter))
+        write_text(Path(runner.work_dir, 'last_checkpoint'), os.path.join(runner.work_dir, name))
+    last = newest_checkpoint(runner.work_dir)
+    way = f'--resume goes on from {last}' if last else 'nothing was saved yet, so it begins anew'
+    lost = f', epoch {done + 1} begins anew' if within and last else ''
+    print(f'ended by {signal.Signals(number).name}: {way}{lost}', file=sys.stderr, flush=True)
+    sys.exit(128 + number)

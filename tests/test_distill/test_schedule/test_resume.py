@@ -1,16 +1,26 @@
 """A resumed run ends with the weights of the uninterrupted one, to the bit, wherever it was cut; augmentation included."""
 
+import copy
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import mmengine.runner.runner
 import pytest
 import torch
-from helpers import classifier, loader, run_cfg, same, train, weights
+from helpers import classifier, loader, run_cfg, same, save_weights, train, weights
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from tool_helpers import call, write
 
+from mmsskd import StageScheduleHook
+from mmsskd.distill.export import export_checkpoint
+from mmsskd.distill.schedule.resume import ignore_signals_no_more
 from mmsskd.errors import ConfigError
+from mmsskd.utils.work_dir import release
 
 PHASES = [dict(train='layer1'), dict(train='layer2'), dict(train='head')]
 
@@ -318,3 +328,221 @@ def test_half_a_checkpoint_is_not_gone_on_from(whole, tmp_path, teacher_path, na
     train(cfg)
     assert f'{broken} is not whole' in next(tmp_path.glob('*/*.log')).read_text()
     assert same(weights(whole['epoch'] / 'epoch_6.pth'), weights(tmp_path / 'epoch_6.pth'))
+
+
+# -- pins: of what a run depends on, nothing that has changed on resume goes unnoticed ---------------------------------
+
+
+TWO_PHASES = [dict(train='layer1', epochs=2), dict(train='head', epochs=2)]
+
+
+def pinned_cfg(work_dir, teacher_path):
+    return run_cfg(work_dir, teacher_path, hook=dict(phases=copy.deepcopy(TWO_PHASES)))
+
+
+@pytest.fixture(scope='module')
+def pinned(tmp_path_factory, teacher_path):
+    folder = tmp_path_factory.mktemp('whole')
+    train(pinned_cfg(folder, teacher_path))
+    return folder
+
+
+def log_of_resume(cfg, checkpoint) -> str:
+    """Go on from a checkpoint; returns the log."""
+    cfg.resume, cfg.load_from = True, str(checkpoint)
+    train(cfg)
+    return next(Path(cfg.work_dir).glob('*/*.log')).read_text()
+
+
+def other_teacher(cfg):
+    cfg.model.teacher_checkpoint = save_weights(classifier(), Path(cfg.work_dir).parent / 'other.pth', seed=1)
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (other_teacher, r'model.teacher_checkpoint holds other weights \(sha256 \w+\)'),
+        (
+            lambda cfg: cfg.model.update(mimic_loss=dict(type='mmsskd.CosineMimicLoss')),
+            r'model.mimic_loss is \{.*was None',
+        ),
+        (lambda cfg: cfg.model.student.head.update(cal_acc=True), 'model.student.head.cal_acc is True, was None'),
+        (lambda cfg: cfg.model.teacher.head.update(topk=(1, 5)), r'model.teacher.head.topk is \(1, 5\), was \(1,\)'),
+        (
+            lambda cfg: cfg.train_dataloader.update(batch_size=16),
+            r'phase 1 \(layer1\): a step takes 16 images.*took 32',
+        ),
+        (
+            lambda cfg: cfg.train_dataloader.dataset.update(indices=48),
+            r'phase 1 .*dataset\[0\].images is 48, was 96. An epoch has 2 batches, had 3',
+        ),
+    ],
+    ids=['teacher', 'loss', 'student', 'teacher_config', 'batch', 'data'],
+)
+def test_another_run_is_refused(pinned, tmp_path, teacher_path, change, words):
+    cfg = pinned_cfg(tmp_path / 'cut', teacher_path)
+    change(cfg)
+    with pytest.raises(ConfigError, match=words):
+        log_of_resume(cfg, pinned / 'epoch_1.pth')
+    assert not list(tmp_path.glob('cut/*.pth'))
+
+
+def test_a_phase_that_was_not_reached_may_have_another_batch(pinned, tmp_path, teacher_path):
+    cfg = pinned_cfg(tmp_path, teacher_path)
+    cfg.default_hooks.stage_schedule.phases[1].train_dataloader = loader(batch_size=16)
+    log = log_of_resume(cfg, pinned / 'epoch_2.pth')
+    assert 'train_dataloader' not in log and 'batch' not in log
+
+
+def test_other_data_of_the_same_length_and_other_ranks_are_said(pinned, tmp_path, teacher_path):
+    cfg = pinned_cfg(tmp_path / 'cut', teacher_path)
+    cfg.train_dataloader.dataset.indices = 95
+    checkpoint = torch.load(pinned / 'epoch_1.pth', weights_only=False)
+    checkpoint['pins']['ranks'] = 2
+    torch.save(checkpoint, tmp_path / 'two.pth')
+    log = log_of_resume(cfg, tmp_path / 'two.pth')
+    assert '1 ranks, the checkpoint was written by 2' in log
+    said = [line for line in log.splitlines() if 'dataset[0].images is 95, was 96; the run goes on with them' in line]
+    assert len(said) == 2 and 'warnings: (1)' in said[1]  # once, and in the summary at the end
+
+
+def test_with_other_validation_images_the_teacher_is_measured_anew(pinned, tmp_path, teacher_path):
+    cfg = pinned_cfg(tmp_path, teacher_path)
+    cfg.val_dataloader.dataset.indices = 20
+    runner_of = {}
+
+    @HOOKS.register_module(force=True)
+    class Spy(Hook):
+        def before_train_epoch(self, runner):
+            runner_of['metrics'] = dict(runner.message_hub.get_info('teacher_metrics'))
+
+    cfg.custom_hooks = [dict(type='Spy')]
+    log = log_of_resume(cfg, pinned / 'epoch_3.pth')
+    kept = torch.load(pinned / 'epoch_3.pth', weights_only=False)['message_hub']['runtime_info']['teacher_metrics']
+    assert 'val_dataloader: ' in log and 'images is 20, was 50; its scores so far are dropped' in log
+    assert runner_of['metrics'] != kept
+
+
+def test_pins_are_plain_data(pinned, tmp_path):
+    pins = torch.load(pinned / 'epoch_1.pth', weights_only=False)['pins']
+    torch.save(pins, tmp_path / 'pins.pth')
+    assert torch.load(tmp_path / 'pins.pth', weights_only=True) == pins
+    assert pins['ranks'] == 1 and [phase['batch'] for phase in pins['phases']] == [32, 32]
+
+
+def test_checkpoints_from_before_there_were_pins(pinned, tmp_path, teacher_path):
+    checkpoint = torch.load(pinned / 'epoch_3.pth', weights_only=False)
+    del checkpoint['pins']
+    torch.save(checkpoint, tmp_path / 'old.pth')
+    assert 'says nothing of teacher, losses, batch' in log_of_resume(
+        pinned_cfg(tmp_path / 'cut', teacher_path), tmp_path / 'old.pth'
+    )
+    export_checkpoint(str(tmp_path / 'old.pth'), str(tmp_path / 'out'))
+    assert Config.fromfile(tmp_path / 'out/student.py').model == Config.fromfile(pinned / 'student.py').model
+
+
+@HOOKS.register_module()
+class Meddler(Hook):
+    """Edits the file of the student's config while the run trains; or the config that is to be exported."""
+
+    def __init__(self, path=None):
+        self.path = path
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.path is not None:
+            file = Path(self.path)
+            file.write_text(file.read_text().replace("'topk': (1,)", "'topk': (3,)"))
+            return
+        hook = next(hook for hook in runner.hooks if isinstance(hook, StageScheduleHook))
+        hook.pins['student_config']['model']['data_preprocessor']['std'] = [120.0]
+
+
+def test_a_config_file_edited_during_the_run_changes_no_export(tmp_path, teacher_path):
+    own = tmp_path / 'own.py'
+    own.write_text(f"default_scope = 'mmpretrain'\nmodel = {classifier(depth=8)}\n")
+    cfg = run_cfg(tmp_path / 'run', teacher_path, student=str(own), hook=dict(phases=[dict(train='head')]))
+    cfg.custom_hooks = [dict(type='Meddler', path=str(own))]
+    train(cfg)
+    export_checkpoint(str(tmp_path / 'run/epoch_1.pth'), str(tmp_path / 'out'))
+    for folder in ('run', 'out'):
+        assert Config.fromfile(tmp_path / folder / 'student.py').model.head.topk == (1,)
+    assert '(3,)' in own.read_text()
+
+
+def test_what_was_written_must_answer_as_the_student_in_memory(tmp_path, teacher_path):
+    cfg = run_cfg(tmp_path, teacher_path, hook=dict(phases=[dict(train='head')]), custom_hooks=[dict(type='Meddler')])
+    with pytest.raises(ConfigError, match=r'not the one that was trained: on the same images its answers differ'):
+        Runner.from_cfg(cfg).train()
+    assert not (tmp_path / 'student.pth').exists() and not (tmp_path / 'student.py').exists()
+    assert (tmp_path / 'student.not_valid.pth').is_file() and (tmp_path / 'student.not_valid.py').is_file()
+    assert not list(tmp_path.glob('*.part*'))
+
+
+# -- a run that is asked to end, as by a cluster that pre-empts it, goes on to the bit ---------------------------------
+
+
+@HOOKS.register_module()
+class Preemption(Hook):
+    """Sends a signal to the run before its n-th iteration."""
+
+    def __init__(self, number, iteration):
+        self.number, self.iteration = number, iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+def watched_cfg(work_dir, teacher_path, iters, interval, **changes):
+    cfg = run_cfg(work_dir, teacher_path, iters=iters, hook=dict(phases=[dict(train='layer1'), dict(train='head')]))
+    cfg.default_hooks.checkpoint.interval = interval
+    cfg.update(changes)
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def unasked(tmp_path_factory, teacher_path):
+    """Uninterrupted runs of six iterations, in two epochs where they count these."""
+    folder = tmp_path_factory.mktemp('whole')
+    return {
+        iters: train(watched_cfg(folder / str(iters), teacher_path, iters, 100)) and folder / str(iters)
+        for iters in (None, 3)
+    }
+
+
+@pytest.mark.parametrize(
+    ('iters', 'interval', 'iteration', 'number', 'last'),
+    [
+        (3, 100, 2, signal.SIGTERM, 'iter_2.pth'),  # within a phase
+        (3, 100, 3, signal.SIGUSR1, 'iter_3.pth'),  # at the end of one
+        (None, 100, 3, signal.SIGHUP, 'epoch_1.pth'),  # at the end of an epoch
+        (None, 1, 5, signal.SIGTERM, 'epoch_1.pth'),  # within one: its last checkpoint stays as it is
+    ],
+)
+def test_the_resumed_run_is_the_uninterrupted_one(
+    unasked, tmp_path, teacher_path, monkeypatch, capsys, iters, interval, iteration, number, last
+):
+    hooks = [dict(type='Preemption', number=int(number), iteration=iteration)]
+    cfg = watched_cfg(tmp_path / 'cut', teacher_path, iters, interval, custom_hooks=hooks)
+    before = signal.signal(number, signal.SIG_DFL)  # nohup, for one, has SIGHUP ignored, and so would the run
+    try:
+        code, _, error = call(monkeypatch, capsys, 'train.py', write(cfg, tmp_path / 'config.py'))
+    finally:
+        ignore_signals_no_more()
+        release(tmp_path / 'cut')
+        signal.signal(number, before)
+    assert code == 128 + number and f'ended by {number.name}: --resume goes on from' in error and last in error
+    assert not (tmp_path / 'cut/student.pth').exists()
+    cfg = watched_cfg(
+        tmp_path / 'cut', teacher_path, iters, interval, resume=True, load_from=str(tmp_path / 'cut' / last)
+    )
+    train(cfg)
+    assert same(weights(unasked[iters] / 'student.pth'), weights(tmp_path / 'cut/student.pth'))
+
+
+def test_before_anything_was_saved(tmp_path, teacher_path, monkeypatch, capsys):
+    hooks = [dict(type='Preemption', number=int(signal.SIGTERM), iteration=2)]
+    cfg = watched_cfg(tmp_path / 'cut', teacher_path, None, 1, custom_hooks=hooks)
+    code, _, error = call(monkeypatch, capsys, 'train.py', write(cfg, tmp_path / 'config.py'))
+    ignore_signals_no_more()
+    assert code == 143 and 'ended by SIGTERM: nothing was saved yet, so it begins anew' in error
