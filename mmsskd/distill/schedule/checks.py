@@ -1,20 +1,21 @@
-"""Checks of the run: what cannot work is refused before training, with the fix; what was warned of is said again at its end."""
+"""Checks of a run: what cannot work is refused before it trains, what was not learned is said, its warnings again at its end."""
 
 import logging
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from mmengine.hooks import EMAHook, SyncBuffersHook
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError, some
 from ..distiller import StagewiseDistiller
+from ..losses import FeatureMimicLoss
 from ..phases import HEAD, Phase, loader_keys
 
 ENDLESS = ('InfiniteSampler', 'MultiSourceSampler')  # of mmengine and mmdet; their length is that of the data set
@@ -274,3 +275,118 @@ class Reminder(logging.Handler):
             ]
             self.logger.warning(f'{count} warning{"s" if count > 1 else ""}: {" ".join(texts)}')
         self.said.clear()
+
+
+# -- whether a phase has learned ---------------------------------------------------------------------------------------
+
+
+FEWEST = 20  # iterations of a phase from which something may be concluded
+MOST_VALUES = 256  # of each parameter
+LEAST_MOVED = 1e-6  # of the length of the weights
+FALLEN = 0.98  # of the loss at the beginning, at most, where what trains started from nothing
+RISEN = 1.5  # of it, at most, where it started from trained weights
+GOOD = 0.05  # loss of a stage that need not fall any further
+
+
+class Learning:
+    """Whether what a phase trains has moved since it began, and whether its losses have fallen.
+
+    Weights are looked at where the phase is validated and at its end, losses are those that MMEngine has logged: a step waits for
+    nothing.
+
+    Args:
+        distiller: As it is when a phase begins.
+        phases, index: Those of the run, and which one begins.
+        loaded: Whether the run started from the weights of another.
+
+    Example:
+        >>> from torch import nn
+        >>> layer = nn.Linear(2, 2)
+        >>> before = values_of(layer.parameters())
+        >>> share_moved(before, values_of(layer.parameters()))
+        0.0
+    """
+
+    def __init__(self, distiller: StagewiseDistiller, phases: Sequence[Phase], index: int, loaded: bool):
+        self.distiller, self.phase = distiller, phases[index]
+        earlier = {part for each in phases[:index] for part in each.train}
+        fresh = [part for part in self.phase.train if part not in earlier and not distiller.starts_trained(part)]
+        self.begins = set() if loaded else set(fresh)  # what starts from nothing
+        with distiller.own_names():
+            parameters = dict(distiller.student.named_parameters())
+            self.parts = {
+                part: [parameters[name] for name in distiller.parameters_of(part) if parameters[name].requires_grad]
+                for part in self.phase.train
+            }
+        self.before = {part: values_of(trained) for part, trained in self.parts.items() if trained}
+        self.still: set[str] = set()
+
+    def check(self, runner: Runner, position: str, ended: bool) -> None:
+        """Warn of weights that stand still, and where the phase has ended, of losses that have not fallen."""
+        self.check_moved(runner.logger, position)
+        if ended:
+            self.check_fallen(runner.logger, runner.message_hub, position)
+
+    def check_moved(self, logger: MMLogger, position: str) -> None:
+        """Warn once of parts that stand still."""
+        for part, before in self.before.items():
+            if part not in self.still and share_moved(before, values_of(self.parts[part])) < LEAST_MOVED:
+                self.still.add(part)
+                logger.warning(
+                    f'{position}: the weights of {part} have not moved. Look at the learning rate, clip_grad and paramwise_cfg '
+                    '(lr_mult) of its optim_wrapper, and at the weights of its losses'
+                )
+
+    def check_fallen(self, logger: MMLogger, hub: MessageHub, position: str) -> None:
+        """Warn of stages that do not follow the teacher, and of a task loss that has not fallen, at the end of the phase."""
+        for stage in self.phase.mimic:
+            first, last = _ends(hub, f'train/loss_mimic_{stage}')
+            error = _latest(hub, f'val/relative_error_{stage}', _ends(hub, f'train/relative_error_{stage}')[1])
+            plain = isinstance(
+                self.distiller.mimic_loss_of(stage), FeatureMimicLoss
+            )  # the cosine leaves the length open
+            if first is None or last is None or stage not in self.phase.train:
+                continue
+            if plain and error is not None and error > 1:
+                logger.warning(
+                    f'{position}: the relative error of {stage} is {error:.3g}, above 1: worse than a constant. Likely causes: a '
+                    'learning rate too high, a phase too short for the statistics of batch normalization, or validation images '
+                    'that are prepared otherwise than training images'
+                )
+            elif stage in self.begins and last > FALLEN * first and last > GOOD:
+                logger.warning(
+                    f'{position}: loss_mimic_{stage} has not fallen, from {first:.3g} to {last:.3g}. Likely causes: a learning '
+                    'rate too low or too high, or a phase too short'
+                )
+        first, last = _ends(hub, 'train/loss') if self.phase.task_loss else (None, None)
+        if first is not None and last is not None and last > (FALLEN if HEAD in self.begins else RISEN) * first:
+            logger.warning(
+                f'{position}: the task loss has not fallen, from {first:.3g} to {last:.3g}. Likely causes: a learning rate too low '
+                'or too high, labels that do not belong to the images, or features of no use'
+            )
+
+
+def values_of(parameters: Iterable[Tensor]) -> Tensor:
+    """A sample of the values of parameters, (N,) of float32: some hundred of each, always the same ones."""
+    flat = [parameter.detach().flatten() for parameter in parameters]
+    return torch.cat([values[:: -(-len(values) // MOST_VALUES) or 1].float() for values in flat])
+
+
+def share_moved(before: Tensor, after: Tensor) -> float:
+    """Length of the way from ``before`` to ``after`` as a share of the length of ``before``."""
+    return ((after - before).norm() / before.norm().clamp_min(torch.finfo(torch.float32).tiny)).item()
+
+
+def _ends(hub: MessageHub, key: str) -> tuple[float | None, float | None]:
+    """Means of a logged value over the first and the last tenth of the phase; None where it is too short to say anything."""
+    if key not in hub.log_scalars:
+        return None, None
+    values = hub.get_scalar(key).data[0]
+    if len(values) < FEWEST:
+        return None, None
+    count = max(len(values) // 10, 3)
+    return float(values[:count].mean()), float(values[-count:].mean())
+
+
+def _latest(hub: MessageHub, key: str, default: float | None) -> float | None:
+    return float(hub.get_scalar(key).current()) if key in hub.log_scalars else default

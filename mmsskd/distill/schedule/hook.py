@@ -14,10 +14,18 @@ from ...utils.work_dir import claim, release
 from ..distiller import StagewiseDistiller
 from ..export import export_run
 from ..phases import HEAD, Phase, phases_of
-from .checks import Reminder, check_ends, check_load_from, check_run, check_still_ends, check_strategy, check_teacher
+from .checks import (
+    Learning,
+    Reminder,
+    check_ends,
+    check_load_from,
+    check_run,
+    check_still_ends,
+    check_strategy,
+    check_teacher,
+)
 from .data_checks import check_data
-from .dry_run import first_batches, try_losses, try_recipes
-from .learning import Learning
+from .dry_run import check_samples, first_batches, try_losses, try_recipes
 from .mmengine_private import (
     build_train_loop,
     end_workers,
@@ -52,7 +60,6 @@ from .runner_state import (
     unwrap,
     wrap_anew,
 )
-from .samples import check_samples
 from .validation import average_buffers, check_student, measure_teacher, show, validate_features
 
 
