@@ -168,7 +168,7 @@ def test_warm_up_longer_than_its_phase(own, detection_teacher, tmp_path):
     cfg.default_hooks.stage_schedule.phases = [dict(train='head')]
     train(cfg)
     (log,) = (tmp_path / 'run').glob('*/*.log')
-    assert 'LinearLR ends at iteration 500, but the phase has only 3' in log.read_text()
+    assert 'LinearLR ends at iteration 500, the phase at 3;' in log.read_text()
 
 
 def test_names_in_another_order_than_the_file_are_put_right(own, detection_teacher, tmp_path):

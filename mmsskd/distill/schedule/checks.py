@@ -143,18 +143,6 @@ def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller
                 'has trained. Add the stage to train, or let an earlier phase train and mimic it.'
             )
         _check_logits(distiller, phase, f'phase {number} ({phase.name})')
-        for scheduler in phase.param_scheduler or ():
-            if scheduler.get('by_epoch', True) == by_epoch and scheduler.get('end', 0) > phase.length:
-                runner.logger.warning(
-                    f'phase {number} ({phase.name}): {scheduler["type"]} is made for {scheduler["end"]} epochs or iterations, '
-                    f'counted from the start of the phase, which has {phase.length}; it will be cut off'
-                )
-            late = [m for m in scheduler.get('milestones', ()) if m >= scheduler.get('end', m + 1)]
-            if late:
-                runner.logger.warning(
-                    f'phase {number} ({phase.name}): milestones {late} of {scheduler["type"]} lie at or beyond its end '
-                    f'{scheduler["end"]}, counted from the start of the phase; they will not be reached'
-                )
 
 
 def _check_starts(runner: Runner, phases: Sequence[Phase], distiller: StagewiseDistiller) -> None:

@@ -150,12 +150,16 @@ def _train_without_statistics(distiller: StagewiseDistiller) -> None:
 
 
 def _warn_of_late_ends(runner: Runner, phase: Phase, iterations: int, where: str) -> None:
-    """A warm-up that counts iterations may be longer than the phase on a small data set."""
+    """Schedulers may be made for a longer phase: a warm-up on a small data set, milestones of a whole run."""
     for scheduler in phase.param_scheduler or ():
-        if not scheduler.get('by_epoch', True) and scheduler.get('end', 0) > iterations:
+        unit, length = ('epoch', phase.length) if scheduler.get('by_epoch', True) else ('iteration', iterations)
+        end = scheduler.get('end', length)
+        late = [step for step in scheduler.get('milestones', ()) if step >= end]
+        if end > length or late:
             runner.logger.warning(
-                f'{where}: {scheduler["type"]} ends at iteration {scheduler["end"]}, but the phase has only {iterations}; '
-                'set a smaller end in its param_scheduler'
+                f'{where}: {scheduler["type"]} ends at {unit} {end}, the phase at {length}'
+                f'{f", its milestones {late} are not reached" if late else ""}; both count from the start of the phase, so change '
+                'its param_scheduler'
             )
 
 
@@ -248,7 +252,9 @@ def check_learning(
             f'make a single step; set it to a fraction of {iterations}, or make the phase longer'
         )
     key = 'train_dataloader' if not phase.train_dataloader else f'{where}: train_dataloader'
-    if _in_order(loader):
+    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
+    in_order = isinstance(sampler, SequentialSampler) or getattr(sampler, 'shuffle', None) is False
+    if len(loader) > 1 and in_order:
         runner.logger.warning(
             f'{key}: its sampler does not shuffle, so each epoch sees the same batches in the same order, of few classes where '
             "the data set is sorted; set sampler=dict(type='DefaultSampler', shuffle=True)"
@@ -262,11 +268,6 @@ def check_learning(
     _check_keys_match(runner, distiller, phase, where)
     if isinstance(wrapper, OptimWrapper) and isinstance(runner.param_schedulers, list):
         _check_rates(runner, phase, iterations, where)
-
-
-def _in_order(loader: DataLoader) -> bool:
-    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
-    return len(loader) > 1 and (isinstance(sampler, SequentialSampler) or getattr(sampler, 'shuffle', None) is False)
 
 
 def _check_keys_match(runner: Runner, distiller: StagewiseDistiller, phase: Phase, where: str) -> None:
@@ -423,14 +424,13 @@ def _infos(dataset: Dataset, most: int) -> list[dict]:
 def _check_apart(runner: Runner, train: Dataset, val: Dataset, key: str) -> None:
     """Warn of validation images that are training images: the same file, or another one with the same content."""
     sets: list[list[Any]] = [[plain for _, plain in plain_datasets(outer)] for outer in (train, val)]
-    for most, identify in ((MOST_LABELS, _identities_of_files), (MOST_CONTENTS, _contents)):
-        ours, theirs = (_identities(each, most, identify) for each in sets)
+    for most, identify in ((MOST_LABELS, _paths), (MOST_CONTENTS, _contents)):
+        ours, theirs = ({one for plain in each for one in identify(_infos(plain, most))} for each in sets)
         if not ours or not theirs:
             continue
-        hits = sum(identity in ours for identity in theirs)
-        share = min(
-            hits / len(theirs) * sum(map(len, sets[0])) / len(ours), 1
-        )  # of all: only some training images were looked at
+        hits = len(ours & theirs)
+        # of all training images, of which only some were looked at
+        share = min(hits / len(theirs) * sum(map(len, sets[0])) / len(ours), 1)
         if hits >= min(2, len(theirs)) and share > LEAKED:
             runner.logger.warning(
                 f'val_dataloader: about {share:.0%} of its images are training images ({key}), so its metrics say nothing of '
@@ -439,12 +439,7 @@ def _check_apart(runner: Runner, train: Dataset, val: Dataset, key: str) -> None
             return
 
 
-def _identities(datasets: Sequence[Dataset], most: int, identify) -> set[Hashable]:
-    """Identities of some images of these data sets."""
-    return {identity for dataset in datasets for identity in identify(_infos(dataset, most))}
-
-
-def _identities_of_files(infos: Sequence[Mapping]) -> list[Hashable]:
+def _paths(infos: Sequence[Mapping]) -> list[Hashable]:
     """Paths, or the pixels of images that are in memory."""
     paths = [os.path.realpath(info['img_path']) for info in infos if isinstance(info.get('img_path'), str)]
     return paths + [_hash(info['img'].tobytes()) for info in infos if isinstance(info.get('img'), np.ndarray)]
@@ -568,8 +563,7 @@ def _check_features(
     """Warn of stages in which the teacher gives the same feature for some images everywhere, which teaches nothing."""
     mimicked = sorted({stage for phase in phases for stage in phase.mimic}, key=list(distiller.stages).index)
     for name, feature in distiller.teacher_features(inputs, mimicked).items():
-        flat = [tensor for tensor in feature if _is_flat(tensor)]
-        if flat:
+        if any(_is_flat(tensor) for tensor in feature):
             runner.logger.warning(
                 f"stage {name}: the teacher's feature is constant over images and places, so there is nothing to follow; do "
                 'model.teacher_checkpoint and the preprocessing belong to this teacher?'
