@@ -110,10 +110,8 @@ def check_run(runner: Runner, phases: Sequence[Phase], by_epoch: bool, distiller
     learns = phases[last_transfer + 1].begin if last_transfer + 1 < len(phases) else None
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):
-            key = 'begin_epoch' if hook.enabled_by_epoch else 'begin_iter'
-            unit = hook.enabled_by_epoch == by_epoch
-            if learns is None or not unit or getattr(hook, key) < learns + 1:
-                key = 'begin_epoch' if by_epoch else 'begin_iter'
+            key = 'begin_epoch' if by_epoch else 'begin_iter'
+            if learns is None or hook.enabled_by_epoch != by_epoch or getattr(hook, key) < learns + 1:
                 fix = (
                     f'set {key}={learns + 1} in it'
                     if learns is not None
@@ -311,46 +309,43 @@ class Learning:
 
     def check(self, runner: Runner, position: str, ended: bool) -> None:
         """Warn of weights that stand still, and where the phase has ended, of losses that have not fallen."""
-        self.check_moved(runner.logger, position)
-        if ended:
-            self.check_fallen(runner.logger, runner.message_hub, position)
-
-    def check_moved(self, logger: MMLogger, position: str) -> None:
-        """Warn once of parts that stand still."""
         for part, before in self.before.items():
             if part not in self.still and share_moved(before, values_of(self.parts[part])) < LEAST_MOVED:
                 self.still.add(part)
-                logger.warning(
+                runner.logger.warning(
                     f'{position}: the weights of {part} have not moved. Look at the learning rate, clip_grad and paramwise_cfg '
                     '(lr_mult) of its optim_wrapper, and at the weights of its losses'
                 )
+        if ended:
+            self._check_losses(runner.logger, runner.message_hub, position)
 
-    def check_fallen(self, logger: MMLogger, hub: MessageHub, position: str) -> None:
-        """Warn of stages that do not follow the teacher, and of a task loss that has not fallen, at the end of the phase."""
+    def _check_losses(self, logger: MMLogger, hub: MessageHub, position: str) -> None:
+        """Warn of stages that do not follow the teacher, and of a task loss that has not fallen."""
         for stage in self.phase.mimic:
-            first, last = _ends(hub, f'train/loss_mimic_{stage}')
-            error = _latest(hub, f'val/relative_error_{stage}', _ends(hub, f'train/relative_error_{stage}')[1])
+            loss, error = (_ends(hub, f'train/{key}_{stage}') for key in ('loss_mimic', 'relative_error'))
+            if loss is None or stage not in self.phase.train:
+                continue
+            key = f'val/relative_error_{stage}'
+            last = hub.get_scalar(key).current() if key in hub.log_scalars else error and error[1]
             plain = isinstance(
                 self.distiller.mimic_loss_of(stage), FeatureMimicLoss
             )  # the cosine leaves the length open
-            if first is None or last is None or stage not in self.phase.train:
-                continue
-            if plain and error is not None and error > 1:
+            if plain and last is not None and last > 1:
                 logger.warning(
-                    f'{position}: the relative error of {stage} is {error:.3g}, above 1: worse than a constant. Likely causes: a '
+                    f'{position}: the relative error of {stage} is {last:.3g}, above 1: worse than a constant. Likely causes: a '
                     'learning rate too high, a phase too short for the statistics of batch normalization, or validation images '
                     'that are prepared otherwise than training images'
                 )
-            elif stage in self.begins and last > FALLEN * first and last > GOOD:
+            elif stage in self.begins and loss[1] > max(FALLEN * loss[0], GOOD):
                 logger.warning(
-                    f'{position}: loss_mimic_{stage} has not fallen, from {first:.3g} to {last:.3g}. Likely causes: a learning '
-                    'rate too low or too high, or a phase too short'
+                    f'{position}: loss_mimic_{stage} has not fallen, from {loss[0]:.3g} to {loss[1]:.3g}. Likely causes: a '
+                    'learning rate too low or too high, or a phase too short'
                 )
-        first, last = _ends(hub, 'train/loss') if self.phase.task_loss else (None, None)
-        if first is not None and last is not None and last > (FALLEN if HEAD in self.begins else RISEN) * first:
+        task = _ends(hub, 'train/loss') if self.phase.task_loss else None
+        if task is not None and task[1] > (FALLEN if HEAD in self.begins else RISEN) * task[0]:
             logger.warning(
-                f'{position}: the task loss has not fallen, from {first:.3g} to {last:.3g}. Likely causes: a learning rate too low '
-                'or too high, labels that do not belong to the images, or features of no use'
+                f'{position}: the task loss has not fallen, from {task[0]:.3g} to {task[1]:.3g}. Likely causes: a learning rate '
+                'too low or too high, labels that do not belong to the images, or features of no use'
             )
 
 
@@ -365,16 +360,10 @@ def share_moved(before: Tensor, after: Tensor) -> float:
     return ((after - before).norm() / before.norm().clamp_min(torch.finfo(torch.float32).tiny)).item()
 
 
-def _ends(hub: MessageHub, key: str) -> tuple[float | None, float | None]:
+def _ends(hub: MessageHub, key: str) -> tuple[float, float] | None:
     """Means of a logged value over the first and the last tenth of the phase; None where it is too short to say anything."""
-    if key not in hub.log_scalars:
-        return None, None
-    values = hub.get_scalar(key).data[0]
+    values = hub.get_scalar(key).data[0] if key in hub.log_scalars else ()
     if len(values) < FEWEST:
-        return None, None
+        return None
     count = max(len(values) // 10, 3)
     return float(values[:count].mean()), float(values[-count:].mean())
-
-
-def _latest(hub: MessageHub, key: str, default: float | None) -> float | None:
-    return float(hub.get_scalar(key).current()) if key in hub.log_scalars else default
