@@ -1,6 +1,5 @@
 """Data checks before training and testing: names, ids, sizes and files of the data sets, against each other and the heads."""
 
-import itertools
 import os
 import re
 import time
@@ -169,8 +168,9 @@ def check_datasets(
             if coco is not None:
                 coco.check(place, logger.warning, _classes_of(dataset), _loads_masks(dataset), outside_files)
                 _check_categories(dataset, coco, place, logger)
-            _check_files(dataset, coco, place)
-            _check_sizes(dataset, coco, place, logger)
+            if _reads_local_files(dataset):
+                _check_files(dataset, coco, place)
+                _check_sizes(dataset, coco, place, logger)
             if model is not None:
                 _check_classes(dataset, model, place, where, logger)
             names[id(dataset)] = _label_names(dataset, coco)
@@ -389,9 +389,7 @@ def _base(path: str) -> str:
 
 
 def _check_files(dataset, coco: CocoList | None, key: str) -> None:
-    """Every image on a local disk must be there, and have content."""
-    if not isinstance(dataset, BaseDataset) or not len(dataset) or not _reads_local_files(dataset):
-        return
+    """Every image must be there, and have content."""
     if 'img_path' not in BaseDataset.get_data_info(dataset, 0):
         return
     listed = _paths_of_list(dataset, coco)
@@ -414,8 +412,7 @@ def _check_files(dataset, coco: CocoList | None, key: str) -> None:
 
 def _paths(dataset) -> list[str]:
     """Paths of the images of a data set, of a very large one of every n-th."""
-    step = -(-len(dataset) // MOST_FILES)
-    paths = [BaseDataset.get_data_info(dataset, i).get('img_path') for i in range(0, len(dataset), step)]
+    paths = [BaseDataset.get_data_info(dataset, i).get('img_path') for i in spread(len(dataset), MOST_FILES)]
     return [path for path in paths if isinstance(path, str) and '://' not in path]
 
 
@@ -429,17 +426,16 @@ def _paths_of_list(dataset, coco: CocoList | None) -> list[str] | None:
         image = coco.images.get(info.get('img_id'))
         if image is None or os.path.join(prefix, image[-1]) != info.get('img_path'):
             return None
-    step = -(-len(coco.images) // MOST_FILES)
-    return [os.path.join(prefix, name) for *_, name in itertools.islice(coco.images.values(), 0, None, step)]
+    names = [name for *_, name in coco.images.values()]
+    return [os.path.join(prefix, names[i]) for i in spread(len(names), MOST_FILES)]
 
 
 def _missing(paths: Sequence[str]) -> list[str]:
     """Find the files that are not there. Folders are listed once: a look at each file takes minutes on a network disk."""
-    parts = [path.rpartition('/') for path in paths]
-    there = {folder: _listing(folder + slash) for folder, slash in {part[:2] for part in parts}}
-    return [
-        path for path, (folder, _, name) in zip(paths, parts) if there[folder] is not None and name not in there[folder]
-    ]
+    parts = [os.path.split(path) for path in paths]
+    there = {folder: _listing(folder) for folder in {folder for folder, _ in parts}}
+    known = [(path, name, there[folder]) for path, (folder, name) in zip(paths, parts)]
+    return [path for path, name, names in known if names is not None and name not in names]
 
 
 def _empty(paths: Sequence[str]) -> list[str]:
@@ -458,7 +454,9 @@ def _empty(paths: Sequence[str]) -> list[str]:
 
 
 def _reads_local_files(dataset) -> bool:
-    """Whether images are read by OpenMMLab's own loading transform from a local disk; another may find them elsewhere."""
+    """Whether there are images that OpenMMLab's own loading transform reads from a local disk; another may find them elsewhere."""
+    if not isinstance(dataset, BaseDataset) or not len(dataset):
+        return False
     first = next(iter(getattr(getattr(dataset, 'pipeline', None), 'transforms', ())), None)
     backend = getattr(first, 'backend_args', None) or {}
     return type(first).__name__ == 'LoadImageFromFile' and backend.get('backend', 'local') == 'local'
@@ -484,8 +482,6 @@ def _check_sizes(dataset, coco: CocoList | None, key: str, logger: MMLogger) -> 
 
     Boxes are clipped by the listed size and learned on the decoded one, which EXIF may turn.
     """
-    if not isinstance(dataset, BaseDataset) or not len(dataset) or not _reads_local_files(dataset):
-        return
     looked = 0
     wrong: list[str] = []
     for i in spread(len(dataset), MOST_DECODED):
