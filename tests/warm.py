@@ -6,24 +6,31 @@ This file is both: the module that tests import, and, run as a script, the proce
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import io
 import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 
 PRELOAD = (
+    'matplotlib.backends.backend_agg',
     'matplotlib.pyplot',
     'mmengine.runner',
     'mmpretrain.datasets',
+    'mmpretrain.engine',
+    'mmpretrain.evaluation',
     'mmpretrain.models',
+    'mmpretrain.visualization',
     'mmdet.datasets',
     'mmdet.models',
     'mmdet.evaluation',
@@ -86,30 +93,42 @@ def _start(args, cwd, env, out, err) -> socket.socket:
 
 
 def address() -> str:
-    """Address of the process to fork, which is started at the first call; those that are forked have it from the environment."""
+    """Address of the process to fork, which is started at the first call; those that are forked have it from the environment, and
+    xdist's processes share the one of the first that calls, all of which end with the session.
+    """
     with _lock:
         if SERVER not in os.environ:
-            folder = tempfile.TemporaryDirectory(prefix='warm')
-            path = os.path.join(folder.name, 'socket')
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(path)
-            listener.listen()
-            env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
-            env['OMP_NUM_THREADS'] = '1'  # read when torch is imported, so not by those that are forked
-            read, _ = os.pipe()  # the other end is open as long as this process lives, however it ends
-            files = [listener.fileno(), read]
-            process = subprocess.Popen([sys.executable, __file__, *map(str, files)], pass_fds=files, env=env)
-            os.close(read)
+            run = os.environ.get('PYTEST_XDIST_TESTRUNUID') or uuid.uuid4().hex
+            folder = os.path.join(tempfile.gettempdir(), f'warm_{run}')
+            os.makedirs(folder, 0o700, exist_ok=True)
+            path = os.path.join(folder, 'socket')
+            with open(os.path.join(folder, 'lock'), 'w') as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not os.path.exists(path):
+                    _start_server(folder, path)
             os.environ[SERVER] = path
-
-            def end():
-                process.terminate()
-                process.wait()
-                listener.close()
-                folder.cleanup()
-
-            atexit.register(end)
     return os.environ[SERVER]
+
+
+def _start_server(folder: str, path: str) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+    env['OMP_NUM_THREADS'] = '1'  # read when torch is imported, so not by those that are forked
+    read, _ = os.pipe()  # the other end is open as long as this process lives, however it ends
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(listener.fileno()), str(read)], pass_fds=(listener.fileno(), read), env=env
+    )
+    os.close(read)
+
+    def end():
+        process.terminate()
+        process.wait()
+        listener.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
 
 
 def _receive(connection: socket.socket, count: int) -> bytes:
@@ -167,6 +186,7 @@ def main():
     shortcuts.take()
     for name in ('mmpretrain', 'mmdet'):
         shortcuts.read_metafiles(name)
+    shortcuts.sklearn.datasets.load_digits()
     gc.collect()
     gc.freeze()
     request = serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, python, warm_python
+from helpers import ROOT, warm_python
 from pages import check_page
 
 from mmsskd.compare.comparison import Comparison
@@ -25,7 +25,7 @@ metric = 'accuracy/top1'
 per_class = 'single-label/recall_classwise'
 teacher = dict(
     config='{plain}/digits_r14x2.py',
-    options={{'train_cfg.max_epochs': 3, 'model.backbone.width': 1, 'model.head.in_channels': 64}},
+    options={{'train_cfg.max_epochs': 1, 'model.backbone.width': 1, 'model.head.in_channels': 64}},
 )
 arms = {{
     'plain student': dict(config='{plain}/digits_r8.py', tries=[{{}}, {{'optim_wrapper.optimizer.lr': 1e-6}}]),
@@ -41,10 +41,10 @@ equal_seconds = 'plain student'
 seeds = [0, 1]
 options = {{
     'visualizer': dict(type='Visualizer', name='visualizer', vis_backends=[dict(type='LocalVisBackend')]),
-    'train_dataloader.dataset.indices': 100,
+    'train_dataloader.dataset.indices': 50,
     'train_dataloader.batch_size': 25,
-    'val_dataloader.dataset.indices': 50,
-    'test_dataloader.dataset.indices': 100,
+    'val_dataloader.dataset.indices': 40,
+    'test_dataloader.dataset.indices': 50,
     'test_evaluator': [
         dict(type='Accuracy', topk=(1,)),
         dict(type='SingleLabelMetric', items=('recall',), average=None),
@@ -53,15 +53,14 @@ options = {{
 """
 
 
-# tools/compare.py with the shortcuts of the tests in its workers too, which begin by reading the script that was called
+# tools/compare.py whose workers are forked: what spawned ones import takes as long as what they train (test_resume.py has those)
 SCRIPT = f"""
 import sys
-sys.path[:0] = ['{ROOT / 'tests'}', '{ROOT / 'tools'}']
-import shortcuts
-shortcuts.take()
-if __name__ == '__main__':
-    from compare import main
-    main()
+from multiprocessing import context
+sys.path.insert(0, '{ROOT / 'tools'}')
+context.SpawnProcess, context.SpawnContext = context.ForkProcess, context.ForkContext
+from compare import main
+main()
 """
 EXECUTE = 'import sys, mmsskd; from mmsskd.compare.runs import Run, execute; execute(Run(**eval(sys.argv[1])))'
 
@@ -72,19 +71,23 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp('compare')
     text = FILE.format(plain=ROOT / 'configs/plain', sskd=ROOT / 'configs/sskd')
     (folder / 'small.py').write_text(text)
-    (folder / 'called.py').write_text(SCRIPT)
-    done = python('called.py', 'small.py', '--work-dir', 'out', '--jobs', '2', cwd=folder, timeout=600)
+    done = call(folder, '--jobs', '2')
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
 
 def call(folder: Path, *args):
-    return warm_python(ROOT / 'tools/compare.py', 'small.py', '--work-dir', 'out', *args, cwd=folder, timeout=600)
+    return warm_python('-c', SCRIPT, 'small.py', '--work-dir', 'out', *args, cwd=folder, timeout=600)
 
 
 def results(folder: Path) -> list[dict]:
     with open(folder / 'out/results.csv', newline='') as file:
         return list(csv.DictReader(file))
+
+
+def times(folder: Path, but: Path | None = None) -> dict[Path, int]:
+    """When each result was written."""
+    return {path: path.stat().st_mtime_ns for path in (folder / 'out').rglob('result.json') if path != but}
 
 
 @pytest.mark.slow
@@ -170,12 +173,14 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(compared):
     checkpoint = Path(folder, weights_of(file.parent))
     saved = checkpoint.stat().st_mtime_ns
     Comparison(plan, folder / 'out', say=lambda line: None)  # building it checks, and runs nothing
+    others = times(folder, but=file)
     done = call(folder, '--jobs', '2')
     assert done.returncode == 0 and 'plain student, seed 1' in done.stdout, done.stderr
     again = json.loads(file.read_text())
     assert again['score'] == whole['score'] and again['fingerprint'] == whole['fingerprint']
     assert checkpoint.stat().st_mtime_ns == saved  # trained again, it would have been written again
     assert 'resumed' in (file.parent / 'run.log').read_text()
+    assert times(folder, but=file) == others  # what was finished is not run again
 
 
 @pytest.mark.slow
@@ -212,11 +217,12 @@ def test_a_slip_shows_before_anything_is_trained(tmp_path):
 
 @pytest.mark.slow
 def test_fewer_jobs_change_nothing(compared):
-    """Runs that were made two at a time have no seconds to take."""
+    """Nothing is run again: runs that were made two at a time have no seconds to take."""
     folder, _ = compared
-    before = results(folder)
-    assert call(folder).returncode == 0
-    assert results(folder) == before
+    before = results(folder), times(folder)
+    again = call(folder)
+    assert again.returncode == 0 and ' 1/' not in again.stdout
+    assert (results(folder), times(folder)) == before
 
 
 @pytest.mark.slow
@@ -280,15 +286,6 @@ def test_a_page_without_curves_or_stages(tmp_path, compared):
 
 
 @pytest.mark.slow
-def test_again_runs_nothing(compared):
-    folder, _ = compared
-    before = {path: path.stat().st_mtime_ns for path in (folder / 'out').rglob('result.json')}
-    again = call(folder, '--jobs', '2')
-    assert again.returncode == 0 and ' 1/' not in again.stdout
-    assert {path: path.stat().st_mtime_ns for path in (folder / 'out').rglob('result.json')} == before
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ('old', 'new', 'kept'),
     [
@@ -298,7 +295,7 @@ def test_again_runs_nothing(compared):
             "'model.teacher.head.in_channels': 64, 'model.adapter_norm': True",
             {'teacher', 'plain student'},
         ),
-        ("'train_dataloader.dataset.indices': 100", "'train_dataloader.dataset.indices': 90", set()),
+        ("'train_dataloader.dataset.indices': 50", "'train_dataloader.dataset.indices': 90", set()),
         ("'accuracy/top1'", "'accuracy/top5'", set()),
     ],
     ids=['nothing', 'an arm', 'the images', 'the metric'],
