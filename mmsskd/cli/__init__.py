@@ -25,8 +25,11 @@ TIMEOUT = 600  # seconds that processes of a run wait for each other, where the 
 
 
 @contextmanager
-def plain_errors():
+def plain_errors(again: str = 'the same command with --resume'):
     """Turn a mistake into one message and exit code 1.
+
+    Args:
+        again: What goes on with a training that has ended early.
 
     Yields an object whose ``training`` the tool sets to True once training runs: from then on an error that is neither one of ours
     nor trouble of the machine keeps its traceback, as it may be a defect in somebody's code. ``MMSSKD_TRACEBACK=1`` keeps all.
@@ -37,8 +40,8 @@ def plain_errors():
     try:
         yield progress
     except KeyboardInterrupt:
-        resume = '; the same command with --resume goes on from the latest checkpoint' if progress.training else ''
-        print(f'interrupted{resume}', file=sys.stderr)
+        way = f'; {again} goes on from the latest checkpoint' if progress.training else ''
+        print(f'interrupted{way}', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if os.environ.get('MMSSKD_TRACEBACK'):
@@ -46,10 +49,13 @@ def plain_errors():
         number = asked()
         if progress.training and number is not None:  # the first rank has saved and ended
             sys.exit(128 + number)
-        trouble = trouble_of(error) if progress.training and not _ours(error) else None
-        if progress.training and not _ours(error) and trouble is None:
-            raise
-        print(f'error: {trouble or explain(error)}', file=sys.stderr)
+        if progress.training and not _ours(error):
+            trouble = trouble_of(error)
+            if trouble is None:
+                raise
+            print(f'error: {trouble}. T{again[1:]} goes on from the last checkpoint.', file=sys.stderr)
+        else:
+            print(f'error: {explain(error)}', file=sys.stderr)
         sys.exit(1)
 
 
@@ -67,9 +73,8 @@ def explain(error: Exception, hint: bool = True) -> str:
     if _ours(error):
         return of_worker(str(error))
     message = describe(error)
-    return message + (
-        '\n  (MMSSKD_TRACEBACK=1 shows where)' if hint and message.startswith(type(error).__name__) else ''
-    )
+    unknown = hint and message.startswith(type(error).__name__)
+    return message + '\n  (MMSSKD_TRACEBACK=1 shows where)' * unknown
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,10 +141,8 @@ def read_config(args: argparse.Namespace, whole: bool = True) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', path.stem)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if cfg.get('randomness', {}).get('deterministic'):
-        os.environ.setdefault(
-            'CUBLAS_WORKSPACE_CONFIG', ':4096:8'
-        )  # without it torch refuses cuBLAS where kernels must be so
+    if cfg.get('randomness', {}).get('deterministic'):  # without this torch refuses cuBLAS where kernels must be so
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     return cfg
 
 

@@ -17,37 +17,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         '--data my_photos --out work_dirs/mine',
         prog=None if arguments is None else 'mmsskd distill',
     )
-    parser.add_argument(
-        '--teacher',
-        required=True,
-        metavar='MODEL',
-        help='name in mmpretrain or mmdet, such as resnet34; a config file; or timm:NAME, torchvision:NAME, transformers:NAME',
-    )
-    parser.add_argument(
-        '--student', required=True, metavar='MODEL', help='name in mmpretrain or mmdet, or a config file'
-    )
-    parser.add_argument(
-        '--data', required=True, metavar='DIR', help='folder of images; docs/one_call.md lists its forms'
-    )
-    parser.add_argument(
-        '--out', required=True, metavar='DIR', help='folder for configs, checkpoints, student and report'
-    )
-    parser.add_argument(
-        '--epochs',
-        type=int,
-        metavar='N',
-        help='of the student, and of the teacher if it is trained; default: 20, detectors 12',
-    )
+    model = 'name in mmpretrain or mmdet, such as resnet34; a config file'
+    needed = {
+        '--teacher': ('MODEL', f'{model}; or timm:NAME, torchvision:NAME, transformers:NAME'),
+        '--student': ('MODEL', model),
+        '--data': ('DIR', 'folder of images; docs/one_call.md lists its forms'),
+        '--out': ('DIR', 'folder for configs, checkpoints, student and report'),
+    }
+    for name, (metavar, what) in needed.items():
+        parser.add_argument(name, required=True, metavar=metavar, help=what)
+    parser.number('--epochs', 'of the student, and of the teacher if it is trained; default: 20, detectors 12')
     parser.add_argument('--task', choices=['classification', 'detection'], help='default: what the folder holds')
-    parser.add_argument(
-        '--size',
-        type=int,
-        metavar='N',
-        help='side of the square images, pixels; default: that of the photos, at most that of the student’s config',
-    )
-    parser.add_argument(
-        '--batch-size', type=int, metavar='N', help='images a step; default: that of the config, fewer for few images'
-    )
+    size = 'side of the square images, pixels; default: that of the photos, at most that of the student’s config'
+    parser.number('--size', size)
+    parser.number('--batch-size', 'images a step; default: that of the config, fewer for few images')
     parser.add_argument(
         '--teacher-checkpoint',
         metavar='FILE',
@@ -66,12 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--dry-run', action='store_true', help='print stages, cost and time, write the configs, do not train'
     )
-    # what the message of an interrupted run says; this command always goes on
+    # what a run says that a signal has ended; this command always goes on
     parser.add_argument('--resume', action='store_true', help=argparse.SUPPRESS)
     add_watch_arguments(parser)
     add_trust_argument(parser)
     args = parser.parse_args(arguments)
-    with plain_errors() as progress:
+    with plain_errors('the same command') as progress:
         from ..one_call import distill
         from ..utils.trust import trust
 

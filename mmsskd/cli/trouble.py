@@ -6,7 +6,6 @@ No defect of the code, so one message, with the way to go on, in place of a trac
 import errno
 import re
 
-RESUME = 'The same command with --resume goes on from the last checkpoint.'
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNREADABLE = re.compile(r'failed to load image|cannot identify image file|image file is truncated')
 KILLED = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:exited unexpectedly|is killed by signal)')
@@ -14,7 +13,7 @@ SILENT = re.compile(r'Connection (closed|reset) by peer|Timed out waiting|gloo|N
 
 
 def trouble_of(error: BaseException) -> str | None:
-    """Say in one message what the machine did and how to go on; None for any other exception.
+    """Say in one message what the machine did and what helps; None for any other exception.
 
     Args:
         error: What ended the training; what it came from counts too.
@@ -23,19 +22,19 @@ def trouble_of(error: BaseException) -> str | None:
         text = of_worker(str(each))
         if getattr(each, 'errno', None) in FULL or 'No space left on device' in text or 'PytorchStreamWriter' in text:
             where = getattr(each, 'filename', None)
-            return f'the disk is full{f" ({where})" if where else ""}. Make room. {RESUME}'
+            return f'the disk is full{f" ({where})" if where else ""}. Make room'
         killed = KILLED.search(text)
         if killed:
             return (
                 f'a worker of the data loader (process {killed[1]}) was killed, as by a machine that is out of memory: fewer '
-                f'num_workers or a smaller batch_size need less. {RESUME}'
+                f'num_workers or a smaller batch_size need less'
             )
         if isinstance(each, OSError) or UNREADABLE.search(text):
-            return f'a file cannot be read or written: {text}. Mend it, or take it out of its list. {RESUME}'
+            return f'a file cannot be read or written: {text}. Mend it, or take it out of its list'
         if isinstance(each, RuntimeError) and SILENT.search(text):
             return (
                 f'another process of the run has ended, or has not answered within env_cfg.dist_cfg.timeout: '
-                f'{text.splitlines()[0][:200]}. Its own message, or the log of its machine, says why. {RESUME}'
+                f'{text.splitlines()[0][:200]}. Its own message, or the log of its machine, says why'
             )
     return None
 

@@ -113,7 +113,8 @@ def distill(
         raise ConfigError(f'recipe: there is none {recipe!r}; {candidates(str(recipe), RECIPES)}')
     progress = progress or SimpleNamespace(training=False)
     call = _Call(look_at(data, folder, task), folder)
-    if (folder / 'student.pth').is_file() and not dry_run:
+    trained = (folder / 'student.pth').is_file()
+    if trained and not dry_run and ((folder / 'report.html').is_file() or not call.has_begun()):
         raise ConfigError(f'out: {str(out)!r} holds a finished student; name another folder, or remove this one')
     with warnings_alone():
         call.find(teacher, student, size)
@@ -133,7 +134,8 @@ def distill(
     options = dict(tensorboard=tensorboard, wandb=wandb)
     if call.trains_teacher:
         call.train_teacher(progress, options)
-    _run(call.config, progress, options, _Console(call.config))
+    if not trained:  # else it was interrupted while it wrote what comes after
+        _run(call.config, progress, options, _Console(call.config))
     return call.finish()
 
 
@@ -148,6 +150,10 @@ class _Call:
     def __init__(self, data: Data, out: Path):
         self.data, self.out = data, out
         self.config, self.teacher_config = out / 'distill.py', out / 'teacher.py'
+
+    def has_begun(self) -> bool:
+        """Whether a call has trained a student in the folder, or has begun to."""
+        return self.config.is_file() and newest_checkpoint(self.out) is not None
 
     def find(self, teacher: str, student: str, size: int | None) -> None:
         self.student: Model = find_model(student, self.data.task, 'student', bool(self.data.side))
@@ -359,16 +365,15 @@ class _Call:
             _run(self.teacher_config, progress, options, _Console(self.teacher_config, 'teacher', then))
 
     def finish(self) -> Distilled:
-        """Write the page, and ONNX where that is at hand; print what there is, and what comes next."""
+        """Write ONNX where that is at hand, and last the page; print what there is, and what comes next."""
         from .page import write_page
 
-        page = self.out / 'report.html'
+        onnx, page = self._onnx(), self.out / 'report.html'
         title = f'{self.teacher.name} teaches {self.student.name}'
         metrics = write_page(page, title, self.data, self.recipe, self.pair, self.out)
         weights, config = self.out / 'student.pth', self.out / 'student.py'
         for key, value in metrics.items():
             print(f'{key}: {value:.4g}')
-        onnx = self._onnx()
         print(f'student: {config}, {weights}{f", {onnx}" if onnx else ""}\nreport:  {page}')
         if self.data.classes:
             print(f'next: python tools/test.py {config} {weights}')

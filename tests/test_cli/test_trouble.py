@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
 from tool_helpers import TOOLS, call, write
 
+from mmsskd.cli import plain_errors
 from mmsskd.utils.work_dir import release
 
 
@@ -90,6 +91,14 @@ def test_ctrl_c_during_a_save_and_a_defect(tmp_path, teacher_path, monkeypatch, 
     assert code == 130 and 'interrupted; the same command with --resume goes on' in error
     with pytest.raises(TypeError, match='of somebody'):
         run(tmp_path / 'b', teacher_path, monkeypatch, capsys, hook='defect')
+
+
+def test_a_command_that_always_goes_on_names_no_option(capsys):
+    for error, words in ((KeyboardInterrupt(), 'interrupted; the'), (OSError(errno.ENOSPC, ''), 'Make room. The')):
+        with pytest.raises(SystemExit), plain_errors('the same command') as progress:
+            progress.training = True
+            raise error
+        assert f'{words} same command goes on' in capsys.readouterr().err
 
 
 def test_the_text_of_a_config_is_laid_out_once_a_run(tmp_path, teacher_path, monkeypatch):

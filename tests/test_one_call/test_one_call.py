@@ -108,6 +108,23 @@ def test_the_commands_of_the_page(called, capsys, monkeypatch):
     assert 'phase 2/2 all epoch 3/3' in said and 'phase 1/2' not in said
 
 
+def test_a_call_that_ended_before_its_report_writes_it(called, capsys, monkeypatch):
+    folder, _ = called
+    out = folder / 'work_dirs/mine'
+    call_again = lambda: mmsskd.distill('resnet34.py', 'resnet18.py', 'my_photos', str(out), epochs=4, size=16)  # noqa: E731
+    monkeypatch.chdir(folder)
+    for name in ('report.html', 'student.onnx'):
+        (out / name).unlink()
+    result = call_again()
+    assert result.report.is_file() and result.onnx.is_file() and 'epoch 4/4' not in capsys.readouterr().out
+    for name in ('report.html', 'distill.py'):  # a student of another run
+        (out / name).rename(out / f'{name}.kept')
+    with pytest.raises(ConfigError, match='holds a finished student'):
+        call_again()
+    for name in ('report.html', 'distill.py'):
+        (out / f'{name}.kept').rename(out / name)
+
+
 def test_what_was_written_is_what_train_takes(called, monkeypatch, capsys):
     folder, _ = called
     code, _, error = call(
