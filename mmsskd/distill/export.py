@@ -2,7 +2,6 @@
 
 import copy
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -101,7 +100,9 @@ def plain_config(cfg: Config, which: str = 'student') -> Config:
 def _needed_imports(plain: dict, sources: Sequence[dict | None]) -> dict | None:
     """The ``custom_imports`` of a plain config: of the run's and the student's own, those that still serve something in it.
 
-    An import serves what it registers. One that registers nothing is kept: nobody knows what else it does.
+    An import serves where its package registers something that the config names. One whose package registers nothing is kept:
+    nobody knows what else it does. A name alone is not that of a package of OpenMMLab to which the config does not belong:
+    `ResNet` of mmpretrain is not used by a detector of mmdet, `mmpretrain.ResNet` is.
 
     Args:
         plain: The config, without ``custom_imports``.
@@ -109,75 +110,32 @@ def _needed_imports(plain: dict, sources: Sequence[dict | None]) -> dict | None:
     """
     sources = [source for source in sources if source]
     listed = [[each] if isinstance(each, str) else list(each) for each in (source['imports'] for source in sources)]
-    modules = dict.fromkeys(module for imports in listed for module in imports)
-    registered = _registered() if modules else []
-    used = _used(
-        {key: value for key, value in plain.items() if key in MEANINGFUL or key == 'default_scope'}, registered
-    )
-    gives = {module: [value for _, value in registered if _provides(module, value)] for module in modules}
-    given = {id(value) for values in gives.values() for value in values}
-    for value in used:
-        for module in modules:  # `package.hooks` imports on its way what `package` itself registers
-            if id(value) not in given and module.partition('.')[0] == _package(value):
-                gives[module].append(value)
-    serving = {id(value) for value in used}
-    needed = [module for module, values in gives.items() if not values or any(id(value) in serving for value in values)]
-    if _mentions_mmsskd(plain) and 'mmsskd' not in needed:
-        needed.append('mmsskd')
+    needed = dict.fromkeys(module for imports in listed for module in imports)
+    if needed:
+        texts = list(_texts({key: plain[key] for key in (*MEANINGFUL, 'default_scope') if key in plain}))
+        named = {text.rpartition('.')[2] for _, text in texts}
+        packages = {text.partition('.')[0] for key, text in texts if '.' in text or key in ('_scope_', 'default_scope')}
+        gives = _registered()
+        for module in list(needed):
+            package = module.partition('.')[0]
+            foreign = package in MODULE2PACKAGE and package not in packages
+            if package in gives and (foreign or not gives[package] & named):
+                needed.pop(module)
+    if _mentions_mmsskd(plain):
+        needed['mmsskd'] = None
     may_fail = bool(sources) and all(source.get('allow_failed_imports', False) for source in sources)
-    return dict(imports=needed, allow_failed_imports=may_fail) if needed else None
+    return dict(imports=list(needed), allow_failed_imports=may_fail) if needed else None
 
 
-def _provides(module: str, value) -> bool:
-    """Whether ``module`` registers ``value``: defines it, has a module below it that does, or has taken it from elsewhere."""
-    home = _home(value)
-    if home == module or home.startswith(f'{module}.'):
-        return True
-    elsewhere = _package(value) not in REGISTER_THEIR_OWN
-    return elsewhere and any(each is value for each in vars(sys.modules.get(module, object)).values())
-
-
-def _home(value) -> str:
-    """The module that defines a class or function."""
-    return getattr(value, '__module__', None) or ''
-
-
-def _package(value) -> str:
-    return _home(value).partition('.')[0]
-
-
-def _registered() -> list[tuple[str, object]]:
-    """Name and value of all that is registered, in whichever registry."""
+def _registered() -> dict[str, set[str]]:
+    """Names of all that is registered, in whichever registry, by the package that defines it."""
     waiting = [each for each in vars(mmengine.registry).values() if isinstance(each, Registry)]
-    found = []
-    while waiting:
-        registry = waiting.pop()
+    found: dict[str, set[str]] = {}
+    for registry in waiting:  # which grows by their children
         waiting += registry.children.values()
-        found += registry.module_dict.items()
+        for name, value in registry.module_dict.items():
+            found.setdefault(str(getattr(value, '__module__', '')).partition('.')[0], set()).add(name)
     return found
-
-
-def _used(plain: dict, registered: Sequence[tuple[str, object]]) -> list:
-    """List those of the ``registered`` values that a config names, under whichever key.
-
-    A name without a scope is not that of a package of OpenMMLab to which the config does not belong: `ResNet` of mmpretrain is not
-    used by a detector of mmdet, `mmpretrain.ResNet` is.
-    """
-    texts = list(_texts(plain))
-    scopes = {text for key, text in texts if key in ('_scope_', 'default_scope')}
-    names: dict[str, set[str]] = {text.rpartition('.')[2]: set() for _, text in texts}
-    for _, text in texts:
-        names[text.rpartition('.')[2]].add(text.partition('.')[0] if '.' in text else '')
-    return [
-        value
-        for name, value in registered
-        if name in names
-        and (
-            _package(value) not in REGISTER_THEIR_OWN
-            or _package(value) in names[name]
-            or ('' in names[name] and _package(value) in scopes)
-        )
-    ]
 
 
 def _texts(value, key: str = ''):
@@ -202,11 +160,7 @@ def _without_our_scope(value):
 
 
 def _mentions_mmsskd(value) -> bool:
-    if isinstance(value, dict):
-        return any(_mentions_mmsskd(item) for item in value.values())
-    if isinstance(value, (list, tuple)):
-        return any(_mentions_mmsskd(item) for item in value)
-    return isinstance(value, str) and value.startswith('mmsskd.')
+    return any(text.startswith('mmsskd.') for _, text in _texts(value))
 
 
 def export_student(
@@ -326,11 +280,9 @@ def weights_of(distiller: nn.Module, state_dict: dict):
 def _what_is_ours(plain: Config) -> str:
     """A line of comment on what the packages of OpenMMLab alone cannot build; nothing where they can."""
     named = [text for key, text in _texts(plain.to_dict()) if key == 'type' and text.startswith('mmsskd.')]
-    if not named:
-        return ''
     names = ', '.join(dict.fromkeys(f'mmsskd.{text.rpartition(".")[2]}' for text in named))
     stock = plain.get('default_scope') or 'MMEngine'
-    return f'# Stock {stock} cannot build {names}: they need the package mmsskd (custom_imports).\n'
+    return f'# Stock {stock} cannot build {names}: they need the package mmsskd (custom_imports).\n' if named else ''
 
 
 def dataset_meta(runner: Runner, loaders: Sequence[DataLoader]) -> dict | None:
