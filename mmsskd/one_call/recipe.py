@@ -182,46 +182,34 @@ def choose(
     few_labels = data.unlabelled_count > data.count
     few = teacher_epochs is not None and epochs < FEW * teacher_epochs
     too_small = pair.parameters * FAR_TOO_SMALL < pair.teacher_parameters
-    detects, fits = data.task == 'detection', knows_classes and pair.same_head
-    fits &= 'neck' in pair.stages if detects else pair.same_widths
-    if not data.classes:
-        name, case, why = (
-            'features only',
-            '',
-            'no photo has a label, so the stages follow the teacher and the head stays as it is',
+    detects = data.task == 'detection'
+    fits = knows_classes and pair.same_head and ('neck' in pair.stages if detects else pair.same_widths)
+    if wanted is not None and data.classes and not dict(recommended=fits, projector=knows_classes).get(wanted, True):
+        lacks = 'knows the classes of the data' + ', and has the widths and the head of the student' * (
+            wanted != 'projector'
         )
-    elif wanted is not None:
-        name, case, why = wanted, 'projector' if wanted == 'projector' else '', f'as asked for: {RECIPES[wanted]}'
-        needs = dict(recommended=fits, projector=knows_classes)
-        if not needs.get(wanted, True):
-            lacks = 'knows the classes of the data' + (
-                ', and has the widths and the head of the student' * (wanted != 'projector')
-            )
-            raise ConfigError(
-                f'recipe={wanted!r} needs a teacher that {lacks}; leave it out for the one that fits the case'
-            )
-    elif few_labels:
-        name, case = 'default', 'few labels'
-        why = 'few labels: the stages follow the teacher on the photos without labels, then the head learns'
-    elif not knows_classes:
-        name, case = 'default', ''
-        why = 'the teacher knows other classes: the stages follow its features, then the head learns from labels'
-    elif not few or too_small:
-        name, case = 'then all', 'far too small' if few else 'all boxes' if detects else 'all labels'
-        reason = (
-            'the student is far too small to follow to the end'
-            if few
-            else "labels for all photos and the teacher's epochs"
+        raise ConfigError(
+            f'recipe={wanted!r} needs a teacher that {lacks}; leave it out for the one that fits the case'
         )
-        why = f'{reason}: {RECIPES[name]}'
-    elif fits and detects:
-        name, case = 'recommended', 'heads in shape'
-        why = "few epochs, heads of the teacher's shape: all stages, then the neck, with the teacher's heads"
-    elif fits:
-        name, case = 'recommended', 'same widths'
-        why = 'few epochs, teacher of the same widths: start from its weights and keep its head, without labels'
-    else:
-        name, case, why = 'default', 'other widths', f'few epochs, other widths: {RECIPES["default"]}'
+    cases = [  # the first that holds: whether it does, the recipe, what was measured, and why
+        (not data.classes, 'features only', '',
+         'no photo has a label, so the stages follow the teacher and the head stays as it is'),
+        (wanted, wanted, 'projector' if wanted == 'projector' else '', f'as asked for: {RECIPES.get(wanted)}'),
+        (few_labels, 'default', 'few labels',
+         'few labels: the stages follow the teacher on the photos without labels, then the head learns'),
+        (not knows_classes, 'default', '',
+         'the teacher knows other classes: the stages follow its features, then the head learns from labels'),
+        (not few, 'then all', 'all boxes' if detects else 'all labels',
+         f"labels for all photos and the teacher's epochs: {RECIPES['then all']}"),
+        (too_small, 'then all', 'far too small',
+         f'the student is far too small to follow to the end: {RECIPES["then all"]}'),
+        (fits and detects, 'recommended', 'heads in shape',
+         "few epochs, heads of the teacher's shape: all stages, then the neck, with the teacher's heads"),
+        (fits, 'recommended', 'same widths',
+         'few epochs, teacher of the same widths: start from its weights and keep its head, without labels'),
+        (True, 'default', 'other widths', f'few epochs, other widths: {RECIPES["default"]}'),
+    ]  # fmt: skip
+    name, case, why = next(row for holds, *row in cases if holds)
     phases, shares, model = _schedule(name, pair, detects, epochs)
     if epochs < len(phases):
         raise ConfigError(
@@ -248,9 +236,8 @@ def _schedule(name: str, pair: Pair, detects: bool, epochs: int) -> tuple[list[d
     stages, count = pair.stages, len(pair.stages)
     kept: list[dict] = [dict(train=stages[: i + 1]) for i in range(count - 1)] + [dict(train='stages')]
     following = [dict(part, mimic=stage) for part, stage in zip(kept, stages)]
-    if (
-        name == 'then all' and 3 * count > epochs
-    ):  # more than a third of the epochs for the start was nowhere measured to pay
+    # more than a third of the epochs for the start was nowhere measured to pay
+    if name == 'then all' and 3 * count > epochs:
         return [dict(train='stages'), dict(train='all')], [1, 4], {}
     if name == 'then all':
         return kept + [dict(train='all')], [*[1] * (count - 1), 2, 16], {}
