@@ -26,9 +26,7 @@ import tempfile
 import time
 from itertools import accumulate
 
-sys.path.insert(
-    0, os.path.dirname(os.path.abspath(__file__))
-)  # benchmark_steps beside this file, however it was started
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # where benchmark_steps is, however this was started
 os.environ.setdefault('KINETO_LOG_LEVEL', '6')  # the profiler would print between the lines of the table
 
 import torch
@@ -188,17 +186,10 @@ def main():
     parser.add_argument(
         'config', nargs='?', default='configs/sskd/imagenet_r50_r18.py', help='config of the pair; default: %(default)s'
     )
-    parser.add_argument('--batch-size', type=int, metavar='N', help='images a step; default: 8, for detection 1')
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs=2,
-        metavar=('H', 'W'),
-        help='of an image; default: model.input_shape, detection 320 480',
-    )
-    parser.add_argument(
-        '--rounds', type=int, default=15, metavar='N', help='timed steps of each way and stage; default: %(default)s'
-    )
+    parser.number('--batch-size', 'images a step; default: 8, for detection 1')
+    shape = 'of an image; default: model.input_shape, detection 320 480'
+    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help=shape)
+    parser.number('--rounds', 'timed steps of each way and stage', 15)
     parser.add_argument('--head', action='store_true', help='also measure the head phase')
     parser.add_argument('--json', metavar='FILE', help='also write the numbers to this file')
     add_common_arguments(parser)

@@ -31,13 +31,7 @@ def main():
     parser.add_argument(
         '--work-dir', metavar='DIR', help='folder for runs and results; default: work_dirs/compare/<name of the file>'
     )
-    parser.add_argument(
-        '--jobs',
-        type=int,
-        default=1,
-        metavar='N',
-        help='runs at a time; above 1 seconds are measured in separate runs; default: 1',
-    )
+    parser.number('--jobs', 'runs at a time; above 1 seconds are measured in separate runs', 1)
     add_trust_argument(parser)
     args = parser.parse_args()
     trust(args.trust_checkpoint)

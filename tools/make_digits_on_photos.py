@@ -14,21 +14,11 @@ if __name__ == '__main__':
     parser.add_argument(
         'out_dir', nargs='?', default='data/digits_on_photos', help='folder to write; default: %(default)s'
     )
-    parser.add_argument(
-        '--train', type=int, default=800, metavar='N', help='training images with boxes; default: %(default)s'
-    )
-    parser.add_argument(
-        '--val', type=int, default=200, metavar='N', help='validation images with boxes; default: %(default)s'
-    )
-    parser.add_argument(
-        '--unlabelled', type=int, default=800, metavar='N', help='images without boxes; default: %(default)s'
-    )
-    parser.add_argument(
-        '--size', type=int, default=160, metavar='N', help='height and width, pixels; default: %(default)s'
-    )
-    parser.add_argument(
-        '--seed', type=int, default=0, metavar='N', help='other seeds give other images; default: %(default)s'
-    )
+    parser.number('--train', 'training images with boxes', 800)
+    parser.number('--val', 'validation images with boxes', 200)
+    parser.number('--unlabelled', 'images without boxes', 800)
+    parser.number('--size', 'height and width, pixels', 160)
+    parser.number('--seed', 'other seeds give other images', 0)
     args = parser.parse_args()
     what = (
         f'{args.train} training, {args.val} validation and {args.unlabelled} unlabeled images of '

@@ -34,6 +34,11 @@ class ToolParser(argparse.ArgumentParser):
             **options,
         )
 
+    def number(self, name: str, what: str, default: int | None = None) -> None:
+        """Add an option that is a whole number; ``what`` it is, and without a default what is done then."""
+        what += '' if default is None else '; default: %(default)s'
+        self.add_argument(name, type=int, default=default, metavar='N', help=what)
+
     def error(self, message: str):
         """Say what is wrong, an example, and where there is more; exit code 2."""
         print(f'error: {message}\n{self.epilog}\n{self.prog} --help lists all arguments', file=sys.stderr)

@@ -145,14 +145,10 @@ def align(count: int, rounds: int) -> list[tuple]:
 
 def main():
     parser = ToolParser(__doc__, 'python tools/face/benchmark_data.py --rounds 3')
-    parser.add_argument(
-        '--records', type=int, default=5_822_653, metavar='N', help='records in the large index; default: %(default)s'
-    )
-    parser.add_argument('--images', type=int, default=20_000, metavar='N', help='images to read; default: %(default)s')
-    parser.add_argument('--faces', type=int, default=2_000, metavar='N', help='faces to align; default: %(default)s')
-    parser.add_argument(
-        '--rounds', type=int, default=5, metavar='N', help='times that each is measured; default: %(default)s'
-    )
+    parser.number('--records', 'records in the large index', 5_822_653)
+    parser.number('--images', 'images to read', 20_000)
+    parser.number('--faces', 'faces to align', 2_000)
+    parser.number('--rounds', 'times that each is measured', 5)
     args = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:

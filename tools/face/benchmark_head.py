@@ -41,15 +41,9 @@ def measure(name: str, batch: int, people: int, channels: int, queue) -> None:
 
 def main():
     parser = ToolParser(__doc__, 'python tools/face/benchmark_head.py --people 100000')
-    parser.add_argument(
-        '--batch-size', type=int, default=128, metavar='N', help='embeddings a step; default: %(default)s'
-    )
-    parser.add_argument(
-        '--people', type=int, default=100_000, metavar='N', help='classes of the head; default: %(default)s'
-    )
-    parser.add_argument(
-        '--channels', type=int, default=512, metavar='N', help='length of an embedding; default: %(default)s'
-    )
+    parser.number('--batch-size', 'embeddings a step', 128)
+    parser.number('--people', 'classes of the head', 100_000)
+    parser.number('--channels', 'length of an embedding', 512)
     args = parser.parse_args()
     context = multiprocessing.get_context('spawn')
     print(f'{args.batch_size} faces, {args.people} people, embeddings of {args.channels}, one thread\n')

@@ -29,9 +29,7 @@ def main():
         metavar='N',
         help='height and width of the crops, or one number for both; default: as in the config',
     )
-    parser.add_argument(
-        '--opset', type=int, default=18, metavar='N', help='version of the ONNX operators; default: %(default)s'
-    )
+    parser.number('--opset', 'version of the ONNX operators', 18)
     add_common_arguments(parser)
     args = parser.parse_args()
     cfg = read_config(args, whole=False)

@@ -13,12 +13,8 @@ if __name__ == '__main__':
     parser.add_argument(
         'prefix', metavar='OUT_PREFIX', help='path of the files without their endings, such as data/mine/train'
     )
-    parser.add_argument(
-        '--size', type=int, default=112, metavar='N', help='height and width, pixels; default: %(default)s'
-    )
-    parser.add_argument(
-        '--quality', type=int, default=95, metavar='N', help='of the JPEG files, 1 to 100; default: %(default)s'
-    )
+    parser.number('--size', 'height and width, pixels', 112)
+    parser.number('--quality', 'of the JPEG files, 1 to 100', 95)
     args = parser.parse_args()
     with plain_errors():
         people, images = folder_to_records(**vars(args))

@@ -16,10 +16,8 @@ if __name__ == '__main__':
     parser = ToolParser(__doc__, 'python tools/face/make_ijba_shaped.py data/people data/ijba_shaped --splits 2')
     parser.add_argument('folder', help='folder of six people or more, each a folder with four images or more')
     parser.add_argument('out_dir', help='folder to write')
-    parser.add_argument('--splits', type=int, default=10, metavar='N', help='number of splits; default: %(default)s')
-    parser.add_argument(
-        '--seed', type=int, default=0, metavar='N', help='other seeds give other sets; default: %(default)s'
-    )
+    parser.number('--splits', 'number of splits', 10)
+    parser.number('--seed', 'other seeds give other sets', 0)
     parser.add_argument(
         '--test-share',
         type=float,
@@ -27,12 +25,8 @@ if __name__ == '__main__':
         metavar='SHARE',
         help='of the people, tested in each split; default: two thirds',
     )
-    parser.add_argument(
-        '--impostors', type=int, default=10000, metavar='N', help='most impostor pairs in a split; default: %(default)s'
-    )
-    parser.add_argument(
-        '--missing', type=int, default=0, metavar='N', help='remove N image files, as if they were lost'
-    )
+    parser.number('--impostors', 'most impostor pairs in a split', 10000)
+    parser.number('--missing', 'remove N image files, as if they were lost', 0)
     args = parser.parse_args()
     with plain_errors():
         written = write_ijba_shaped(**vars(args))
