@@ -219,9 +219,7 @@ class _Clock(logging.Formatter):
 def _is_for_people(record: logging.LogRecord) -> bool:
     if 'will be deprecated' in record.getMessage() or 'is the alias of' in record.getMessage():
         return False  # of OpenMMLab about itself
-    theirs = record.pathname.startswith(THEIRS) and not record.pathname.endswith(
-        'logger_hook.py'
-    )  # that: see `_Console`
+    theirs = record.pathname.startswith(THEIRS) and not record.pathname.endswith('logger_hook.py')  # see `_Console`
     return record.levelno > logging.INFO or not theirs
 
 

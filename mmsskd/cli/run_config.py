@@ -23,14 +23,8 @@ from ..distill.schedule.runner_state import check_optimizer
 from ..errors import ConfigError, candidates, check_keys
 
 LOADED_TOGETHER = ('dataloader', 'cfg', 'evaluator')  # of val and test; MMEngine wants all of them, or none
-DEFAULT_HOOKS = (
-    'runtime_info',
-    'timer',
-    'sampler_seed',
-    'logger',
-    'param_scheduler',
-    'checkpoint',
-)  # None switches one off
+# None switches one off
+DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
 
 def _is_dict(value) -> bool:
@@ -130,17 +124,15 @@ def check_run(cfg: Config, whole: bool = True) -> None:
     _check_hooks(parts)
     if whole:
         _check_company(parts)
-    for number, scheduler in enumerate(
-        parts['param_scheduler'] if isinstance(parts.get('param_scheduler'), list) else ()
-    ):
+    schedulers = parts.get('param_scheduler')
+    for number, scheduler in enumerate(schedulers if isinstance(schedulers, list) else ()):
         check_part(scheduler, f'param_scheduler[{number}]')
     if parts.get('visualizer') is not None:
         check_part(parts['visualizer'], 'visualizer')
     _check_scope(cfg.get('default_scope'))
     wrapper = parts.get('optim_wrapper')
-    if wrapper is not None and (
-        'optimizer' in wrapper or 'constructor' not in wrapper
-    ):  # constructors may want other keys
+    # constructors may want other keys
+    if wrapper is not None and ('optimizer' in wrapper or 'constructor' not in wrapper):
         check_wrapper(wrapper, 'optim_wrapper')
         check_optimizer(wrapper, 'optim_wrapper', cfg.get('default_scope'))
     if is_stagewise(cfg):
@@ -198,25 +190,24 @@ def _check_company(parts: Mapping) -> None:
             raise ConfigError(
                 f'{", ".join(absent)} not set, but {", ".join(there)}: give all of {", ".join(keys)}, or set all to None'
             )
-    train_cfg = parts.get('train_cfg') or {}
-    if parts.get('train_cfg') is not None and 'type' in train_cfg and 'by_epoch' in train_cfg:
+    train_cfg = parts.get('train_cfg')
+    if train_cfg is not None and 'type' in train_cfg and 'by_epoch' in train_cfg:
         raise ConfigError(f'train_cfg: by_epoch and type both say which loop it is; remove one. Found {train_cfg!r}')
-    if parts.get('train_cfg') is not None and 'type' not in train_cfg:
+    if train_cfg is not None and 'type' not in train_cfg:
         by_epoch = train_cfg.get('by_epoch', False)
         length = 'max_epochs' if by_epoch else 'max_iters'
         allowed = ('by_epoch', length, 'val_begin', 'val_interval', 'dynamic_intervals')
         check_keys(train_cfg, allowed, f'train_cfg of a loop with by_epoch={by_epoch}')
         if length not in train_cfg:
             raise ConfigError(f'train_cfg of a loop with by_epoch={by_epoch} needs {length}; found {train_cfg!r}')
-    for split in ('train', 'val', 'test'):
-        loader = parts.get(f'{split}_dataloader')
+    for where in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = parts.get(where)
         if loader is not None and 'dataset' not in loader:
-            raise ConfigError(
-                f'{split}_dataloader needs a `dataset`, found the keys {sorted(map(str, loader))}; {candidates("dataset", loader)}'
-            )
-        for key in ('dataset', 'sampler', 'batch_sampler'):
-            if loader is not None and loader.get(key) is not None:
-                check_part(loader[key], f'{split}_dataloader.{key}')
+            found = f'found the keys {sorted(map(str, loader))}; {candidates("dataset", loader)}'
+            raise ConfigError(f'{where} needs a `dataset`, {found}')
+        for key in ('dataset', 'sampler', 'batch_sampler') if loader is not None else ():
+            if loader.get(key) is not None:
+                check_part(loader[key], f'{where}.{key}')
 
 
 def check_fields(cfg: Config) -> None:
@@ -233,14 +224,11 @@ def check_fields(cfg: Config) -> None:
 
 def _check_fields(cfg: dict, kind: type, where: str, gone: dict | None = None) -> None:
     """Every key of ``cfg`` must be an argument of ``kind``, and every argument without a default must be there."""
-    fields = [
-        field
-        for field in inspect.signature(kind).parameters.values()
-        if field.kind is not inspect.Parameter.VAR_KEYWORD
-    ]
+    arguments = inspect.signature(kind).parameters.values()
+    fields = [argument for argument in arguments if argument.kind is not argument.VAR_KEYWORD]
     check_keys(cfg, ['type', '_scope_', *(field.name for field in fields)], f'{where} ({kind.__name__})', gone)
     for field in fields:
-        if field.default is inspect.Parameter.empty and field.name not in cfg:
+        if field.default is field.empty and field.name not in cfg:
             raise ConfigError(f'{where}: {kind.__name__} needs {field.name!r}, which is not there')
 
 

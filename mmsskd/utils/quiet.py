@@ -16,9 +16,8 @@ def import_quietly(*modules: str) -> None:
     One that cannot be imported is left to whoever needs it, and so to the message that is raised there.
     """
     warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
-    for (
-        handler
-    ) in MMLogger.get_current_instance().handlers:  # made here: within the next lines it would print into nothing
+    logger = MMLogger.get_current_instance()  # made here: within the next lines it would print into nothing
+    for handler in logger.handlers:
         handler.addFilter(_has_use)
     with redirect_stdout(io.StringIO()):
         for module in modules:

@@ -46,14 +46,8 @@ def timeline(phases: Sequence[dict]) -> Figure:
     begin = 0
     for number, phase in enumerate(phases):
         for part in phase['train']:
-            axes.barh(
-                parts.index(part),
-                phase['length'],
-                left=begin,
-                color=COLORS[number % 10],
-                hatch='//' if phase['task_loss'] else None,
-                edgecolor='white',
-            )
+            style = dict(color=COLORS[number % 10], hatch='//' if phase['task_loss'] else None, edgecolor='white')
+            axes.barh(parts.index(part), phase['length'], left=begin, **style)
         begin += phase['length']
         axes.axvline(begin, color='grey', linewidth=0.5)
     axes.set_yticks(range(len(parts)), list(map(in_figure, parts)))
@@ -113,15 +107,8 @@ def detections(images: Sequence[np.ndarray], rows: dict[str, Sequence[tuple]], c
                 color = COLORS[label % len(COLORS)]
                 axis.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=1.2))
                 text = classes[label] if score >= 1 else f'{classes[label]} {100 * score:.0f}'
-                axis.text(
-                    x1,
-                    y1,
-                    in_figure(text),
-                    fontsize=6,
-                    color='white',
-                    va='bottom',
-                    bbox=dict(facecolor=color, pad=0.5, linewidth=0),
-                )
+                box = dict(facecolor=color, pad=0.5, linewidth=0)
+                axis.text(x1, y1, in_figure(text), fontsize=6, color='white', va='bottom', bbox=box)
     return figure
 
 

@@ -29,9 +29,7 @@ th[scope=row] { font-weight: 500; min-width: 6rem; position: sticky; left: 0; ba
 @media (max-width: 40rem) { th, td { padding: .35rem .4rem; } h1 { font-size: 1.4rem; } }
 svg { display: block; max-width: 100%; height: auto; fill: currentColor; }
 """
-SMALLEST = (
-    0.7  # a figure shrinks with the screen to this part of its size; then it scrolls, so that its text can be read
-)
+SMALLEST = 0.7  # to this part of its size a figure shrinks with the screen; then it scrolls, so that it can be read
 
 
 class Report:
