@@ -22,6 +22,16 @@ def _above_zero(loss: nn.Module, key: str, value: float) -> float:
     return value
 
 
+def _check_maps(loss: nn.Module, does: str, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Refuse a feature that is not made of maps (C, H, W)."""
+    for shape in shapes:
+        if len(shape) != 3:
+            raise ConfigError(
+                f'{type(loss).__name__} {does}, but the feature has a tensor of shape {shape}; take another loss for that stage '
+                '(model.mimic_loss, a dict by stage)'
+            )
+
+
 class MimicLoss(nn.Module):
     """Base of the losses between two features; one of your own writes :meth:`compare` (docs/losses.md).
 
@@ -414,12 +424,7 @@ class ForegroundMimicLoss(MimicLoss):
         super().__init__(loss_weight)
         if not 0 <= background < float('inf'):
             raise ConfigError(f'ForegroundMimicLoss.background must be a number of at least 0, found {background!r}')
-        flat = [shape for shape in shapes if len(shape) != 3]
-        if flat:
-            raise ConfigError(
-                f'ForegroundMimicLoss weighs the places of maps, but the feature has a tensor of shape {flat[0]}; take another '
-                'loss for that stage (model.mimic_loss, a dict by stage)'
-            )
+        _check_maps(self, 'weighs the places of maps', shapes)
         self.background = background
 
     def compare(self, student: Tensor, teacher: Tensor, data_samples: Sequence | None = None) -> Tensor:
@@ -433,10 +438,8 @@ class ForegroundMimicLoss(MimicLoss):
     @staticmethod
     def _in_boxes(sample, size: Sequence[int]) -> Tensor:
         """One over the places of the box in which a place is, (H, W); 0 where it is in none."""
-        boxes, image = (
-            getattr(getattr(sample, 'gt_instances', None), 'bboxes', None),
-            getattr(sample, 'batch_input_shape', None),
-        )
+        boxes = getattr(getattr(sample, 'gt_instances', None), 'bboxes', None)
+        image = getattr(sample, 'batch_input_shape', None)
         if boxes is None or image is None:
             raise ConfigError(
                 'ForegroundMimicLoss weighs by the boxes of a detector, but the batch has no data samples with '
@@ -495,12 +498,7 @@ class MGDLoss(FeatureMimicLoss):
         super().__init__(normalize, loss_weight)
         if not 0 <= mask < 1:
             raise ConfigError(f'MGDLoss.mask must be a share of at least 0 and below 1, found {mask!r}')
-        flat = [shape for shape in shapes if len(shape) != 3]
-        if flat:
-            raise ConfigError(
-                f'MGDLoss generates maps by 3x3 convolutions, but the feature has a tensor of shape {flat[0]}; take another loss '
-                'for that stage (model.mimic_loss, a dict by stage)'
-            )
+        _check_maps(self, 'generates maps by 3x3 convolutions', shapes)
         self.mask = mask
         self.generators = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, c, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(c, c, 3, padding=1))

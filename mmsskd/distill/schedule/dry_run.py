@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
 
 from ...errors import ConfigError, describe
 from ...utils.states import random_states_kept
@@ -29,15 +30,8 @@ from ..distiller import StagewiseDistiller
 from ..losses import channel_variance
 from ..phases import Phase, loader_keys
 from .data_checks import count_classes, head_classes, plain_datasets, spread
-from .runner_state import (
-    batches_beside,
-    build_optimization,
-    can_be_indexed,
-    check_optimizer,
-    count_images,
-    message_hub_kept,
-    seed_everything,
-)
+from .mmengine_private import parts_of
+from .runner_state import build_optimization, check_optimizer, seed_everything
 
 IMAGES = 2
 
@@ -58,7 +52,7 @@ def try_recipes(
     for where, phase, loader, count in zip(_places(phases), phases, loaders, iterations):
         if not count:
             raise ConfigError(
-                f'{where}: its loader gives no batch: {count_images(loader)} images, batch_size {loader.batch_size}'
+                f'{where}: its loader gives no batch: {_count(loader)} images, batch_size {loader.batch_size}'
             )
         distiller.set_phase(phase)
         _warn_of_late_ends(runner, phase, count, where)
@@ -83,9 +77,10 @@ def first_batches(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> lis
     batches: dict[DataLoader, dict | None] = {}
     with random_states_kept():
         for where, loader in zip(_places(phases), loaders):
+            first = range(_count(loader))[:IMAGES]
             try:
                 if loader not in batches:
-                    batches[loader] = _first_images(loader)
+                    batches[loader] = _batch_beside(loader, first) if first else None
             except ConfigError:
                 raise
             except Exception as error:
@@ -116,7 +111,7 @@ def try_losses(
         ConfigError: A loss cannot be computed; the message names the phase.
     """
     hub = runner.message_hub
-    with random_states_kept(), message_hub_kept(hub), _modules_kept(distiller), torch.no_grad():
+    with random_states_kept(), _message_hub_kept(hub), _modules_kept(distiller), torch.no_grad():
         for where, phase, batch, (epoch, iteration) in zip(_places(phases), phases, batches, begins):
             if batch is None:
                 continue
@@ -184,13 +179,47 @@ def _same_image_size(student: nn.Module):
         )
 
 
-def _first_images(loader: DataLoader) -> dict | None:
-    """A batch of the first images; None for a data set that cannot be asked for them."""
-    if not can_be_indexed(loader):
-        return None
-    count = min(IMAGES, count_images(loader))
-    (batch,) = batches_beside(loader, range(count), count)
-    return batch
+def _count(loader: DataLoader) -> int:
+    """Number of images of a loader's data set; 0 where they cannot be had by their number."""
+    dataset: Any = loader.dataset
+    return len(dataset) if hasattr(dataset, '__getitem__') and hasattr(dataset, '__len__') else 0
+
+
+def _batch_beside(loader: DataLoader, indices: Sequence[int]) -> dict:
+    """A batch of chosen images, outside the order of ``loader``, which goes on afterwards as if nothing had been drawn.
+
+    In a worker where the run has workers: what a data set opens on first use must not be shared with them. Else with a copy of
+    the pipeline, whose transforms may keep images.
+    """
+    dataset: Any = loader.dataset
+    pipeline = None if loader.num_workers else getattr(dataset, 'pipeline', None)
+    if pipeline is not None:
+        dataset.pipeline = copy.deepcopy(pipeline)
+    try:
+        (batch,) = DataLoader(
+            Subset(dataset, indices),
+            batch_size=len(indices),
+            num_workers=min(loader.num_workers, 1),
+            collate_fn=loader.collate_fn,
+            multiprocessing_context=loader.multiprocessing_context,
+        )
+        return batch
+    finally:
+        if pipeline is not None:
+            dataset.pipeline = pipeline
+
+
+@contextmanager
+def _message_hub_kept(hub: MessageHub):
+    """Within this context ``hub`` may be written to; then it is as it was, which keys it resumes included."""
+    parts = parts_of(hub)
+    before = copy.deepcopy(parts[0]), *map(dict, parts[1:])
+    try:
+        yield
+    finally:
+        for part, kept in zip(parts, before):
+            part.clear()
+            part.update(kept)
 
 
 @contextmanager
@@ -474,7 +503,7 @@ def _look(runner: Runner, distiller: StagewiseDistiller, loader: DataLoader, key
     Raises:
         ConfigError: All of them have a single value.
     """
-    images = _images(loader, spread(count_images(loader), LOOKED_AT), key) if can_be_indexed(loader) else []
+    images = _images(loader, LOOKED_AT, key)
     blank = sum(bool(image.max() == image.min()) for image in images)
     if images and blank == len(images):
         raise ConfigError(
@@ -503,11 +532,14 @@ def _look(runner: Runner, distiller: StagewiseDistiller, loader: DataLoader, key
     return mean, spread_
 
 
-def _images(loader: DataLoader, indices: Sequence[int], key: str) -> list[Tensor]:
-    """These images after the pipeline, as float32 on the CPU; none where a batch has another form than inputs of images."""
+def _images(loader: DataLoader, most: int, key: str) -> list[Tensor]:
+    """Some images after the pipeline, as float32 on the CPU; none where a batch has another form than inputs of images."""
+    indices = spread(_count(loader), most)
+    if not indices:
+        return []
     try:
         with random_states_kept():
-            batch = next(iter(batches_beside(loader, indices, max(len(indices), 1))), None)
+            batch = _batch_beside(loader, indices)
     except ConfigError:
         raise
     except Exception as error:
@@ -532,13 +564,10 @@ def _compare(runner: Runner, key: str, train: tuple[float, float] | None, val: t
 
 def _check_repeats(runner: Runner, val: DataLoader) -> None:
     """Warn of a validation set whose images are not the same when they are asked for again."""
-    if not can_be_indexed(val):
-        return
-    indices = spread(count_images(val), 2)
-    first = _images(val, indices, 'val_dataloader')
+    first = _images(val, 2, 'val_dataloader')
     with random_states_kept():
         seed_everything(int(torch.randint(2**31, ())), 1)  # other random numbers than at first
-        second = _images(val, indices, 'val_dataloader')
+        second = _images(val, 2, 'val_dataloader')
     if any(one.shape != other.shape or not torch.equal(one, other) for one, other in zip(first, second)):
         runner.logger.warning(
             'val_dataloader: its images differ each time they are read, so its metrics do too; take random transforms out of '
@@ -548,10 +577,11 @@ def _check_repeats(runner: Runner, val: DataLoader) -> None:
 
 def _preprocess(distiller: StagewiseDistiller, loader: DataLoader) -> Tensor | None:
     """Two images as the networks get them."""
-    if not can_be_indexed(loader):
+    indices = spread(_count(loader), 2)
+    if not indices:
         return None
     with random_states_kept():
-        (batch,) = batches_beside(loader, spread(count_images(loader), 2), 2)
+        batch = _batch_beside(loader, indices)
         inputs = distiller.data_preprocessor(batch, False)['inputs']
     return inputs if torch.is_tensor(inputs) else None
 

@@ -11,19 +11,18 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.dist import get_rank
 from mmengine.hooks import CheckpointHook, LoggerHook
-from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, Subset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ...errors import ConfigError, candidates
 from ...utils.states import seed_random_states
 from ..build import BESIDE
 from ..phases import Phase, default_param_scheduler
-from .mmengine_private import forget, parts_of, scaled_by, set_batch_sampler
+from .mmengine_private import forget, scaled_by, set_batch_sampler
 
 
 def build_optimization(runner: Runner, phase: Phase, iterations: int) -> None:
@@ -106,19 +105,6 @@ def forget_last_phase(runner: Runner) -> None:
             hook.best_ckpt_path_dict = dict.fromkeys(getattr(hook, 'best_ckpt_path_dict', ()))
 
 
-@contextmanager
-def message_hub_kept(hub: MessageHub):
-    """Within this context ``hub`` may be written to; then it is as it was, which keys it resumes included."""
-    parts = parts_of(hub)
-    before = copy.deepcopy(parts[0]), *map(dict, parts[1:])
-    try:
-        yield
-    finally:
-        for part, kept in zip(parts, before):
-            part.clear()
-            part.update(kept)
-
-
 def seed_everything(seed: int, step: int) -> None:
     """Set the random states of Python, numpy and torch from the run's seed, the step and the rank.
 
@@ -147,40 +133,6 @@ def build_loaders(runner: Runner, phases: Sequence[Phase]) -> list[DataLoader]:
         loaders.append(built[repr(cfg)] if cfg else runner.train_loop.dataloader)
     place_samples(loaders, endless=not isinstance(runner.train_loop, EpochBasedTrainLoop))
     return loaders
-
-
-def can_be_indexed(loader: DataLoader) -> bool:
-    """Whether images of a loader's data set can be had by their number."""
-    return hasattr(loader.dataset, '__getitem__') and hasattr(loader.dataset, '__len__')
-
-
-def count_images(loader: DataLoader) -> int:
-    """Length of the data set of a loader that can be indexed."""
-    dataset: Any = loader.dataset
-    return len(dataset)
-
-
-def batches_beside(loader: DataLoader, indices: Sequence[int], batch_size: int) -> Iterator[dict]:
-    """Batches of chosen images, outside the order of ``loader``, which goes on afterwards as if nothing had been drawn.
-
-    In a worker where the run has workers: what a data set opens on first use must not be shared with them. Else with a copy of
-    the pipeline, whose transforms may keep images.
-    """
-    dataset: Any = loader.dataset
-    pipeline = getattr(dataset, 'pipeline', None)
-    if not loader.num_workers and pipeline is not None:
-        dataset.pipeline = copy.deepcopy(pipeline)
-    try:
-        yield from DataLoader(
-            Subset(dataset, indices),
-            batch_size=batch_size,
-            num_workers=min(loader.num_workers, 1),
-            collate_fn=loader.collate_fn,
-            multiprocessing_context=loader.multiprocessing_context,
-        )
-    finally:
-        if not loader.num_workers and pipeline is not None:
-            dataset.pipeline = pipeline
 
 
 def is_logged(runner: Runner, batch_idx: int) -> bool:
