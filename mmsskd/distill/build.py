@@ -403,9 +403,9 @@ def weights_from_teacher(
     """
     if which not in (None, 'head', 'all'):
         raise ConfigError(f"model.init_from_teacher must be None, 'head' or 'all', found {which!r}")
-    teacher_state, student_state = teacher.state_dict(), student.state_dict()
     if which is None:
         return []
+    teacher_state, student_state = teacher.state_dict(), student.state_dict()
     if which == 'head':
         problems = [
             f'{name} (not in the teacher)'
@@ -439,16 +439,13 @@ def weights_from_teacher(
 
 
 @torch.no_grad()
-def copy_weights(student: nn.Module, teacher: nn.Module, names: Sequence[str], which: str | None) -> None:
+def copy_weights(student: nn.Module, teacher: nn.Module, names: Sequence[str]) -> None:
     """Copy the teacher's weights of these ``names`` into the student, and log how many."""
-    if which is None:
+    if not names:
         return
     teacher_state, student_state = teacher.state_dict(), student.state_dict()
     for name in names:
         student_state[name].copy_(teacher_state[name])
-    if which == 'all':
-        parameters = dict(student.named_parameters())
-        count, total = sum(name in parameters for name in names), len(parameters)
-        print_log(f"student: {count} of {total} parameters start as the teacher's", logger='current')
-    else:
-        print_log("the student's head starts as the teacher's", logger='current')
+    parameters = dict(student.named_parameters())
+    count, total = sum(name in parameters for name in names), len(parameters)
+    print_log(f"student: {count} of {total} parameters start as the teacher's", logger='current')

@@ -473,7 +473,7 @@ class StagewiseDistiller(BaseModel):
         super().init_weights()
         if self.student_checkpoint:
             load_strictly(self.student, self.student_checkpoint, 'model.student_checkpoint')
-        copy_weights(self.student, self.teacher, self._shared, self.init_from_teacher)
+        copy_weights(self.student, self.teacher, self._shared)
 
     def _apply(self, fn, recurse: bool = True):
         super()._apply(fn, recurse)

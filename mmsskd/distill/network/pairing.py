@@ -129,9 +129,8 @@ class Pairing:
         if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
             return find_stages(teacher, names, inputs, key, must_own=False)
         paths = {path for path, _ in teacher.named_modules()}
-        whole = [
-            re.sub(r'\.\d+$', '', name) if name.startswith('neck.') else name for name in names
-        ]  # neck.1: of what neck gives
+        # neck.1: of what neck gives
+        whole = [re.sub(r'\.\d+$', '', name) if name.startswith('neck.') else name for name in names]
         if key == 'stages' and not any({name, f'backbone.{name}'} & paths for name in whole):
             return find_stages(teacher, None, inputs, must_own=False)
         found = find_stages(teacher, list(dict.fromkeys(names)), inputs, key, must_own=False)

@@ -161,7 +161,10 @@ def _with_projector(student: ConfigDict, teacher: ConfigDict, model: Mapping) ->
     neck = models['teacher' if in_front else 'student'].get('neck')
     if isinstance(neck, (list, tuple)):
         raise ConfigError(f'model.projector: a neck that is a list cannot hold a projector, found {len(neck)} necks')
-    heads = {who: {key for key, value in each.items() if _is_head(key, value)} for who, each in models.items()}
+    heads = {
+        who: {key for key, value in each.items() if isinstance(value, Mapping) and key not in NOT_HEAD}
+        for who, each in models.items()
+    }
     if heads['student'] != heads['teacher']:
         found = ' and '.join(f'{", ".join(sorted(keys)) or "none"} of the {who}' for who, keys in heads.items())
         raise ConfigError(
@@ -184,10 +187,6 @@ def _with_projector(student: ConfigDict, teacher: ConfigDict, model: Mapping) ->
     for key, value in taken.items():
         student[key] = value  # `update` would merge
     return student
-
-
-def _is_head(key: str, value) -> bool:
-    return isinstance(value, Mapping) and key not in NOT_HEAD
 
 
 def _stands_in_front(student: nn.Module, stages: Sequence[str] | None) -> bool:

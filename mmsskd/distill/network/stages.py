@@ -38,20 +38,12 @@ from .forward import (
 )
 from .projector import PATH, InFront
 
-MOST_STAGES = (
-    4  # C2..C5 of the detection field: the last four resolutions; what runs before them is the stem of the first
-)
-
-
+# C2..C5 of the detection field: the last four resolutions; what runs before them is the stem of the first
+MOST_STAGES = 4
+# parameters that ViTs put in front of the patch tokens: of mmpretrain, timm, torchvision, transformers, DINOv3
 EXTRA_TOKENS = (
-    'cls_token',
-    'class_token',
-    'dist_token',
-    'distillation_token',
-    'reg_token',
-    'register_tokens',
-    'storage_tokens',
-)  # fmt: skip  parameters that ViTs put in front of the patch tokens: of mmpretrain, timm, torchvision, transformers, DINOv3
+    'cls_token', 'class_token', 'dist_token', 'distillation_token', 'reg_token', 'register_tokens', 'storage_tokens',
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,9 +305,8 @@ def _past_activation(model: nn.Module, end: str, trace: Trace, inputs: Tensor) -
     activation = changed_in_place_by(trace, end)
     if activation is None:
         return end
-    noise = torch.randn(
-        inputs.shape, generator=torch.Generator().manual_seed(0)
-    )  # an empty image may have no negative values
+    # an empty image may have no negative values
+    noise = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), capture(model, [end]) as whole:
         before = features_at(model, noise, [end])[end]
         model.extract_feat(noise)
@@ -426,11 +417,7 @@ def _assign(
     used = parameters_behind([tensor for tap in taps for tensor in feature_tensors(trace.outputs[tap])])
     roots = {'backbone', *(tap.split('.')[0] for tap in taps)}
     roots |= {name.split('.')[0] for name, parameter in model.named_parameters() if id(parameter) in used}
-    inside = {
-        path: module
-        for path, module in model.named_modules()
-        if path.split('.')[0] in roots
-    }  # fmt: skip
+    inside = {path: module for path, module in model.named_modules() if path.split('.')[0] in roots}
     # where the paths to the next stages go on: a norm beside them may run much later
     exits = [trace.exited[tap][-1] for tap in taps]
     last = max((i for i, tap in enumerate(taps) if tap.split('.')[0] == 'backbone'), default=-1)
@@ -464,14 +451,8 @@ def _assign(
             chosen = _outputs_of(last_block, chosen, own, reached, trace)
         # a level that nothing in this stage can change, such as a frozen stage's among the backbone's outputs, is not its feature
         behind = {i: frozenset(name for name, p in own.items() if id(p) in reached[i]) for i in chosen}
-        levels.append(
-            tuple(
-                level
-                for i in chosen
-                if behind[i]
-                for level in _levels(i, tensors[i], behind[i], reached[i], backbone, trace.image)
-            )
-        )
+        found = (_levels(i, tensors[i], behind[i], reached[i], backbone, trace.image) for i in chosen if behind[i])
+        levels.append(tuple(level for each in found for level in each))
     used = parameters_behind(feature_tensors(trace.feature))
     idle = [name for name, p in left.items() if name.startswith('backbone.') and id(p) not in used]
     bare = [name for name in left if name.startswith('backbone.') and name not in idle]
