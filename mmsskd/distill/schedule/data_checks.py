@@ -612,17 +612,14 @@ def head_classes(model: nn.Module) -> dict[str, int]:
 
 # -- data sets that cannot be built -----------------------------------------------------------------------------------
 
-EMPTY = (
-    'need at least one array to concatenate',
-    'list index out of range',
-)  # what MMEngine says of a set without images
+# what MMEngine says of a set without images
+EMPTY = ('need at least one array to concatenate', 'list index out of range')
 
 
 def find_data_error(cfg: Config, caught: Exception) -> str | None:
     """A message about the data set or evaluator in whose making ``caught`` was raised; None where it was in none."""
-    first = {
-        f'{split}_dataloader': cfg.get(f'{split}_dataloader') for split in ('train', 'val', 'test')
-    }  # two may be equal
+    loaders = [f'{split}_dataloader' for split in ('train', 'val', 'test')]
+    first = {key: cfg.get(key) for key in loaders}  # two may be equal
     found = re.match(r'\.(.+\.(dataset|datasets\[\d+\]))(?!\w)', part_in_work(first | cfg._cfg_dict, caught)[0])
     if found:
         dataset: Any = cfg

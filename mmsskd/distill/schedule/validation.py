@@ -215,9 +215,8 @@ def stitched(distiller, names: Sequence[str]) -> Iterator[list[str]]:
         return hook
 
     teacher = distiller.teacher
-    handles = [
-        teacher.backbone.register_forward_pre_hook(run_student, prepend=True)
-    ]  # before the teacher's own input is made
+    # before the teacher's own input is made
+    handles = [teacher.backbone.register_forward_pre_hook(run_student, prepend=True)]
     for tap in taps_of(stages.values()):  # stages may be levels of one neck
         own = {name: stage for name, stage in stages.items() if stage.tap == tap}
         handles.append(teacher.get_submodule(tap).register_forward_hook(replace_features(own)))
