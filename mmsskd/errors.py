@@ -81,6 +81,17 @@ def describe(error: Exception) -> str:
 
 
 @contextmanager
+def explaining(what: str):
+    """Make what fails inside a :class:`ConfigError` that begins with ``what``; those of ours stay as they are."""
+    try:
+        yield
+    except (ConfigError, NonFiniteLossError):
+        raise
+    except Exception as error:
+        raise ConfigError(f'{what}: {describe(error)}') from error
+
+
+@contextmanager
 def naming(cfg, key: str = ''):
     """Make what fails while parts of a config are built a :class:`ConfigError` that names the part.
 

@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import get_installed_path, is_installed
 from torch import Tensor, nn
 
-from ..errors import ConfigError, candidates, describe, naming, some
+from ..errors import ConfigError, candidates, explaining, naming, some
 
 
 class DistillableModel(Protocol):
@@ -86,17 +86,14 @@ def resolve_with_imports(
         asked = spec.get('pretrained')
         if key == 'teacher' and (asked is True or (asked is False and 'pretrained' not in model)):
             spec.pop('pretrained')  # whether to take the weights of the zoo, see teacher_weights
-        try:
+        with explaining(f'model.{key}: cannot be merged over the model of {path!r}'):
             spec = ConfigDict(Config._merge_a_into_b(spec, model))
-        except Exception as error:
-            raise ConfigError(f'model.{key}: cannot be merged over the model of {path!r}: {describe(error)}') from error
     if 'type' not in spec:
         raise ConfigError(f'model.{key} has neither `type` nor `cfg_path`, found the keys {sorted(spec)}')
     if not isinstance(spec.type, str) and not callable(spec.type):
         raise ConfigError(f'model.{key}.type must be the name of a model; found {spec.type!r}')
-    if (
-        isinstance(spec.type, str) and '.' in spec.type
-    ):  # what it holds is of the same package, unless it says otherwise
+    if isinstance(spec.type, str) and '.' in spec.type:
+        # what it holds is of the same package, unless it says otherwise
         spec.setdefault('_scope_', spec.type.split('.')[0])
     if data_preprocessor is not None:
         spec.data_preprocessor = copy.deepcopy(ConfigDict(data_preprocessor))
@@ -148,10 +145,8 @@ def check_config_path(spec: str | dict, key: str) -> None:
 def read_config_at(path: str, key: str) -> Config:
     """The config file at ``path`` (``pkg::relative/path.py`` or local), with a message that lists near names if missing."""
     check_config_path(dict(cfg_path=path), key)
-    try:
+    with explaining(f'model.{key}.cfg_path: cannot read the config {path!r}'):
         cfg = get_config(path) if '::' in path else Config.fromfile(path)
-    except Exception as error:
-        raise ConfigError(f'model.{key}.cfg_path: cannot read the config {path!r}: {describe(error)}') from error
     if not isinstance(cfg.get('model'), dict):
         raise ConfigError(f'model.{key}.cfg_path: the config {path!r} has no `model`')
     return cfg
@@ -273,9 +268,8 @@ def load_strictly(model: nn.Module, path: str, key: str) -> dict:
             + '\n  '.join(problems)
             + '\n  Name the checkpoint of this architecture and number of classes, or change the model config to match it.'
         )
-    model.load_state_dict(
-        state, strict=False
-    )  # strict above, except for BN's num_batches_tracked, which old files lack
+    # strict above, except for BN's num_batches_tracked, which old files lack
+    model.load_state_dict(state, strict=False)
     return checkpoint
 
 

@@ -16,7 +16,7 @@ from mmengine.model import BaseModel
 from mmengine.utils import get_object_from_string
 from torch import Tensor, nn
 
-from ..errors import ConfigError, candidates, check_keys, describe
+from ..errors import ConfigError, candidates, check_keys, explaining
 from ..registry import MODELS
 
 KEY = 'model.teacher'
@@ -107,7 +107,7 @@ def _build(build, pretrained: bool, arguments: dict) -> tuple[nn.Module, dict | 
     """The network, and what its library says about the normalization of its images, if anything."""
     known: dict | None = None
     kind, _, name = build.partition(':') if isinstance(build, str) else ('', '', build)
-    try:
+    with explaining(f'{KEY}.build: {build!r} cannot be built'):
         if kind in LIBRARIES and name:
             network, known = LIBRARIES[kind](name, pretrained, arguments)
         elif isinstance(build, str) and (name or '.' not in build):
@@ -118,10 +118,6 @@ def _build(build, pretrained: bool, arguments: dict) -> tuple[nn.Module, dict | 
                 raise ConfigError(f'{KEY}.build: there is no callable {build!r}; or {FORMS}')
             wants = 'pretrained' in inspect.signature(function).parameters
             network = function(**((dict(pretrained=pretrained) if wants else {}) | arguments))
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f'{KEY}.build: {build!r} cannot be built: {describe(error)}') from error
     if not isinstance(network, nn.Module):
         raise ConfigError(f'{KEY}.build: {build!r} gave {type(network).__name__}, not an nn.Module')
     return network, known

@@ -24,7 +24,7 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler, Subset
 
-from ...errors import ConfigError, describe
+from ...errors import ConfigError, explaining
 from ...utils.states import random_states_kept
 from ..distiller import StagewiseDistiller
 from ..losses import channel_variance
@@ -58,12 +58,8 @@ def try_recipes(
         _warn_of_late_ends(runner, phase, count, where)
         runner.train_loop.dataloader = loader
         check_optimizer(phase.optim_wrapper, f'{where}: optim_wrapper')
-        try:
+        with explaining(f'{where}: its optim_wrapper or param_scheduler cannot be built'):
             build_optimization(runner, phase, count)
-        except Exception as error:
-            raise ConfigError(
-                f'{where}: its optim_wrapper or param_scheduler cannot be built: {describe(error)}'
-            ) from error
         check_learning(runner, distiller, phase, loader, count, where)
     runner.optim_wrapper, runner.param_schedulers, runner.train_loop.dataloader = held
 
@@ -78,15 +74,9 @@ def first_batches(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> lis
     with random_states_kept():
         for where, loader in zip(_places(phases), loaders):
             first = range(_count(loader))[:IMAGES]
-            try:
+            with explaining(f'{where}: the first {IMAGES} images of its loader cannot be read'):
                 if loader not in batches:
                     batches[loader] = _batch_beside(loader, first) if first else None
-            except ConfigError:
-                raise
-            except Exception as error:
-                raise ConfigError(
-                    f'{where}: the first {IMAGES} images of its loader cannot be read: {describe(error)}'
-                ) from error
     return [batches[loader] for loader in loaders]
 
 
@@ -120,15 +110,9 @@ def try_losses(
             distiller.set_epoch(epoch)
             distiller.set_phase(phase)
             _train_without_statistics(distiller)
-            try:
-                with _same_image_size(distiller.student):
-                    distiller.loss(**distiller.data_preprocessor(copy.deepcopy(batch), True))
-            except ConfigError:
-                raise
-            except Exception as error:
-                raise ConfigError(
-                    f'{where}: its losses cannot be computed on the first {IMAGES} images of its loader: {describe(error)}'
-                ) from error
+            what = f'{where}: its losses cannot be computed on the first {IMAGES} images of its loader'
+            with explaining(what), _same_image_size(distiller.student):
+                distiller.loss(**distiller.data_preprocessor(copy.deepcopy(batch), True))
 
 
 def _places(phases: Sequence[Phase]) -> list[str]:
@@ -342,12 +326,10 @@ def _step(schedulers: Sequence, where: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of steps without the optimizer's
         for scheduler in schedulers:
-            try:
+            with explaining(
+                f'{where}: its param_scheduler fails in the middle of the phase: {type(scheduler).__name__}'
+            ):
                 scheduler.step()
-            except Exception as error:
-                raise ConfigError(
-                    f'{where}: its param_scheduler fails in the middle of the phase: {type(scheduler).__name__}: {describe(error)}'
-                ) from error
 
 
 # -- samples: what a few labels and images of each set, and the features of them, say ----------------------------------
@@ -537,13 +519,8 @@ def _images(loader: DataLoader, most: int, key: str) -> list[Tensor]:
     indices = spread(_count(loader), most)
     if not indices:
         return []
-    try:
-        with random_states_kept():
-            batch = _batch_beside(loader, indices)
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f'{key}: one of the images {list(indices)} cannot be read: {describe(error)}') from error
+    with explaining(f'{key}: one of the images {list(indices)} cannot be read'), random_states_kept():
+        batch = _batch_beside(loader, indices)
     inputs = batch.get('inputs') if isinstance(batch, Mapping) else None
     if not isinstance(inputs, (list, tuple, Tensor)) or not all(torch.is_tensor(image) for image in inputs):
         return []
