@@ -339,10 +339,8 @@ def teacher_weights(spec: str | dict, cfg: ConfigDict, checkpoint: str | None) -
         return checkpoint, 'model.teacher_checkpoint'
     if asked is True and own.get('cfg_path') is not None:
         return _zoo_weights(own['cfg_path']), 'model.teacher.pretrained'
-    if cfg.get('pretrained') is True:
-        return None, 'model.teacher.pretrained'
     if cfg.get('pretrained'):
-        return cfg.pretrained, 'model.teacher.pretrained'
+        return None if cfg.pretrained is True else cfg.pretrained, 'model.teacher.pretrained'
     raise ConfigError(
         'model.teacher_checkpoint is not set; name the file or URL of its weights, or set pretrained=True in model.teacher, for '
         'those of the model zoo or those that the model brings itself'
@@ -401,17 +399,12 @@ def weights_from_teacher(
         return []
     teacher_state, student_state = teacher.state_dict(), student.state_dict()
     if which == 'head':
-        problems = [
-            f'{name} (not in the teacher)'
-            if name not in teacher_state
-            else f'{name} {tuple(value.shape)} (teacher: {tuple(teacher_state[name].shape)})'
-            for name, value in head.items()
-            if name not in teacher_state or teacher_state[name].shape != value.shape
-        ]
+        problems = misfits({name: value for name, value in teacher_state.items() if name in head}, dict(head))
         if problems:
             raise ConfigError(
-                f"model.init_from_teacher='head', but the heads differ: {'; '.join(problems[:5])}. Give both the same head, or "
-                'remove init_from_teacher.'
+                "model.init_from_teacher='head', but the teacher's head does not fit the student's.\n  "
+                + '\n  '.join(problems)
+                + '\n  Give both the same head, or remove init_from_teacher.'
             )
         return list(head)
     if student_checkpoint:
