@@ -148,13 +148,9 @@ def _transformers(name: str, pretrained: bool, arguments: dict):
     library = _import('transformers')
     if pretrained:
         return library.AutoModel.from_pretrained(name, **arguments), _processor(library, name)
-    kinds = library.models.auto.configuration_auto.CONFIG_MAPPING
-    config = (
-        library.AutoConfig.for_model(name, **arguments)
-        if name in kinds
-        else library.AutoConfig.from_pretrained(name, **arguments)
-    )
-    return library.AutoModel.from_config(config), None if name in kinds else _processor(library, name)
+    is_kind = name in library.models.auto.configuration_auto.CONFIG_MAPPING
+    read = library.AutoConfig.for_model if is_kind else library.AutoConfig.from_pretrained
+    return library.AutoModel.from_config(read(name, **arguments)), None if is_kind else _processor(library, name)
 
 
 def _processor(library, name: str) -> dict | None:
