@@ -1,5 +1,6 @@
 """README and docs do what they say: files, options and links exist, and each block of code is run by a test or says why not."""
 
+import ast
 import contextlib
 import functools
 import io
@@ -73,6 +74,27 @@ def test_files_and_tools_that_it_names_exist(page):
         assert not anchor or found.suffix != '.md' or anchor in anchors(found), target
     for target in re.findall(r'(?<![\w/])(?:tools|configs|docs)/[\w/.]+\.(?:py|sh|md)', page.read_text()):
         assert (ROOT / target).is_file(), target
+
+
+def test_the_table_of_rooms_is_the_tree_of_the_method():
+    """A row a file, and no file more; no arrow up to the schedule, and none to a room that knows a task."""
+    room = ROOT / 'mmsskd/distill'
+    files = [path for path in room.rglob('*.py') if path.name != '__init__.py']
+    rows = re.findall(r'^\| `distill/([\w/]+\.py)` \|', (ROOT / 'docs/design.md').read_text(), re.M)
+    assert sorted(rows) == sorted(path.relative_to(room).as_posix() for path in files)
+    for path in files:
+        for arrow in _arrows(path):
+            assert arrow.parts[0] in ('distill', 'errors', 'registry', 'utils', 'version'), (path, arrow)
+            assert 'schedule' in path.parts or 'schedule' not in arrow.parts, (path, arrow)
+
+
+def _arrows(path: Path):
+    """The modules, as paths in the package, that a module imports when it is imported, by its relative imports."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1].relative_to(ROOT / 'mmsskd')
+            names = [node.module] if node.module else [each.name for each in node.names]
+            yield from (base.joinpath(*name.split('.')) for name in names)
 
 
 @functools.cache
