@@ -229,12 +229,12 @@ def _resolve(cfg, recipes: dict, stages: Sequence[str], unit: str, begin: int, o
     where = f'{where} ({name})'
     _check_losses(cfg, train, mimic, task_loss, logits, stages, where)
     run_optim_wrapper, run_param_scheduler = own
-    recipe = {**recipes['head' if task_loss else 'transfer'], **cfg}
+    shared = recipes['head' if task_loss else 'transfer']
+    recipe = {**shared, **cfg}
     _check_rules(recipe, where)
     length = _length(recipe, unit, where)
-    given = [cfg, recipes['head' if task_loss else 'transfer']]
     default = run_optim_wrapper if task_loss else default_optim_wrapper()
-    optim_wrapper = _merge_wrappers([*(each.get('optim_wrapper') for each in given), default])
+    optim_wrapper = _merge_wrappers([cfg.get('optim_wrapper'), shared.get('optim_wrapper'), default])
     scheduler = recipe.get('param_scheduler')
     if scheduler is None and task_loss:
         scheduler = run_param_scheduler or []
