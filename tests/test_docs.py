@@ -86,6 +86,8 @@ def test_the_table_of_rooms_is_the_tree_of_the_method():
         for arrow in _arrows(path):
             assert arrow.parts[0] in ('distill', 'errors', 'registry', 'utils', 'version'), (path, arrow)
             assert 'schedule' in path.parts or 'schedule' not in arrow.parts, (path, arrow)
+            own = arrow.parts[1:2] in (('network',), ('build',), ('teacher',)) or arrow.parts[0] != 'distill'
+            assert 'network' not in path.parts or own, (path, arrow)
 
 
 def _arrows(path: Path):
