@@ -69,15 +69,8 @@ def _projector_row(student: nn.Module, image: torch.Tensor, sizes: dict[str, int
     features_at(student, image, [PATH])
     handle.remove()
     parameters = sum(size for name, size in sizes.items() if name.startswith(f'{PATH}.'))
-    values = (
-        'of it projector',
-        PATH,
-        short(parameters),
-        *['-'] * 3,
-        short(count_macs(lambda: projector(*seen))),
-        '-',
-        '-',
-    )
+    macs = short(count_macs(lambda: projector(*seen)))
+    values = ('of it projector', PATH, short(parameters), *['-'] * 3, macs, '-', '-')
     return [dict(zip(COLUMNS, values))]
 
 
@@ -107,8 +100,7 @@ def count_macs(forward: Callable[[], object]) -> float:
 
 def short(number: float) -> str:
     """Three digits and a unit: 1.82 G."""
-    for unit in ('', ' K', ' M', ' G'):
-        if number < 999.5 or unit == ' G':
-            return f'{number:.3g}{unit}'
-        number /= 1000
-    raise AssertionError('unreachable')
+    units = ['', ' K', ' M', ' G']
+    while number >= 999.5 and units[1:]:
+        number, units = number / 1000, units[1:]
+    return f'{number:.3g}{units[0]}'
