@@ -304,15 +304,23 @@ def _check_rates(runner: Runner, phase: Phase, iterations: int, where: str) -> N
     each_iteration = [each for each in schedulers if not each.by_epoch]
     in_epoch = iterations // phase.length if by_epoch else iterations
     rates, steps = [], 0
-    for _ in range(iterations // in_epoch):
-        active = [each for each in each_iteration if each.last_step + each.begin < each.end]
-        for _ in range(in_epoch if active else 1):
-            rates.append((groups[0]['lr'], 1 if active else in_epoch))
-            _step(active, where)
-        _step(each_epoch, where)
-        steps += len(active) * in_epoch
-        if steps > MOST_STEPS:
-            break
+    kinds = ', '.join(type(each).__name__ for each in schedulers)
+    with (
+        warnings.catch_warnings(),
+        explaining(f'{where}: its param_scheduler fails in the middle of the phase ({kinds})'),
+    ):
+        warnings.simplefilter('ignore')  # of steps without the optimizer's
+        for _ in range(iterations // in_epoch):
+            active = [each for each in each_iteration if each.last_step + each.begin < each.end]
+            for _ in range(in_epoch if active else 1):
+                rates.append((groups[0]['lr'], 1 if active else in_epoch))
+                for each in active:
+                    each.step()
+            for each in each_epoch:
+                each.step()
+            steps += len(active) * in_epoch
+            if steps > MOST_STEPS:
+                break
     highest = max(rate for rate, _ in rates)
     idle = sum(count for rate, count in rates if rate <= NEARLY_ZERO * highest) / sum(count for _, count in rates)
     if idle > MOST_IDLE:
@@ -320,16 +328,6 @@ def _check_rates(runner: Runner, phase: Phase, iterations: int, where: str) -> N
             f'{where}: its learning rate is 0 in {idle:.0%} of its iterations; look at begin, end, factor and eta_min of its '
             'param_scheduler, which count from the start of the phase'
         )
-
-
-def _step(schedulers: Sequence, where: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of steps without the optimizer's
-        for scheduler in schedulers:
-            with explaining(
-                f'{where}: its param_scheduler fails in the middle of the phase: {type(scheduler).__name__}'
-            ):
-                scheduler.step()
 
 
 # -- samples: what a few labels and images of each set, and the features of them, say ----------------------------------
