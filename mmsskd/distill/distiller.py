@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from ..errors import ConfigError, check_keys
@@ -160,7 +161,10 @@ class StagewiseDistiller(BaseModel):
         self._trainable = student_trains(self.student, self.stages.values())
         self.phase: Phase | None = None
         self._predictor = 'student'
-        self.on_non_finite: Callable[[str], None] | None = None
+        self.on_non_finite: Callable[..., None] | None = None
+        self.captured: Callable[[dict, OptimWrapper], dict] | None = (
+            None  # makes the steps of the phase, where one is set
+        )
         self.measures_agreement = True
         self.data_preprocessor.register_forward_pre_hook(self._without_labels, with_kwargs=True)
         self.register_state_dict_post_hook(_strip_student_prefix)
@@ -308,16 +312,21 @@ class StagewiseDistiller(BaseModel):
         training = kwargs.get('training', rest[0] if rest else False)
         own_input = getattr(self.teacher, 'own_input', None)  # which asks the samples where an image ends
         needed = (
-            self.phase is None
-            or self.phase.task_loss
-            or any(takes_samples(self.mimic_loss_of(name)) for name in self.phase.mimic)
-            or getattr(preprocessor, 'batch_augments', None)
-            or getattr(own_input, 'pads', False)
+            self.looks_at_samples or getattr(preprocessor, 'batch_augments', None) or getattr(own_input, 'pads', False)
         )
         known = type(preprocessor).__module__.split('.')[0] in ('mmengine', 'mmpretrain', 'mmdet')
         if training and known and not needed:
             args = ({key: value for key, value in data.items() if key != 'data_samples'}, *rest)
         return args, kwargs
+
+    @property
+    def looks_at_samples(self) -> bool:
+        """Whether a loss of the current phase looks at ground truth."""
+        return (
+            self.phase is None
+            or self.phase.task_loss
+            or any(takes_samples(self.mimic_loss_of(name)) for name in self.phase.mimic)
+        )
 
     def loss(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """The losses of the current phase, and for each mimicked stage its relative error and cosine, which are only logged.
@@ -402,6 +411,11 @@ class StagewiseDistiller(BaseModel):
             student, teacher = (tuple(side) for side in zip(*pairs))
         return student, teacher
 
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One step on a batch as the data loader gives it; as a CUDA graph where the hook has asked for that."""
+        step = self.captured or super().train_step
+        return step(data, optim_wrapper)
+
     def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
         """Sum the losses; a NaN or infinite one is reported before it reaches a weight.
 
@@ -481,9 +495,9 @@ class StagewiseDistiller(BaseModel):
         return self
 
     def __deepcopy__(self, memo: dict) -> 'StagewiseDistiller':
-        """A copy, such as EMA makes, shares the teacher and drops the run's callback."""
+        """A copy, such as EMA makes, shares the teacher and drops the run's callbacks."""
         memo[id(self.teacher)] = self.teacher
-        memo[id(self.on_non_finite)] = None
+        memo[id(self.on_non_finite)] = memo[id(self.captured)] = None
         clone = self.__class__.__new__(self.__class__)
         memo[id(self)] = clone
         clone.__dict__.update(copy.deepcopy(self.__dict__, memo))

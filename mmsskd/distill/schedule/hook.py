@@ -14,6 +14,7 @@ from ...utils.work_dir import claim, release
 from ..distiller import StagewiseDistiller
 from ..export import export_run
 from ..phases import HEAD, Phase, phases_of
+from .captured_step import CapturedSteps, cannot_capture
 from .checks import (
     Learning,
     Reminder,
@@ -36,6 +37,7 @@ from .mmengine_private import (
 )
 from .non_finite import check_weights, is_due, stop
 from .resume import (
+    asked,
     begin_epoch_anew,
     check_pins,
     check_resumable,
@@ -160,6 +162,8 @@ class StageScheduleHook(Hook):
         stitched: In phases in which the student itself predicts nothing yet, validate its stages so far with the teacher's
             remaining ones and its head behind them: ``val/stitched_top1_layer2``. It costs a forward of student and teacher for
             each validation image.
+        cuda_graph: Make the steps of each phase by one CUDA graph, recorded in its first steps: for small networks, of which a
+            GPU waits for Python. Where a phase cannot be recorded the log says why, and it runs as without. See docs/speed.md.
         save_phase_ends: Keep a checkpoint at the end of each phase, from which a run with other later phases can be resumed.
 
     Raises:
@@ -182,18 +186,23 @@ class StageScheduleHook(Hook):
         evaluate_teacher: bool = True,
         save_phase_ends: bool = True,
         stitched: bool = True,
+        cuda_graph: bool = False,
     ):
         self.cfg = dict(phases=phases, transfer=transfer, head=head)
-        switches = dict(evaluate_teacher=evaluate_teacher, save_phase_ends=save_phase_ends, stitched=stitched)
+        switches = dict(
+            evaluate_teacher=evaluate_teacher, save_phase_ends=save_phase_ends, stitched=stitched, cuda_graph=cuda_graph
+        )
         for key, value in switches.items():
             if not isinstance(value, bool):
                 raise ConfigError(f'StageScheduleHook.{key} must be True or False, found {value!r}')
         self.evaluate_teacher = evaluate_teacher
         self.save_phase_ends = save_phase_ends
         self.stitched = stitched
+        self.cuda_graph = cuda_graph
         self.schedule: Schedule | None = None
         self.index: int | None = None
         self.learning: Learning | None = None
+        self.captured: CapturedSteps | None = None
         self.first_batches: list[dict | None] = []
         self.pending: dict = {}
 
@@ -287,7 +296,11 @@ class StageScheduleHook(Hook):
         watch_signals()
         self._try_losses(runner)
         check_teacher(runner, self.distiller)
-        self.distiller.on_non_finite = lambda values: stop(runner, self.distiller, self.phase, self.position, values)
+        self.distiller.on_non_finite = lambda *step: stop(runner, self.distiller, self.phase, self.position, *step)
+        reason = self.cuda_graph and cannot_capture(runner, self.distiller)
+        if reason:
+            runner.logger.warning(f'cuda_graph: the run goes without: {reason}')
+            self.cuda_graph = False
         resumed = self.index is not None
         index = self.index if resumed else self.schedule.at(self._now(runner))
         self._enter(runner, index, keep_optimization=resumed)
@@ -316,6 +329,8 @@ class StageScheduleHook(Hook):
 
     def advance(self, runner: Runner) -> None:
         """Enter the next phase if the current one has ended; between two iterations, or epochs, with all of the last one done."""
+        if asked():  # what is saved then
+            self._check_weights(runner)
         end_if_asked(runner, self.schedule.by_epoch, within=False)
         index = self.schedule.at(self._now(runner))
         if index != self.index:
@@ -338,6 +353,8 @@ class StageScheduleHook(Hook):
             build_optimization(runner, self.phase, schedule.iterations[index])
         done = runner.iter - schedule.iterations_before(index)
         runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), schedule.iterations[index])
+        self.captured = CapturedSteps(runner, self.distiller, self.phase, self.position) if self.cuda_graph else None
+        self.distiller.captured = self.captured
         # both train loops look at val_begin
         begin = runner.cfg.get('train_cfg', {}).get('val_begin', 1)
         predicts = schedule.predicts(index, self.distiller)
@@ -396,6 +413,8 @@ class StageScheduleHook(Hook):
             save_on_this_rank(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
 
     def _check_weights(self, runner: Runner) -> None:
+        if self.captured is not None:
+            self.captured.late.read()
         check_weights(runner, self.distiller, self.phase, self.position)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:

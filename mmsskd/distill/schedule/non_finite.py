@@ -39,22 +39,30 @@ def check_weights(runner: Runner, distiller: StagewiseDistiller, phase: Phase, p
         )
 
 
-def stop(runner: Runner, distiller: StagewiseDistiller, phase: Phase, position: str, values: str) -> NoReturn:
+def stop(
+    runner: Runner,
+    distiller: StagewiseDistiller,
+    phase: Phase,
+    position: str,
+    values: str,
+    iteration: int | None = None,
+) -> NoReturn:
     """Save a checkpoint on this rank, where its weights are finite, then end the run with a message that says where it was.
 
     Args:
         runner, distiller, phase: Of the step.
         position: Which phase it is, for the message.
         values: The losses of the step, as text.
+        iteration: Its number in the run, from 1; None: it is the current one.
 
     Raises:
         NonFiniteLossError: Always.
     """
-    iteration = runner.iter + 1
+    iteration = runner.iter + 1 if iteration is None else iteration
     if not_finite(dict(distiller.named_parameters())):  # this very forward may have spoilt statistics
         kept = f'The weights were not finite before this step already. {_last_good(runner)}'
     else:
-        meta = dict(epoch=runner.epoch, iter=runner.iter)
+        meta = dict(epoch=runner.epoch, iter=iteration - 1)
         path = save_on_this_rank(runner, f'non_finite_iter_{iteration}_rank{get_rank()}.pth', meta)
         kept = f'The weights as they were before this step are in {path}.'
     raise NonFiniteLossError(
