@@ -143,9 +143,8 @@ def part_in_work(cfg, error: Exception) -> tuple[str, object]:
 
 def _walk(node, path: str = '') -> Iterator[tuple[str, object]]:
     """All dicts and lists inside ``node``, those near the root first, each with its path."""
-    items: Iterable = (
-        node.items() if isinstance(node, Mapping) else enumerate(node if isinstance(node, (list, tuple)) else ())
-    )
+    held = node if isinstance(node, (Mapping, list, tuple)) else ()
+    items: Iterable = held.items() if isinstance(held, Mapping) else enumerate(held)
     inner = [
         (f'{path}[{key}]' if isinstance(key, int) else f'{path}.{key}', value)
         for key, value in items

@@ -141,9 +141,8 @@ def measure(distiller, phase, batch: dict, rounds: int) -> dict:
                 times[name].append(seconds)
     memory = {name: peak_memory(schemes.prepare(name, 0)) for name in names}
     distiller.load_state_dict(schemes.weights)
-    return dict(
-        stage=phase.name, seconds={name: statistics.median(values) for name, values in times.items()}, memory=memory
-    )
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    return dict(stage=phase.name, seconds=seconds, memory=memory)
 
 
 def total_of(rows: list[dict]) -> dict:
@@ -172,12 +171,12 @@ def timed_phases(cfg, distiller, head: bool) -> list:
     """A phase for each stage, as by default, and the head's with the run's optimizer."""
     stages = list(distiller.stages)
     recipes = [hook.get('head') or {} for hook in cfg.get('default_hooks', {}).values() if is_schedule_hook(hook)]
-    wrapper = next(
-        (recipe['optim_wrapper'] for recipe in recipes if 'optim_wrapper' in recipe), cfg.get('optim_wrapper')
-    )
+    wrappers = [recipe['optim_wrapper'] for recipe in recipes if 'optim_wrapper' in recipe] or [
+        cfg.get('optim_wrapper')
+    ]
     phases = stage_by_stage(stages)
     length = dict(iters=1)
-    hook = dict(phases=phases if head else phases[:-1], transfer=length, head=dict(length, optim_wrapper=wrapper))
+    hook = dict(phases=phases if head else phases[:-1], transfer=length, head=dict(length, optim_wrapper=wrappers[0]))
     return phases_of(dict(train_cfg=dict(by_epoch=False)), stages, hook)
 
 

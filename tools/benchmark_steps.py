@@ -134,9 +134,7 @@ def _resnet_parts(distiller, stage: str) -> list:
     for side in (distiller.stages, distiller.teacher_stages):
         names = [side[name].name for name in inner]
         if names != [f'layer{i + 1}' for i in range(len(names))]:
-            raise ConfigError(
-                f'the loop by hand knows ResNets with stages layer1, layer2, ... without a gap, found {names}'
-            )
+            raise ConfigError(f'the loop by hand knows ResNets with stages layer1, layer2, ... in order, found {names}')
     teacher = _resnet(distiller.teacher.backbone, distiller.teacher_stages[stage].name)
     return [*_resnet(distiller.student.backbone, stage), teacher]
 
@@ -176,9 +174,8 @@ def _normalize_by_hand(preprocessor):
         images = ((images.flip(1) if flip else images).float() - mean) / std
         height, width = images.shape[-2:]
         if height % divisor or width % divisor:
-            images = nn.functional.pad(
-                images, (0, -width % divisor, 0, -height % divisor), value=preprocessor.pad_value
-            )
+            around = (0, -width % divisor, 0, -height % divisor)
+            images = nn.functional.pad(images, around, value=preprocessor.pad_value)
         return images
 
     return normalize

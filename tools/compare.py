@@ -25,11 +25,9 @@ from mmsskd.utils.trust import trust
 
 def main():
     parser = ToolParser(__doc__, 'python tools/compare.py configs/experiments/compare/fashion_mnist_2k.py --jobs 2')
+    parser.add_argument('file', help='names teacher, arms, epochs and seeds; see configs/experiments/compare')
     parser.add_argument(
-        'file', help='names teacher, arms, epochs and seeds; examples are in configs/experiments/compare'
-    )
-    parser.add_argument(
-        '--work-dir', metavar='DIR', help='folder for runs and results; default: work_dirs/compare/<name of the file>'
+        '--work-dir', metavar='DIR', help='runs and results; default: work_dirs/compare/<name of the file>'
     )
     parser.number('--jobs', 'runs at a time; above 1 seconds are measured in separate runs', 1)
     add_trust_argument(parser)
@@ -57,9 +55,7 @@ def alone(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ConfigError(
-                f'another comparison is at work in {out}; wait for it, or give this one another --work-dir'
-            ) from None
+            raise ConfigError(f'another comparison is at work in {out}; wait, or take another --work-dir') from None
         yield
 
 

@@ -33,9 +33,8 @@ def features_of(results: list[Result]):
     checkpoint = read_checkpoint(weights[TASK.arms[2][0]], TASK.arms[2][0])
     distiller.load_state_dict(checkpoint['state_dict'])
     images = torch.stack([item['inputs'] for item in dataset])
-    features = distiller.compare(
-        distiller.data_preprocessor(dict(inputs=images), False)['inputs'], list(distiller.stages)
-    )
+    inputs = distiller.data_preprocessor(dict(inputs=images), False)['inputs']
+    features = distiller.compare(inputs, list(distiller.stages))
     student, teacher = ([pair[side][0][:SHOWN] for pair in features.values()] for side in (0, 1))
     errors = {name: AgreementMeter.of(*pair)[0].item() for name, pair in features.items()}
     return images[:SHOWN], dict(teacher=teacher, student=student), errors

@@ -72,14 +72,10 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
         ['network', *names],
         [[name, *(_cell(each['summary'][key]) for key in names)] for name, each in reports.items()],
     )
-    of = f'of {", ".join(reports)}; numbers are in the table above'
-    report.figure(
-        roc_figure(reports), '1:1: true accept rate over false accept rate, mean over splits.', f'ROC curves {of}'
-    )
-    report.figure(det_figure(reports), '1:1: both errors.', f'DET curves {of}')
-    report.figure(
-        cmc_figure(reports), '1:N: share of mated probes whose mate is at a rank or better.', f'CMC curves {of}'
-    )
+    of = f'curves of {", ".join(reports)}; numbers are in the table above'
+    report.figure(roc_figure(reports), '1:1: true accept rate over false accept rate, mean over splits.', f'ROC {of}')
+    report.figure(det_figure(reports), '1:1: both errors.', f'DET {of}')
+    report.figure(cmc_figure(reports), '1:N: share of mated probes whose mate is at a rank or better.', f'CMC {of}')
     add_stages(report, history, 'the test faces')
     report.heading('Phases')
     add_phases(report, history.phases, 'What trains when.')

@@ -155,9 +155,7 @@ def _train(task: Task, name: str, config: str, seed: int, out: Path, options: Se
             log.append(line)
             held = _show_progress(line, held, task.metric, title)
     if process.returncode:
-        print(
-            f'{title} stopped with exit code {process.returncode}:\n{"".join(log[-30:])}', file=sys.stderr, flush=True
-        )
+        print(f'{title} ended with exit code {process.returncode}:\n{"".join(log[-30:])}', file=sys.stderr, flush=True)
         sys.exit(1)  # said at once: another training may have minutes to go
     return time.time() - start
 

@@ -11,9 +11,7 @@ from mmsskd.utils.arguments import ToolParser
 
 if __name__ == '__main__':
     parser = ToolParser(__doc__, 'python tools/make_digits_on_photos.py data/digits_on_photos --train 80 --val 20')
-    parser.add_argument(
-        'out_dir', nargs='?', default='data/digits_on_photos', help='folder to write; default: %(default)s'
-    )
+    parser.add_argument('out_dir', nargs='?', default='data/digits_on_photos', help='folder; default: %(default)s')
     parser.number('--train', 'training images with boxes', 800)
     parser.number('--val', 'validation images with boxes', 200)
     parser.number('--unlabelled', 'images without boxes', 800)

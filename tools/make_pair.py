@@ -39,9 +39,7 @@ def main():
         metavar='PATH',
         help='modules of the student that end a stage; default: as tools/print_stages.py shows',
     )
-    parser.add_argument(
-        '--teacher-stages', nargs='+', metavar='PATH', help='the same of the teacher, where they have other names'
-    )
+    parser.add_argument('--teacher-stages', nargs='+', metavar='PATH', help='the same of the teacher, where it differs')
     args = parser.parse_args()
     MMLogger.get_instance('mmengine', log_level='WARNING')
     if Path(args.out).suffix != '.py' or Path(args.out).exists():

@@ -50,18 +50,15 @@ class Pair:
     @property
     def shown(self) -> str:
         """The options of the model besides the two paths, as text."""
-        student = (
-            {'student': {k: v for k, v in self.student.items() if k != 'cfg_path'}} if _changed(self.student) else {}
+        own = dict(self.student) if isinstance(self.student, dict) else {}
+        own.pop('cfg_path', None)
+        return ', '.join(
+            f'{key}={value!r}' for key, value in {**self.options, **({'student': own} if own else {})}.items()
         )
-        return ', '.join(f'{key}={value!r}' for key, value in {**self.options, **student}.items())
 
     @staticmethod
     def _path(model: str | dict) -> str:
         return model['cfg_path'] if isinstance(model, dict) else model
-
-
-def _changed(model: str | dict) -> bool:
-    return isinstance(model, dict) and len(model) > 1
 
 
 def _stem(path: str) -> str:

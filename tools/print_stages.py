@@ -27,9 +27,7 @@ def main():
     MMLogger.get_instance('mmengine', log_level='WARNING')
     cfg = read_config(args, whole=False)
     if not is_stagewise(cfg):
-        raise ConfigError(
-            f'{args.config}: model.type must be mmsskd.StagewiseDistiller, found {cfg.get("model", {}).get("type")}'
-        )
+        raise ConfigError(f'{args.config}: model.type must be mmsskd.StagewiseDistiller, found {cfg.model.get("type")}')
     model = cfg.model
     preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
     student = build_model(without_init(resolve_student(model, preprocessor)[0]), 'model.student')

@@ -59,9 +59,7 @@ def main():
     cfg = read_config(args)
     start_processes(cfg)
     if not cfg.get('test_dataloader'):
-        raise ConfigError(
-            f'{args.config} has no test_dataloader, test_evaluator and test_cfg, so there is nothing to test on'
-        )
+        raise ConfigError(f'{args.config} has no test_dataloader, test_evaluator and test_cfg: nothing to test on')
     if args.teacher and not is_stagewise(cfg):
         raise ConfigError(f'--teacher: {args.config} is not the config of a stage-by-stage run, it names no teacher')
     results = {}

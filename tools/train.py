@@ -35,9 +35,7 @@ def main(progress):
     args = parse_args()
     cfg = read_config(args)
     if not cfg.get('train_dataloader'):
-        raise ConfigError(
-            f'{args.config} has no train_dataloader, train_cfg and optim_wrapper, so there is nothing to train on'
-        )
+        raise ConfigError(f'{args.config} has no train_dataloader, train_cfg and optim_wrapper: nothing to train')
     watch(cfg, args.tensorboard, args.wandb)
     prepare(cfg, args.amp, args.auto_scale_lr, args.resume)
     train(cfg, progress)

@@ -79,9 +79,7 @@ def explain(error: Exception, hint: bool = True) -> str:
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every tool of OpenMMLab has."""
-    parser.add_argument(
-        '--work-dir', metavar='DIR', help='folder for logs and checkpoints; default: work_dirs/<name of the config>'
-    )
+    parser.add_argument('--work-dir', metavar='DIR', help='folder of the run; default: work_dirs/<name of the config>')
     parser.add_argument(
         '--cfg-options',
         nargs='+',

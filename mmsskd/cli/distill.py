@@ -46,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar='NAME',
         help="'default', 'then all', 'recommended' or 'projector'; without it the best of your case, see docs/one_call.md",
     )
-    parser.add_argument(
-        '--dry-run', action='store_true', help='print stages, cost and time, write the configs, do not train'
-    )
+    parser.add_argument('--dry-run', action='store_true', help='print stages, cost and time, write the configs, stop')
     # what a run says that a signal has ended; this command always goes on
     parser.add_argument('--resume', action='store_true', help=argparse.SUPPRESS)
     add_watch_arguments(parser)

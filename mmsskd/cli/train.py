@@ -109,9 +109,7 @@ def prepare(cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume:
         raise ConfigError('mixed precision needs a GPU, none is available here; remove --amp (or AmpOptimWrapper)')
     if auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-            raise ConfigError(
-                '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) in the config, which has none'
-            )
+            raise ConfigError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...), which the config lacks')
         cfg.auto_scale_lr.enable = True
     if resume:
         path = checkpoint_to_resume(cfg.work_dir, None if resume == 'auto' else resume, _say)

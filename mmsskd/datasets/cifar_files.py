@@ -93,20 +93,14 @@ class CIFARFiles(BaseDataset):
         if keys[0] not in content:
             there = [key[:60] for key in content if isinstance(key, str)]
             raise ConfigError(f'CIFARFiles.label_key: {str(path)!r} has no {keys[0]!r}; {candidates(keys[0], there)}')
-        labels = content[keys[0]]
+        labels, where = content[keys[0]], f'CIFARFiles: {str(path)!r}: {keys[0]}'
         if not isinstance(labels, (list, tuple)) and not (isinstance(labels, np.ndarray) and labels.ndim):
-            raise ConfigError(
-                f'CIFARFiles: {str(path)!r}: {keys[0]} must be a list of {count} whole numbers, found {shown(labels)}'
-            )
+            raise ConfigError(f'{where} must be a list of {count} whole numbers, found {shown(labels)}')
         if len(labels) != count:
             raise ConfigError(f'CIFARFiles: {str(path)!r} holds {count} images but {len(labels)} {keys[0]}')
-        most = len(self.CLASSES) if self.CLASSES else None
-        wrong = [
-            label
-            for label in labels
-            if not isinstance(label, (int, np.integer)) or label < 0 or (most is not None and label >= most)
-        ]
+        most = len(self.CLASSES) if self.CLASSES else math.inf
+        wrong = [label for label in labels if not isinstance(label, (int, np.integer)) or not 0 <= label < most]
         if wrong:
-            allowed = f'0 to {most - 1}' if most else 'whole numbers from 0'
-            raise ConfigError(f'CIFARFiles: {str(path)!r}: {keys[0]} must be {allowed}, found {shown(wrong[0])}')
+            allowed = f'0 to {most - 1}' if self.CLASSES else 'whole numbers from 0'
+            raise ConfigError(f'{where} must be {allowed}, found {shown(wrong[0])}')
         return [int(label) for label in labels]

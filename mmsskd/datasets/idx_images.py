@@ -78,7 +78,5 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     shape = tuple(int(n) for n in np.frombuffer(data, '>i4', dimensions, offset=4))
     begin = 4 + 4 * dimensions
     if len(data) - begin != np.prod(shape, dtype=np.int64):
-        raise ConfigError(
-            f'{found} says it holds {shape}, but has {len(data) - begin} values; is the download complete?'
-        )
+        raise ConfigError(f'{found} says {shape}, but has {len(data) - begin} values; is the download complete?')
     return np.frombuffer(data, np.uint8, offset=begin).reshape(shape)

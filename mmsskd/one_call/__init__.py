@@ -169,9 +169,8 @@ class _Call:
             checkpoint = None
         elif checkpoint == ZOO:
             if self.teacher.zoo is None:
-                raise ConfigError(
-                    f"teacher_checkpoint='zoo': the model zoo has no weights of {self.teacher.path!r}; name a file or URL"
-                )
+                path = self.teacher.path
+                raise ConfigError(f"teacher_checkpoint='zoo': the model zoo has no weights of {path!r}; name a file")
             checkpoint = self.teacher.zoo
         zoo = 'those that its library brings' if foreign else self.teacher.zoo
         hint = f' (--teacher-checkpoint zoo takes {zoo})' if zoo else ''
@@ -222,9 +221,8 @@ class _Call:
         """Build both networks, and choose the recipe."""
         self.epochs = epochs
         student = model_of(self.student, self.data, 'student')
-        self.teacher_model = model_of(
-            self.teacher, self.data, 'teacher', self.teacher_classes if self.as_it_is else None
-        )
+        classes = self.teacher_classes if self.as_it_is else None
+        self.teacher_model = model_of(self.teacher, self.data, 'teacher', classes)
         if self.teacher.foreign:
             self.teacher_model['size'] = size_of_foreign(self.teacher_model, self.side or DEFAULT_SHAPE[-1])
         own = self.trains_teacher or self.teacher.foreign  # else a batch is made for the teacher
@@ -237,12 +235,10 @@ class _Call:
         knows = self.knows or self.trains_teacher
 
         def chosen(epochs: int) -> Recipe:
-            return choose(
-                self.pair, self.data, epochs, epochs if self.trains_teacher else self.teacher_epochs, knows, recipe
-            )
+            teachers = epochs if self.trains_teacher else self.teacher_epochs
+            return choose(self.pair, self.data, epochs, teachers, knows, recipe)
 
-        self.choose = chosen
-        self.recipe: Recipe = self.choose(epochs)
+        self.choose, self.recipe = chosen, chosen(epochs)
         self.composer = Composer(self.student, self.data, self.side, batch_size, self.out, preprocessor)
         weights = str(self.out / 'teacher' / f'epoch_{epochs}.pth') if self.trains_teacher else self.checkpoint
         self.run = self.composer.student_run(self.recipe, self.pair, student, self.teacher_model, weights)
@@ -252,24 +248,20 @@ class _Call:
         self.out.mkdir(parents=True, exist_ok=True)
         self.data.write_lists()
         if self.trains_teacher:
-            self._write(
-                self.teacher_run,
-                self.teacher_config,
-                f'{self.teacher.name} on {self.data.said}: the teacher, trained plainly.',
-            )
+            says = f'{self.teacher.name} on {self.data.said}: the teacher, trained plainly.'
+            self._write(self.teacher_run, self.teacher_config, says)
             self.has_teacher = (self.out / 'teacher' / f'epoch_{self.epochs}.pth').is_file()
         says = f'{self.teacher.name} teaches {self.student.name} on {self.data.said}.\nRecipe {self.recipe}.'
         self._write(self.run, self.config, says)
 
     def _write(self, run: dict, path: Path, says: str) -> None:
         """Write a config, unless a run of another one has begun in its work dir: that goes on with what it began with."""
-        if newest_checkpoint(run['work_dir']) and path.is_file():
-            begun = Config.fromfile(path).to_dict()
-            if begun != Config(run).to_dict():
-                raise ConfigError(
-                    f'out: {str(self.out)!r} holds a run with other options (they are in {path}); name another folder, or repeat '
-                    'the call with its options to go on'
-                )
+        begun = newest_checkpoint(run['work_dir']) and path.is_file()
+        if begun and Config.fromfile(path).to_dict() != Config(run).to_dict():
+            raise ConfigError(
+                f'out: {str(self.out)!r} holds a run with other options (they are in {path}); name another folder, or repeat the '
+                'call with its options to go on'
+            )
         write_text(path, config_text(run, f'{says}\npython tools/train.py {path}'))
 
     def say(self) -> None:
@@ -289,18 +281,17 @@ class _Call:
         if self.has_teacher:
             return f'trained before by the same config, {self.teacher_config}'
         start = f'from {self.checkpoint}, which knows other classes' if self.checkpoint else 'from scratch'
-        hint = (
-            '; --teacher-checkpoint zoo starts from the weights of the model zoo'
-            if self.teacher.zoo and not self.checkpoint
-            else ''
-        )
-        return f'which knows no class of yours, so it is trained first, {start}{hint}'
+        if self.teacher.zoo and not self.checkpoint:
+            start += '; --teacher-checkpoint zoo starts from the weights of the model zoo'
+        return f'which knows no class of yours, so it is trained first, {start}'
 
     def say_next(self) -> None:
-        first = (
-            f'python tools/train.py {self.teacher_config}\n  ' if self.trains_teacher and not self.has_teacher else ''
+        configs = [self.teacher_config] * (self.trains_teacher and not self.has_teacher) + [self.config]
+        print(
+            'next: the same command without --dry-run, or',
+            *(f'  python tools/train.py {each}' for each in configs),
+            sep='\n',
         )
-        print(f'next: the same command without --dry-run, or\n  {first}python tools/train.py {self.config}')
 
     def estimate(self, table: bool) -> None:
         """Print how long the call will take, and with which options it takes minutes; with a table of the phases if asked for."""
@@ -313,24 +304,15 @@ class _Call:
         seconds = self._seconds(pace, teaches, self.recipe.phases)
         total = sum(seconds)
         if table:
-            trains = [phase['train'] for phase in self.recipe.phases]
-            rows = [
-                (f'phase {i}', each if isinstance(each, str) else ' '.join(each), str(phase['epochs']))
-                for i, (each, phase) in enumerate(zip(trains, self.recipe.phases), 1)
-            ]
-            rows = [('teacher', 'all', str(self.epochs))] * teaches + rows
-            networks = [
-                ('', 'parameters', self.data.macs),
-                ('teacher', short(self.pair.teacher_parameters), short(self.pair.teacher_macs)),
-                ('student', short(self.pair.parameters), short(self.pair.macs)),
-            ]
-            print(text_table(networks))
+            rows = [('teacher', 'all', str(self.epochs))] * teaches
+            for i, phase in enumerate(self.recipe.phases, 1):
+                train = phase['train'] if isinstance(phase['train'], str) else ' '.join(phase['train'])
+                rows.append((f'phase {i}', train, str(phase['epochs'])))
+            print(text_table([['', 'parameters', self.data.macs], *self.pair.rows]))
             times = [(*row, duration(each)) for row, each in zip(rows, seconds)]
             print(text_table([('', 'trains', 'epochs', 'time'), *times], '<'))
-        where = 'this GPU' if torch.cuda.is_available() else 'this CPU'
-        print(
-            f'time:    about {duration(total)} on {where}: from one forward of each network, so half or twice of it may be'
-        )
+        time = f'{duration(total)} on this {"GPU" if torch.cuda.is_available() else "CPU"}'
+        print(f'time:    about {time}: from one forward of each network, so half or twice of it may be')
         if total > HOUR and not torch.cuda.is_available():
             self._advise(pace, teaches)
 
@@ -378,12 +360,9 @@ class _Call:
         if self.data.classes:
             print(f'next: python tools/test.py {config} {weights}')
         else:
-            print(
-                f"next: its head has learned nothing; fine-tune it on labels: load_from = '{weights}' in a plain config"
-            )
-        return Distilled(
-            self.config, self.teacher_config if self.trains_teacher else None, weights, config, onnx, page, metrics
-        )
+            print(f"next: its head has learned nothing; train it on labels: load_from = '{weights}' in a plain config")
+        teacher_config = self.teacher_config if self.trains_teacher else None
+        return Distilled(self.config, teacher_config, weights, config, onnx, page, metrics)
 
     def _onnx(self) -> Path | None:
         """Write ``student.onnx``, or say why there is none."""
@@ -411,10 +390,8 @@ class _Console(Progress):
 
 def _run(config: Path, progress: SimpleNamespace, options: dict, console: Progress) -> None:
     """Train a config as tools/train.py does, the console left to what a person reads."""
-    args = argparse.Namespace(
-        config=str(config), launcher='none', cfg_options=None, trust_checkpoint=False, work_dir=None, local_rank=0
-    )
-    cfg = read_config(args)
+    unset = dict(launcher='none', cfg_options=None, trust_checkpoint=False, work_dir=None, local_rank=0)
+    cfg = read_config(argparse.Namespace(config=str(config), **unset))
     watch(cfg, **options)
     prepare(cfg, resume='auto' if newest_checkpoint(cfg.work_dir) else None)  # a call that was interrupted goes on
     train(cfg, progress, console)

@@ -78,10 +78,8 @@ def batch_of(student: Model, data: Data, side: int | None, count: int, batch_siz
 def with_classes(model: dict, count: int):
     """A copy of a model config in which whatever has a number of classes has this one."""
     if isinstance(model, dict):
-        return {
-            key: count if key == 'num_classes' and isinstance(value, int) else with_classes(value, count)
-            for key, value in model.items()
-        }
+        own = dict(num_classes=count) if isinstance(model.get('num_classes'), int) else {}
+        return {key: with_classes(value, count) for key, value in model.items()} | own
     return [with_classes(each, count) for each in model] if isinstance(model, (list, tuple)) else copy.deepcopy(model)
 
 
@@ -100,19 +98,14 @@ def model_of(model: Model, data: Data, key: str, classes: int | None = None) -> 
         return cfg
     if data.task == 'classification':
         cfg['data_preprocessor'] = preprocessor_of(model)
-    if (
-        key == 'student' and data.task == 'detection'
-    ):  # mmdet's configs keep the first stage and the statistics as they are
-        cfg['backbone'].update(
-            {name: value for name, value in (('frozen_stages', -1), ('norm_eval', False)) if name in cfg['backbone']}
-        )
+    if key == 'student' and data.task == 'detection':  # mmdet's keep the first stage and the statistics as they are
+        free = dict(frozen_stages=-1, norm_eval=False)
+        cfg['backbone'].update({name: value for name, value in free.items() if name in cfg['backbone']})
     classes = len(data.classes) if classes is None else classes
     if not classes:
         return cfg
     if 'num_classes' not in repr({name: part for name, part in cfg.items() if name != 'data_preprocessor'}):
-        raise ConfigError(
-            f'{key}: {model.name!r} has no num_classes that could be set to {classes}; it predicts no classes'
-        )
+        raise ConfigError(f'{key}: {model.name!r} has no num_classes that could be set to {classes}; it predicts none')
     return with_classes(cfg, classes)
 
 
@@ -140,9 +133,8 @@ class Composer:
     def __init__(self, student: Model, data: Data, side: int | None, asked: int | None, out: Path, preprocessor: dict):
         self.student, self.data, self.side, self.asked, self.out = student, data, side, asked, out
         self.batch, self.preprocessor = batch_of(student, data, side, data.count, asked), preprocessor
-        self.workers = (
-            0 if data.side or max(data.count, data.unlabelled_count) < FEW_IMAGES else min(4, os.cpu_count() or 1)
-        )
+        few = data.side or max(data.count, data.unlabelled_count) < FEW_IMAGES
+        self.workers = 0 if few else min(4, os.cpu_count() or 1)
 
     def teacher(self, model: dict, epochs: int, load_from: str | None) -> dict:
         """The config of a plain run that trains the teacher."""
@@ -172,12 +164,9 @@ class Composer:
             cfg['train_dataloader'] = transfer.pop('train_dataloader')
         if self.data.task == 'detection':  # as in the pairs of configs/sskd: students start from ImageNet's weights
             transfer['optim_wrapper'] = dict(optimizer=dict(type='Adam', lr=0.001))
-        cfg['default_hooks']['stage_schedule'] = dict(
-            type='mmsskd.StageScheduleHook',
-            phases=recipe.phases,
-            transfer=transfer,
-            head=dict(param_scheduler=[dict(COSINE)]),
-        )
+        head = dict(param_scheduler=[dict(COSINE)])
+        schedule = dict(type='mmsskd.StageScheduleHook', phases=recipe.phases, transfer=transfer, head=head)
+        cfg['default_hooks']['stage_schedule'] = schedule
         cfg['default_hooks']['checkpoint'].update({} if self.data.classes else dict(save_best=None))
         return cfg
 
@@ -188,9 +177,8 @@ class Composer:
         folder = Path(get_installed_path('mmsskd')) / '.mim/configs/_base_'
         cfg = Config.fromfile(folder / f'{RUNTIME[self.data.task]}.py').to_dict()
         cfg.pop('vis_backends', None)
-        cfg['visualizer'].pop(
-            'name', None
-        )  # mmdet's: a second run in this process would write into the folder of the first
+        # mmdet's: a second run in this process would write into the folder of the first
+        cfg['visualizer'].pop('name', None)
         cfg.update(
             work_dir=str(self.out / name) if name else str(self.out), model=model, optim_wrapper=self._optimizer(),
             train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=max(epochs // 10, 1)),
@@ -209,10 +197,8 @@ class Composer:
     def _optimizer(self) -> dict:
         """The student's own, its rate scaled to the batch as it is here."""
         cfg = self.student.cfg
-        wrapper = copy.deepcopy(
-            cfg.get('optim_wrapper') or dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4))
-        )
-        wrapper = wrapper.to_dict() if isinstance(wrapper, ConfigDict) else wrapper
+        default = dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4))
+        wrapper = ConfigDict(cfg.get('optim_wrapper') or default).to_dict()
         if 'Amp' in str(wrapper.get('type')) and not torch.cuda.is_available():
             wrapper = {key: value for key, value in wrapper.items() if key not in ('type', 'loss_scale', 'dtype')}
         base = (cfg.get('auto_scale_lr') or {}).get('base_batch_size')
@@ -279,12 +265,9 @@ def _of_photos(side: int, train: bool, read: bool) -> list[dict]:
     if read and small:
         first.append(dict(type='Resize', scale=(side, side)))
     if train:
-        crop = (
-            dict(type='RandomCrop', crop_size=side, padding=max(side // 8, 1))
-            if small
-            else dict(type='RandomResizedCrop', scale=side)
-        )
-        first += [crop, dict(type='RandomFlip', prob=0.5, direction='horizontal')]
+        shifted = dict(type='RandomCrop', crop_size=side, padding=max(side // 8, 1))
+        first.append(shifted if small else dict(type='RandomResizedCrop', scale=side))
+        first.append(dict(type='RandomFlip', prob=0.5, direction='horizontal'))
     elif not small:
         first += [dict(type='ResizeEdge', scale=side * 8 // 7, edge='short'), dict(type='CenterCrop', crop_size=side)]
     return [*first, dict(type='PackInputs')]

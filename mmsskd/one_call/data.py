@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..datasets.unlabelled_images import SUFFIXES, why_broken
 from ..distill.schedule.data_checks import image_header
-from ..errors import ConfigError
+from ..errors import ConfigError, some
 from ..utils.files import write_text
 from ..utils.folders import walk_files
 
@@ -137,28 +137,25 @@ def _photos(root: Path, out: Path) -> Data:
     by_class = _by_class(root, train or root)
     for file in (file for files in by_class.values() for file in files):
         if file != file.strip() or len(file.splitlines()) > 1:  # the lists have a file on each line
-            raise ConfigError(
-                f'data: rename {file!r} in {str(root)!r}: no line break in a name, and no space at its beginning'
-            )
+            raise ConfigError(f'data: rename {file!r} in {str(root)!r}: no line break in a name, no space before it')
     if here and by_class and not train:
-        some = ', '.join(list(by_class)[:3])
         raise ConfigError(
-            f'data: {str(root)!r} holds {len(here)} images and folders of images ({some}): if the folders are classes, move the '
-            f'images beside them into {root.name}/unlabelled; if not, move all into one folder'
+            f'data: {str(root)!r} holds {len(here)} images and folders of images ({some(by_class)}): if the folders are '
+            f'classes, move the images beside them into {root.name}/unlabelled; if not, move all into one folder'
         )
     if not by_class and not here:
         raise ConfigError(f'data: {str(root)!r} holds no image ({", ".join(SUFFIXES)}); {LAYOUTS}')
     if not by_class:
-        sizes = _sizes(root, here[:: max(len(here) // LOOKS, 1)])
+        shorter = _shorter(_sizes(root, here[:: max(len(here) // LOOKS, 1)]))
+        kind, count = 'photos without labels', len(here)
         return Data(
-            'photos without labels', 'classification', unlabelled=str(root), unlabelled_count=len(here), count=len(here),
-            shorter=_shorter(sizes), said=f'{len(here)} photos without labels',
-        )  # fmt: skip
+            kind, 'classification', (), None, None, count, str(root), count, shorter=shorter, said=f'{count} {kind}'
+        )
     classes, held = tuple(by_class), _by_class(root, val) if val else {}
     if len(classes) == 1 and not train and len(inner := _folders(root / classes[0])) > 1:
         raise ConfigError(
-            f'data: {str(root)!r} holds one folder, {classes[0]}, and that the folders {_some(path.name for path in inner)}: if '
-            f'these are the classes, name {str(root / classes[0])!r}'
+            f'data: {str(root)!r} holds one folder, {classes[0]}, and that the folders {some([path.name for path in inner], 5)}: '
+            f'if these are the classes, name {str(root / classes[0])!r}'
         )
     if val and tuple(held) != classes:
         raise ConfigError(
@@ -172,19 +169,17 @@ def _photos(root: Path, out: Path) -> Data:
     lists = {str(out / f'data/{name}.txt'): _lines(part) for name, part in (('train', by_class), ('val', held))}
     count, validate = (sum(map(len, part.values())) for part in (by_class, held))
     how = f'{validate} in {val.name}' if val else f'{validate} of them, a fifth of each class drawn with seed {SEED},'
-    said = f'{count if val else count + validate} photos of {len(classes)} classes ({_some(classes)}); {how} validate'
+    said = f'{count if val else count + validate} photos of {len(classes)} classes ({some(classes, 5)}); {how} validate'
     broken = [file for file, size in sizes.items() if size is None]
     silent = [] if train else [name for name in _names(root) if name not in classes]
     if silent:
-        said += f'; no image in {_some(silent)}'
+        said += f'; no image in {some(silent, 5)}'
     if broken:
-        said += f'; {len(broken)} left out that cannot be read ({_some(broken)})'
+        said += f'; {len(broken)} left out that cannot be read ({some(broken, 5)})'
     listed = dict(type='mmpretrain.CustomDataset', classes=list(classes), data_prefix=str(root))
     sets = [dict(listed, ann_file=path) for path in lists]
-    return Data(
-        'photos in a folder for each class', 'classification', classes, train=sets[0], val=sets[1], count=count,
-        shorter=_shorter(sizes), said=said, lists=lists,
-    )  # fmt: skip
+    kind, shorter = 'photos in a folder for each class', _shorter(sizes)
+    return Data(kind, 'classification', classes, sets[0], sets[1], count, shorter=shorter, said=said, lists=lists)
 
 
 def _names(folder: Path) -> list[str]:
@@ -207,9 +202,8 @@ def _draw(by_class: dict[str, list[str]], folder: Path) -> dict[str, list[str]]:
         raise ConfigError(
             f'data: {", ".join(few)} in {str(folder)!r} has one image; one to train and one to validate are needed'
         )
-    return {
-        name: sorted(random.Random(SEED).sample(files, max(len(files) // SHARE, 1))) for name, files in by_class.items()
-    }
+    drawn = {name: random.Random(SEED).sample(files, max(len(files) // SHARE, 1)) for name, files in by_class.items()}
+    return {name: sorted(files) for name, files in drawn.items()}
 
 
 def _lines(by_class: dict[str, list[str]]) -> str:
@@ -218,10 +212,8 @@ def _lines(by_class: dict[str, list[str]]) -> str:
 
 def _by_class(root: Path, folder: Path) -> dict[str, list[str]]:
     """Paths of the images of each class, counted from the root. In the root itself a folder without images is no class."""
-    found = {
-        name: [f'{(folder / name).relative_to(root).as_posix()}/{file}' for file in _images(folder / name)]
-        for name in _names(folder)
-    }
+    above = '' if folder == root else f'{folder.relative_to(root).as_posix()}/'
+    found = {name: [f'{above}{name}/{file}' for file in _images(folder / name)] for name in _names(folder)}
     return {name: files for name, files in found.items() if files or folder != root}
 
 
@@ -239,21 +231,12 @@ def _shorter(sizes: dict[str, tuple[int, int] | None]) -> int | None:
     return sides[len(sides) // 2] if sides else None
 
 
-def _some(names: Iterable[str]) -> str:
-    names = list(map(str, names))
-    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
-
-
 # -- CIFAR -------------------------------------------------------------------------------------------------------------
 
 
 def _cifar_files(root: Path) -> list[str]:
-    names = [path.name for path in sorted(root.iterdir()) if path.is_file()]
-    return [
-        name
-        for name in names
-        if re.match(r'(data_batch|train|val|test)', name) and Path(name).suffix in ('', '.pkl', '.pickle', '.bin')
-    ]
+    named = re.compile(r'(data_batch|train|val|test)([^.]*|.*\.(pkl|pickle|bin))')
+    return sorted(path.name for path in root.iterdir() if path.is_file() and named.fullmatch(path.name))
 
 
 def _cifar(root: Path, files: list[str]) -> Data:
@@ -278,18 +261,11 @@ def _cifar(root: Path, files: list[str]) -> Data:
     classes = tuple(names or map(str, range(max(labels) + 1)))
     part = dict(type='mmsskd.CIFARFiles', data_root=str(root), classes=list(classes))
     side = images.get_data_info(0)['img'].shape[0]
-    said = f'{len(images)} images of {side} pixels in {", ".join(train)}, {len(classes)} classes ({_some(classes)})'
+    said = f'{len(images)} images of {side} pixels in {", ".join(train)}, {len(classes)} classes ({some(classes, 5)})'
     said += f'; {", ".join(held)} validates'
     sets = [dict(part, files=train), dict(part, files=held)]
     return Data(
-        'files in the format of CIFAR',
-        'classification',
-        classes,
-        train=sets[0],
-        val=sets[1],
-        count=len(images),
-        side=side,
-        said=said,
+        'files in the format of CIFAR', 'classification', classes, sets[0], sets[1], len(images), side=side, said=said
     )
 
 
@@ -311,18 +287,13 @@ def _coco(root: Path, files: list[Path]) -> Data:
         raise ConfigError(f"data: {str(root)!r} has no annotations to {lacks} in COCO's format{there}; {LAYOUTS}")
     contents = [_read_coco(path) for path in (train[0], val[0])]
     classes = tuple(category['name'] for category in contents[0]['categories'])
-    sets = []
+    part, sets = dict(type='mmdet.CocoDataset', data_root=f'{root}/', metainfo=dict(classes=classes)), []
     for path, content in zip((train[0], val[0]), contents):
-        prefix = _image_folder(root, path, content)
-        sets.append(
-            dict(
-                type='mmdet.CocoDataset', data_root=f'{root}/', ann_file=path.relative_to(root).as_posix(),
-                data_prefix=dict(img=prefix), metainfo=dict(classes=classes),
-            )
-        )  # fmt: skip
+        prefix = dict(img=_image_folder(root, path, content))
+        sets.append(dict(part, ann_file=path.relative_to(root).as_posix(), data_prefix=prefix))
     count, validate = (len(content['images']) for content in contents)
-    said = f'{count} photos with boxes of {len(classes)} classes ({_some(classes)}); {validate} more validate'
-    return Data("boxes in COCO's format", 'detection', classes, train=sets[0], val=sets[1], count=count, said=said)
+    said = f'{count} photos with boxes of {len(classes)} classes ({some(classes, 5)}); {validate} more validate'
+    return Data("boxes in COCO's format", 'detection', classes, sets[0], sets[1], count, said=said)
 
 
 def _split_name(root: Path, path: Path) -> str:
@@ -334,14 +305,13 @@ def _read_coco(path: Path) -> dict:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f'data: cannot read {str(path)!r} as JSON ({error})') from error
-    missing = [
-        key for key in ('images', 'annotations', 'categories') if not isinstance(content, dict) or not content.get(key)
-    ]
+    parts = content if isinstance(content, dict) else {}
+    missing = [key for key in ('images', 'annotations', 'categories') if not parts.get(key)]
     if missing:
         raise ConfigError(
             f'data: {str(path)!r} must have images, annotations and categories, as COCO has; {", ".join(missing)} is empty'
         )
-    return content
+    return parts
 
 
 def _image_folder(root: Path, path: Path, content: dict) -> str:
@@ -353,6 +323,5 @@ def _image_folder(root: Path, path: Path, content: dict) -> str:
     for folder in tried:
         if (root / folder / first).is_file():
             return folder
-    raise ConfigError(
-        f'data: no image {first!r} of {str(path)!r} in {", ".join(str(root / folder) for folder in tried)}'
-    )
+    places = ', '.join(str(root / folder) for folder in tried)
+    raise ConfigError(f'data: no image {first!r} of {str(path)!r} in {places}')

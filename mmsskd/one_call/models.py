@@ -59,13 +59,9 @@ def find_model(name: str, task: str, key: str, small: bool = False) -> Model:
     path = name
     if '::' not in name and name.partition(':')[0] in LIBRARIES:
         if key == 'student':
-            raise ConfigError(
-                f'student: {name!r} can be a teacher only; name a model of mmpretrain or mmdet, or a config'
-            )
-        # the readers of the one call give BGR
-        return Model(
-            name, name, Config(dict(model=dict(type='mmsskd.ExternalTeacher', build=name, image_channels='bgr')))
-        )
+            raise ConfigError(f'student: {name!r} can be a teacher only; name one of mmpretrain or mmdet, or a config')
+        model = dict(type='mmsskd.ExternalTeacher', build=name, image_channels='bgr')  # as the readers here give it
+        return Model(name, name, Config(dict(model=model)))
     if '::' in name or name.endswith('.py') or '/' in name:
         check_config_path(dict(cfg_path=path), key)
     else:
@@ -106,21 +102,16 @@ def _configs(package: str) -> list[str]:
 
 
 def _by_name(name: str, task: str, key: str, small: bool) -> str:
-    known = {(package, path): Path(path).stem for package in PACKAGES[task] for path in _configs(package)}
-    known = {each: stem for each, stem in known.items() if each[0] != 'mmsskd' or _is_for(task, stem)}
+    known = {f'{package}::{path}': Path(path).stem for package in PACKAGES[task] for path in _configs(package)}
+    known = {each: stem for each, stem in known.items() if not each.startswith('mmsskd::') or _is_for(task, stem)}
     wanted = _plain(name)
-    fit = [
-        (package, path)
-        for (package, path), stem in known.items()
-        if _plain(stem) == wanted or re.match(re.escape(wanted) + r'[-_]', _plain(stem) + '_')
-    ]
+    fit = [each for each, stem in known.items() if f'{_plain(stem)}_'.startswith(f'{wanted}_')]
     if not fit:
         parts = 1 if task == 'classification' else 2  # enough to tell models apart
         near = sorted({'_'.join(stem.split('_')[:parts]) for stem in known.values()} - {''})
-        message = f'{key}: no model {name!r} for {task}; {candidates(name, near)}. '
         raise ConfigError(
-            message
-            + "The path of a config works too, and 'mmpretrain::...', 'mmdet::...', 'mmsskd::...'; 'timm:...' is a teacher"
+            f'{key}: no model {name!r} for {task}; {candidates(name, near)}. The path of a config works too, and '
+            "'mmpretrain::...', 'mmdet::...', 'mmsskd::...'; 'timm:...' is a teacher"
         )
     exact = [each for each in fit if _plain(known[each]) == wanted]
     preferred = ('cifar100', 'cifar10', 'in1k') if small else ('in1k', 'in21k', 'cifar')
@@ -130,8 +121,7 @@ def _by_name(name: str, task: str, key: str, small: bool) -> str:
         kind = next((i for i, mark in enumerate(preferred) if mark in stem), len(preferred))
         return (kind, len(stem), stem) if task == 'classification' else (len(stem), stem)
 
-    package, path = min(exact or fit, key=order)
-    return f'{package}::{path}'
+    return min(exact or fit, key=order)
 
 
 def _is_for(task: str, stem: str) -> bool:

@@ -5,7 +5,6 @@ from pathlib import Path
 from ..visualization.history import read_history
 from ..visualization.report import Report
 from ..visualization.sections import add_phases, add_stages
-from ..visualization.stage_table import short
 from .data import Data
 from .recipe import Pair, Recipe
 
@@ -24,9 +23,7 @@ def write_page(path: Path, title: str, data: Data, recipe: Recipe, pair: Pair, w
     report = Report(title)
     report.text(f'Data: {data.said}.')
     report.text(f'Recipe: {recipe}.')
-    columns, rows = ['network', 'parameters', data.macs], [['teacher'], ['student']]
-    rows[0] += [short(pair.teacher_parameters), short(pair.teacher_macs)]
-    rows[1] += [short(pair.parameters), short(pair.macs)]
+    columns, rows = ['network', 'parameters', data.macs], pair.rows
     for key, (label, scale) in METRICS.items():
         if key in found:
             columns.append(label)
@@ -34,9 +31,7 @@ def write_page(path: Path, title: str, data: Data, recipe: Recipe, pair: Pair, w
                 row.append(f'{scale * found[name]:.2f}' if name in found else '-')
     report.table('Teacher and student', columns, rows)
     if data.classes:
-        report.text(
-            'Measured on the images that validate, after the last epoch. One seed: small differences mean nothing.'
-        )
+        report.text('Measured on the images that validate, after the last epoch. One seed: small gaps mean nothing.')
         add_stages(report, history, 'the images that validate')
     report.heading('Phases')
     add_phases(report, history.phases, 'What trains when.')

@@ -12,7 +12,7 @@ from ..distill.network.pairing import Pairing
 from ..distill.network.stages import find_stages
 from ..distill.teacher import give_own_input
 from ..errors import ConfigError
-from ..visualization.stage_table import count_macs
+from ..visualization.stage_table import count_macs, short
 from .data import Data
 
 FAR_TOO_SMALL = 13  # times fewer parameters than the teacher
@@ -40,6 +40,12 @@ class Pair:
     macs: float
     teacher_macs: float
     same_head: bool
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """Name, parameters and MACs of each, for a table."""
+        teacher, student = (self.teacher_parameters, self.teacher_macs), (self.parameters, self.macs)
+        return [['teacher', *map(short, teacher)], ['student', *map(short, student)]]
 
     @property
     def options(self) -> dict:

@@ -40,9 +40,8 @@ def load_data(file: BinaryIO, encoding: str = 'ASCII'):
     try:
         return _DataOnly(file, encoding=encoding).load()
     except Exception as error:  # a damaged pickle fails in any way, and with any text of its own
-        kind = (
-            '' if isinstance(error, pickle.UnpicklingError) else f'it is damaged or no pickle, {type(error).__name__}: '
-        )
+        other = not isinstance(error, pickle.UnpicklingError)
+        kind = f'it is damaged or no pickle, {type(error).__name__}: ' if other else ''
         text = str(error)
         raise pickle.UnpicklingError(kind + (text if len(text) <= 300 else f'{text[:300]} ...')) from error
 

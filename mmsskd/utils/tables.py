@@ -22,6 +22,5 @@ def text_table(rows: Sequence[Sequence[str]], align: str = '<>') -> str:
     count = len(rows[0])
     sides = align[:count] + align[-1] * (count - len(align))
     widths = [max(len(row[i]) for row in rows) for i in range(count)]
-    return '\n'.join(
-        '  '.join(f'{cell:{side}{width}}' for cell, side, width in zip(row, sides, widths)).rstrip() for row in rows
-    )
+    rows = [[f'{cell:{side}{width}}' for cell, side, width in zip(row, sides, widths)] for row in rows]
+    return '\n'.join('  '.join(row).rstrip() for row in rows)

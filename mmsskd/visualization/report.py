@@ -75,9 +75,8 @@ class Report:
             if legend is not None:
                 legend.set_frame_on(False)
         buffer, width = io.StringIO(), figure.get_figwidth()
-        figure.savefig(
-            buffer, format='svg', transparent=True, metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
-        )
+        silent = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
+        figure.savefig(buffer, format='svg', transparent=True, metadata=silent)
         plt.close(figure)
         svg = buffer.getvalue().replace('#000000', 'currentColor')
         svg = re.sub(r'( id="|href="#|url\(#)', rf'\g<1>part{len(self.parts)}-', svg[svg.index('<svg') :])
@@ -105,9 +104,7 @@ class Report:
 def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     words = [not any(re.match(r'[-+\d]', row[place]) for row in rows) for place in range(len(columns))]
     kinds = [' class="text"' if place and text else '' for place, text in enumerate(words)]
-    head = ''.join(
-        f'<th scope="col"{kind}>{_escaped(column)}</th>' for kind, column in zip(kinds, columns, strict=True)
-    )
+    head = ''.join(f'<th scope="col"{kind}>{_escaped(name)}</th>' for kind, name in zip(kinds, columns, strict=True))
     body = ''.join(
         f'<tr><th scope="row">{_escaped(name)}</th>'
         f'{"".join(f"<td{kind}>{_escaped(cell)}</td>" for kind, cell in zip(kinds[1:], cells, strict=True))}</tr>'
