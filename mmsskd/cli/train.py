@@ -30,13 +30,8 @@ WANDB = ('online', 'offline')
 def add_watch_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that say where curves are drawn, beside the files that every run writes."""
     parser.add_argument('--tensorboard', action='store_true', help='also write the curves for TensorBoard')
-    parser.add_argument(
-        '--wandb',
-        nargs='?',
-        const='online',
-        choices=WANDB,
-        help='also send the curves to Weights & Biases; offline: write them into the work dir, for `wandb sync`',
-    )
+    wandb = 'also send the curves to Weights & Biases; offline: write them into the work dir, for `wandb sync`'
+    parser.add_argument('--wandb', nargs='?', const='online', choices=WANDB, help=wandb)
 
 
 def watch(cfg: Config, tensorboard: bool = False, wandb: str | None = None) -> None:
@@ -85,7 +80,7 @@ class FirstStep(Hook):
 
 def _say(text: str) -> None:
     """Print a line once, whatever the number of processes."""
-    if os.environ.get('RANK', '0') == '0':
+    if is_first_rank():
         print(text, file=sys.stderr)
 
 

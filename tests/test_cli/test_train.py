@@ -9,7 +9,7 @@ from mmengine.config import Config
 from tool_helpers import call, write
 
 from mmsskd.cli import train as cli_train
-from mmsskd.cli.train import watch
+from mmsskd.cli.train import prepare, watch
 from mmsskd.errors import ConfigError
 
 ONE_PHASE = dict(phases=[dict(train='layer1')])
@@ -63,3 +63,13 @@ def test_backends_of_the_config_stay():
     assert backends(cfg) == ['LocalVisBackend', 'TensorboardVisBackend']
     watch(cfg, tensorboard=True)
     assert backends(cfg) == ['LocalVisBackend', 'TensorboardVisBackend']
+
+
+@pytest.mark.parametrize('rank', ['RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'])
+def test_one_process_says_that_there_is_nothing_to_resume(tmp_path, monkeypatch, capsys, rank):
+    (tmp_path / 'died').mkdir()
+    cfg = Config(dict(model=dict(type='ImageClassifier'), work_dir=str(tmp_path)))
+    for number, said in (('0', 1), ('1', 0)):
+        monkeypatch.setenv(rank, number)
+        prepare(cfg, resume='auto')
+        assert capsys.readouterr().err.count('the run starts from the beginning') == said
