@@ -29,18 +29,8 @@ from itertools import accumulate
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # where benchmark_steps is, however this was started
 os.environ.setdefault('KINETO_LOG_LEVEL', '6')  # the profiler would print between the lines of the table
 
+import benchmark_steps as steps
 import torch
-from benchmark_steps import (
-    bare_step,
-    detects,
-    full_step,
-    in_backbone,
-    make_batch,
-    package_step,
-    random_distiller,
-    stock_step,
-    unfrozen_step,
-)
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch.profiler import ProfilerActivity, profile
@@ -54,8 +44,8 @@ from mmsskd.errors import ConfigError
 from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.tables import text_table
 
-TRANSFER = {'mmsskd': package_step, 'bare': bare_step, 'full': full_step, 'unfrozen': unfrozen_step}
-HEAD = {'mmsskd': package_step, 'stock': stock_step}
+TRANSFER = dict(mmsskd=steps.package_step, bare=steps.bare_step, full=steps.full_step, unfrozen=steps.unfrozen_step)
+HEAD = dict(mmsskd=steps.package_step, stock=steps.stock_step)
 TRANSFER_RATIOS = (('mmsskd', 'bare'), ('full', 'mmsskd'), ('unfrozen', 'mmsskd'))
 HEAD_RATIOS = (('mmsskd', 'stock'),)
 DETECTION = dict(shape=(3, 320, 480), batch_size=1)  # in place of the defaults of classification
@@ -204,16 +194,16 @@ def main():
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     with tempfile.TemporaryDirectory() as folder:
-        distiller = random_distiller(cfg, folder).to(device)
+        distiller = steps.random_distiller(cfg, folder).to(device)
     defaults = dict(shape=tuple(cfg.model.get('input_shape', (3, 224, 224))), batch_size=8)
-    defaults = DETECTION if detects(distiller) else defaults
+    defaults = DETECTION if steps.detects(distiller) else defaults
     shape = (defaults['shape'][0], *(args.shape or defaults['shape'][1:]))
     size = args.batch_size or defaults['batch_size']
-    batch = make_batch(distiller, shape, size, device)
+    batch = steps.make_batch(distiller, shape, size, device)
     place = torch.cuda.get_device_name() if device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
     print(f'{args.config}, batch {size} of {"x".join(map(str, shape))}, {place}, torch {torch.__version__}')
     rows = [measure(distiller, phase, batch, args.rounds) for phase in timed_phases(cfg, distiller, args.head)]
-    inner = [row for row in rows if row['stage'] in distiller.stages and in_backbone(distiller, row['stage'])]
+    inner = [row for row in rows if row['stage'] in distiller.stages and steps.in_backbone(distiller, row['stage'])]
     outer = [row for row in rows if row['stage'] in distiller.stages and row not in inner]
     show([*inner, total_of(inner), *outer], TRANSFER_RATIOS)
     if args.head:

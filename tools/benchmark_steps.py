@@ -228,13 +228,8 @@ def _random_boxes(size, masks: bool, generator):
         gt_bboxes=HorizontalBoxes(boxes),
         gt_bboxes_labels=torch.zeros(BOXES, dtype=torch.int64).numpy(),  # every model has a class 0
         gt_ignore_flags=torch.zeros(BOXES, dtype=torch.bool).numpy(),
-        img_id=0,
-        img_path='noise',
-        ori_shape=(height, width),
-        img_shape=(height, width),
-        scale_factor=(1.0, 1.0),
-        flip=False,
-        flip_direction=None,
+        **dict(img_id=0, img_path='noise', ori_shape=(height, width), img_shape=(height, width)),
+        **dict(scale_factor=(1.0, 1.0), flip=False, flip_direction=None),
     )
     if masks:
         rows, columns = torch.arange(height)[:, None], torch.arange(width)

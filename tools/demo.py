@@ -23,20 +23,9 @@ TASKS = ('classification', 'detection', 'face')
 
 def main():
     parser = ToolParser(__doc__, 'python tools/demo.py detection')
-    parser.add_argument(
-        'task',
-        nargs='?',
-        default=TASKS[0],
-        choices=[*TASKS, 'all'],
-        help='handwritten digits (default), digits on photos, the ORL faces, or all three',
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('work_dirs/demo'),
-        metavar='DIR',
-        help='folder for runs and pages; default: %(default)s',
-    )
+    what = 'handwritten digits (default), digits on photos, the ORL faces, or all three'
+    parser.add_argument('task', nargs='?', default=TASKS[0], choices=[*TASKS, 'all'], help=what)
+    parser.folder('--out', 'runs and pages', 'work_dirs/demo')
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change keys of the config of every training'
     )

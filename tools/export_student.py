@@ -1,10 +1,8 @@
 #!/usr/bin/env python
 """Write the plain student of a checkpoint, student.pth and student.py, into a folder."""
 
-from mmengine.config import DictAction
-
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
-from mmsskd.cli import add_trust_argument, plain_errors
+from mmsskd.cli import add_options_argument, add_trust_argument, plain_errors
 from mmsskd.distill.export import export_checkpoint
 from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.portable import FORMATS
@@ -14,21 +12,12 @@ if __name__ == '__main__':
     parser = ToolParser(__doc__, 'python tools/export_student.py work_dirs/mine/epoch_12.pth work_dirs/mine/exported')
     parser.add_argument('checkpoint', help='checkpoint of a stage-by-stage run')
     parser.add_argument('out_dir', metavar='out-dir', help='folder for student.pth and student.py')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='change keys of the config that the checkpoint holds: a.b.c=value, key="[a,b]"',
+    add_options_argument(parser, 'the config that the checkpoint holds')
+    what = (
+        'also write student.onnx or student.pt2 (torch.export), which need no OpenMMLab: normalized images (N, C, H, W) to '
+        'logits or embeddings; of a detector one image and its size to boxes, scores and labels'
     )
-    parser.add_argument(
-        '--formats',
-        nargs='+',
-        choices=FORMATS,
-        default=(),
-        help='also write student.onnx or student.pt2 (torch.export), which need no OpenMMLab: normalized images (N, C, H, W) to '
-        'logits or embeddings; of a detector one image and its size to boxes, scores and labels',
-    )
+    parser.add_argument('--formats', nargs='+', choices=FORMATS, default=(), help=what)
     parser.add_argument('--no-nms', action='store_true', help='of a detector: boxes before its last suppression (NMS)')
     add_trust_argument(parser)
     args = parser.parse_args()

@@ -26,19 +26,13 @@ TRANSFER = 1  # epochs of each stage, of a run of twelve
 
 
 def main():
-    parser = ToolParser(
-        __doc__,
-        'python tools/make_pair.py mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py mmdet::gfl/gfl_r50_fpn_1x_coco.py pair.py',
-    )
+    pair = 'mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py mmdet::gfl/gfl_r50_fpn_1x_coco.py pair.py'
+    parser = ToolParser(__doc__, f'python tools/make_pair.py {pair}')
     parser.add_argument('teacher', help="config of the teacher, such as 'mmdet::gfl/gfl_r101_fpn_ms-2x_coco.py'")
     parser.add_argument('student', help='config of the student; the run takes its data and schedule')
     parser.add_argument('out', help='new config file to write, ends in .py')
-    parser.add_argument(
-        '--stages',
-        nargs='+',
-        metavar='PATH',
-        help='modules of the student that end a stage; default: as tools/print_stages.py shows',
-    )
+    stages = 'modules of the student that end a stage; default: as tools/print_stages.py shows'
+    parser.add_argument('--stages', nargs='+', metavar='PATH', help=stages)
     parser.add_argument('--teacher-stages', nargs='+', metavar='PATH', help='the same of the teacher, where it differs')
     args = parser.parse_args()
     MMLogger.get_instance('mmengine', log_level='WARNING')
@@ -84,15 +78,8 @@ def make_pair(
     rows = stage_table(student, teacher, Pairing(input_shape=shape, **named))
     stages = len(rows) - 1
 
-    model = dict(
-        _delete_=True,
-        type='mmsskd.StagewiseDistiller',
-        _scope_=run.get('default_scope', 'mmengine'),
-        teacher=teacher_spec,
-        student=student_spec,
-        input_shape=shape,
-        **named,
-    )
+    model = dict(_delete_=True, type='mmsskd.StagewiseDistiller', _scope_=run.get('default_scope', 'mmengine'))
+    model |= dict(teacher=teacher_spec, student=student_spec, input_shape=shape, **named)
     schedule, more = phases(run, stages, said)
     parts = dict(model=model, default_hooks=dict(stage_schedule=schedule), **more)
     lines = [f'# Stage by stage: {teacher_path} teaches {student_path}.', f'_base_ = [{student_path!r}]', '']

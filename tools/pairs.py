@@ -35,13 +35,7 @@ HEADER = '| teacher | student | in the config besides | stages (adapters) | |\n|
 def main():
     parser = ToolParser(__doc__, 'python tools/pairs.py --out work_dirs/pairs')
     parser.add_argument('names', nargs='*', help='pairs to run, by the names in tools/pairs_list.py; default: all')
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('work_dirs/pairs'),
-        metavar='DIR',
-        help='folder of the results; default: %(default)s',
-    )
+    parser.folder('--out', 'the results', 'work_dirs/pairs')
     parser.add_argument('--page', type=Path, metavar='FILE', help='only write the table of the results to this file')
     args = parser.parse_args()
     pairs = {pair.name: pair for pair in PAIRS}

@@ -49,10 +49,8 @@ class Noise(Dataset):
         from mmengine.structures import InstanceData
 
         size = self.size
-        boxes, labels = (
-            torch.tensor([[0.1, 0.1, 0.6, 0.7], [0.3, 0.2, 0.9, 0.9]]) * size,
-            torch.tensor([index, index + 1]),
-        )
+        boxes = torch.tensor([[0.1, 0.1, 0.6, 0.7], [0.3, 0.2, 0.9, 0.9]]) * size
+        labels = torch.tensor([index, index + 1])
         sample = DetDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size), scale_factor=(1.0, 1.0)))
         sample.set_metainfo(dict(img_id=index, img_path=f'{index}.png', flip=False))
         sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
@@ -93,11 +91,8 @@ class FrozenBits(Hook):
         parameters = {name for part in self.phase.train for name in distiller.parameters_of(part)}
         modules = {path for part in self.phase.train for path in distiller.modules_of(part)}
         buffers = {name for name, _ in distiller.student.named_buffers()}
-        wrong = [
-            name
-            for name in changed
-            if (name.rpartition('.')[0] not in modules if name in buffers else name not in parameters)
-        ]
+        trained = parameters | {name for name in buffers if name.rpartition('.')[0] in modules}
+        wrong = list(changed - trained)
         assert not wrong, f'phase {self.phase.name!r} changed {wrong[:3]}, which it does not train'
         assert changed & parameters, f'phase {self.phase.name!r} changed nothing'
 
@@ -164,28 +159,20 @@ def _for_a_cpu(model):
 def _run_cfg(pair: Pair, folder: str, student: dict) -> dict:
     """All but the model: each stage alone, then the head, two iterations each."""
     length, masks = dict(iters=2), bool(student.get('data_preprocessor', {}).get('pad_mask'))
+    noise = dict(type='Noise', size=pair.size, boxes=pair.package == 'mmdet', masks=masks)
+    sampler = dict(type='InfiniteSampler', shuffle=False)
+    schedule = dict(phases='sskd_literal', transfer=length, head=length, save_phase_ends=False)
     return dict(
         default_scope=pair.package,
         work_dir=folder,
         experiment_name=pair.name,
-        train_dataloader=dict(
-            batch_size=IMAGES,
-            num_workers=0,
-            dataset=dict(type='Noise', size=pair.size, boxes=pair.package == 'mmdet', masks=masks),
-            sampler=dict(type='InfiniteSampler', shuffle=False),
-        ),
+        train_dataloader=dict(batch_size=IMAGES, num_workers=0, dataset=noise, sampler=sampler),
         train_cfg=dict(by_epoch=False, max_iters=1, val_interval=1000),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3), clip_grad=dict(max_norm=1.0)),
         param_scheduler=[],
         default_hooks=dict(
             checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000, save_last=False),
-            stage_schedule=dict(
-                type='mmsskd.StageScheduleHook',
-                phases='sskd_literal',
-                transfer=length,
-                head=length,
-                save_phase_ends=False,
-            ),
+            stage_schedule=dict(type='mmsskd.StageScheduleHook', **schedule),
         ),
         custom_hooks=[dict(type='FrozenBits')],
         log_processor=dict(by_epoch=False),

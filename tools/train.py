@@ -12,20 +12,13 @@ from mmsskd.utils.arguments import ToolParser
 
 
 def parse_args():
-    parser = ToolParser(
-        __doc__,
-        'python tools/train.py configs/sskd/digits_r14x2_r8.py --cfg-options model.teacher_checkpoint=TEACHER.pth',
-    )
+    options = '--cfg-options model.teacher_checkpoint=TEACHER.pth'
+    parser = ToolParser(__doc__, f'python tools/train.py configs/sskd/digits_r14x2_r8.py {options}')
     parser.add_argument('config', help='config file (.py)')
     parser.add_argument('--amp', action='store_true', help='mixed precision (needs a GPU)')
     parser.add_argument('--auto-scale-lr', action='store_true', help='scale learning rates to the batch size')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='FILE',
-        help='continue from this checkpoint; without FILE, from the latest in the work dir',
-    )
+    resume = 'continue from this checkpoint; without FILE, from the latest in the work dir'
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='FILE', help=resume)
     add_watch_arguments(parser)
     add_common_arguments(parser)
     return parser.parse_args()

@@ -80,21 +80,17 @@ def explain(error: Exception, hint: bool = True) -> str:
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every tool of OpenMMLab has."""
     parser.add_argument('--work-dir', metavar='DIR', help='folder of the run; default: work_dirs/<name of the config>')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='change keys of the config: a.b.c=value, key="[a,b]"',
-    )
+    add_options_argument(parser, 'the config')
     add_trust_argument(parser)
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='who starts the processes; default: %(default)s',
-    )
+    launchers, what = ['none', 'pytorch', 'slurm', 'mpi'], 'who starts the processes; default: %(default)s'
+    parser.add_argument('--launcher', choices=launchers, default='none', help=what)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_options_argument(parser: argparse.ArgumentParser, of: str) -> None:
+    """The argument that changes keys of a config."""
+    what = f'change keys of {of}: a.b.c=value, key="[a,b]"'
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help=what)
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:

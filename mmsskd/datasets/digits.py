@@ -39,9 +39,13 @@ class Digits(BaseDataset):
         super().__init__(ann_file='', test_mode=split == 'test', **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        from sklearn.datasets import load_digits  # takes a second: only where the data set is used
+        return [dict(img=image, gt_label=int(label)) for image, label in zip(*digits_of(self.split))]
 
-        digits = load_digits()
-        part = slice(None, TRAIN) if self.split == 'train' else slice(TRAIN, None)
-        images = np.round(digits.images[part] * (255 / 16)).astype(np.uint8)
-        return [dict(img=image, gt_label=int(label)) for image, label in zip(images, digits.target[part])]
+
+def digits_of(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images, uint8 (N, 8, 8), 0 paper to 255 ink, and labels (N,), 0 to 9, of a split."""
+    from sklearn.datasets import load_digits  # takes a second: only where they are used
+
+    digits = load_digits()
+    part = slice(None, TRAIN) if split == 'train' else slice(TRAIN, None)
+    return np.round(digits.images[part] * (255 / 16)).astype(np.uint8), digits.target[part]

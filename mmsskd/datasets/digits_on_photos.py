@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..errors import ConfigError
 from ..utils.files import holds_set, new_folder
-from .digits import TRAIN
+from .digits import digits_of
 
 VERSION = 1  # raise it with every change that alters a written byte
 CREDITS = (
@@ -97,13 +97,12 @@ def load_sources(side: str) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         Two photos, uint8 (427, 426, 3) for 'train' and (427, 214, 3) for 'val', red first; digits, uint8 (N, 8, 8), 0 paper to
         255 ink; their labels, (N,), 0 to 9.
     """
-    from sklearn.datasets import load_digits, load_sample_images  # takes a second: only where the data set is written
+    from sklearn.datasets import load_sample_images  # takes a second: only where the data set is written
 
-    digits, photos = load_digits(), load_sample_images().images
-    part = slice(None, TRAIN) if side == 'train' else slice(TRAIN, None)
+    photos = load_sample_images().images
     cuts = [photo.shape[1] * 2 // 3 for photo in photos]
     photos = [photo[:, :cut] if side == 'train' else photo[:, cut:] for photo, cut in zip(photos, cuts)]
-    return photos, np.round(digits.images[part] * (255 / 16)).astype(np.uint8), digits.target[part]
+    return photos, *digits_of(side)
 
 
 def draw_scene(

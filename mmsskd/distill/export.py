@@ -302,17 +302,11 @@ def whole_checkpoint(runner: Runner, model: nn.Module) -> dict:
         model: Its model, without a wrapper.
     """
     schedulers = runner.param_schedulers or []
+    meta = {name: getattr(runner, name) for name in ('epoch', 'iter', 'seed', 'experiment_name')}
+    meta |= dict(time=time.strftime('%Y%m%d_%H%M%S'), mmengine_version=mmengine.__version__ + get_git_hash())
+    names = getattr(runner.train_dataloader.dataset, 'metainfo', None)
     return dict(
-        meta=dict(
-            epoch=runner.epoch,
-            iter=runner.iter,
-            cfg=runner.cfg.pretty_text,
-            seed=runner.seed,
-            experiment_name=runner.experiment_name,
-            time=time.strftime('%Y%m%d_%H%M%S'),
-            mmengine_version=mmengine.__version__ + get_git_hash(),
-            dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', None),
-        ),
+        meta=dict(meta, cfg=runner.cfg.pretty_text, dataset_meta=names),
         state_dict=weights_to_cpu(model.state_dict()),
         message_hub=runner.message_hub.state_dict(),
         optimizer=runner.optim_wrapper.state_dict(),

@@ -131,10 +131,8 @@ def sooner(
         >>> sooner(lambda side, epochs: epochs * side**2 / 10, [128, 64, 32], epochs=20, least=5)
         (32, 5, 512.0)
     """
-    fit: list[int] = []
     for side in sides:
-        fit = [count for count in range(least, epochs + 1) if total(side, count) <= SOON]
-        if fit:
+        count = max((each for each in range(least, epochs + 1) if total(side, each) <= SOON), default=0)
+        if count:
             break
-    count = max(fit, default=least)
-    return side, count, total(side, count)
+    return side, count or least, total(side, count or least)

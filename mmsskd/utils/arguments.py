@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import textwrap
+from pathlib import Path
 
 WIDEST = 120  # signs in a line of help, however wide the terminal
 
@@ -38,6 +39,11 @@ class ToolParser(argparse.ArgumentParser):
         """Add an option that is a whole number; ``what`` it is, and without a default what is done then."""
         what += '' if default is None else '; default: %(default)s'
         self.add_argument(name, type=int, default=default, metavar='N', help=what)
+
+    def folder(self, name: str, what: str, default: str) -> None:
+        """Add an option that is the folder for ``what``, as a path."""
+        what = f'folder for {what}; default: %(default)s'
+        self.add_argument(name, type=Path, default=Path(default), metavar='DIR', help=what)
 
     def error(self, message: str):
         """Say what is wrong, an example, and where there is more; exit code 2."""

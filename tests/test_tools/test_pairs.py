@@ -98,11 +98,11 @@ def test_the_page(tmp_path):
     with pytest.raises(ConfigError, match=rf'1 pairs have not been run \({re.escape(PAIRS[-1].name)}\)'):
         tool.write_page(tmp_path, tmp_path / 'page.md')
     (tmp_path / f'{PAIRS[-1].name}.json').write_text(json.dumps(dict(result='refused', why='no | reason\nat all')))
-    (tmp_path / 'page.md').write_text('as it was\n## A foundation teacher for 200 iterations\n')
+    (tmp_path / 'page.md').write_text('of the past\n## A foundation teacher for 200 iterations\n')
     tool.write_page(tmp_path, tmp_path / 'page.md')
     text = (tmp_path / 'page.md').read_text()
     assert f'{len(PAIRS) - 1} of {len(PAIRS)} pairs work' in text and '| refused: no / reason at all |' in text
-    assert '| layer1, neck (1) | works |' in text and 'as it was' not in text
+    assert '| layer1, neck (1) | works |' in text and 'of the past' not in text
     assert text.endswith(' |\n\n## A foundation teacher for 200 iterations\n')
 
 
