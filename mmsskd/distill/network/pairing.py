@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import Tensor, nn
 
-from ...errors import ConfigError, candidates
+from ...errors import ConfigError, candidates, explaining
 from ..teacher import image_of
 from .forward import DEFAULT_SHAPE, as_found, features_at, parameters_behind
 from .projector import LastNorm, channels
@@ -501,13 +501,9 @@ def _logits_of(model: nn.Module, path: str, inputs: Tensor, who: str) -> Tensor:
         raise ConfigError(
             f'model.logits: the {who}, {type(model).__name__}, has no module {path!r}; {candidates(str(path), paths)}'
         )
-    try:
+    what = f"does not run with mode='tensor' on an input of shape {tuple(inputs.shape)}"
+    with explaining(f'model.logits: {type(model).__name__} {what}'):
         tensors = features_at(model, inputs, (), logits=path).get(path, ())
-    except Exception as error:
-        raise ConfigError(
-            f"model.logits: {type(model).__name__} does not run with mode='tensor' on an input of shape {tuple(inputs.shape)}: "
-            f'{error}'
-        ) from error
     shapes = [tuple(tensor.shape) for tensor in tensors]
     if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][0] != len(inputs):
         found = ' + '.join(map(str, shapes)) or "nothing: it does not run with mode='tensor'"
