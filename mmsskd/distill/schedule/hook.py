@@ -24,6 +24,9 @@ from .checks import (
     check_still_ends,
     check_strategy,
     check_teacher,
+    check_weights,
+    checkpoint_is_due,
+    stop,
 )
 from .data_checks import check_data
 from .dry_run import check_samples, first_batches, try_losses, try_recipes
@@ -35,7 +38,6 @@ from .mmengine_private import (
     save_on_this_rank,
     set_loop_length,
 )
-from .non_finite import check_weights, is_due, stop
 from .resume import (
     asked,
     begin_epoch_anew,
@@ -376,7 +378,7 @@ class StageScheduleHook(Hook):
         self.distiller.measures_agreement = is_logged(runner, batch_idx)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if is_due(runner):
+        if checkpoint_is_due(runner):
             self._check_weights(runner)
         if self.schedule.by_epoch:
             return
