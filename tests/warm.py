@@ -78,6 +78,12 @@ class Popen:
             self.returncode = int.from_bytes(_receive(connection, 16)[8:], 'big', signed=True)
 
 
+def forward(args) -> int:
+    """Do in a process to fork what this one was started for, with its files and environment; returns the exit code."""
+    with _start(args, os.getcwd(), dict(os.environ), 1, 2) as connection:
+        return int.from_bytes(_receive(connection, 16)[8:], 'big', signed=True)
+
+
 def _start(args, cwd, env, out, err) -> socket.socket:
     """Returns a connection that tells the id of the process, and then its exit code."""
     connection = socket.socket(socket.AF_UNIX)

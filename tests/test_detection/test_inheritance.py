@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -104,8 +102,6 @@ def test_pure_python_form_with_mmdets_own_train_tool(project):
     (project / 'mine/python.py').write_text(PYTHON)
     stock = os.path.join(get_installed_path('mmdet'), '.mim/tools/train.py')
     options = ['--work-dir', 'stock', '--cfg-options', *SMALL]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, stock, 'mine/python.py', *options]
-    result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+    result = warm_python(stock, 'mine/python.py', *options, cwd=project)
     assert result.returncode == 0, result.stderr[-3000:]
     assert (project / 'stock/student.pth').is_file()

@@ -60,6 +60,7 @@ def called(folder):
     return folder, result.stdout
 
 
+@pytest.mark.slow
 def test_a_folder_of_classes_gives_a_student_a_report_and_the_next_command(called):
     folder, said = called
     out = folder / 'work_dirs/mine'
@@ -89,6 +90,7 @@ def test_a_folder_of_classes_gives_a_student_a_report_and_the_next_command(calle
     assert 'accuracy, %' in text and text.count('<svg') == 2
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page(called, capsys, monkeypatch):
     """The second block in the same folder, as after an interruption in the second phase: the teacher is there, and a phase."""
     folder, _ = called
@@ -108,6 +110,7 @@ def test_the_commands_of_the_page(called, capsys, monkeypatch):
     assert 'phase 2/2 all epoch 3/3' in said and 'phase 1/2' not in said
 
 
+@pytest.mark.slow
 def test_a_call_that_ended_before_its_report_writes_it(called, capsys, monkeypatch):
     folder, _ = called
     out = folder / 'work_dirs/mine'
@@ -125,6 +128,7 @@ def test_a_call_that_ended_before_its_report_writes_it(called, capsys, monkeypat
         (out / f'{name}.kept').rename(out / name)
 
 
+@pytest.mark.slow
 def test_what_was_written_is_what_train_takes(called, monkeypatch, capsys):
     folder, _ = called
     code, _, error = call(
@@ -158,6 +162,7 @@ def test_photos_without_labels(folder, tmp_path, capsys, monkeypatch):
     assert '14 photos without labels' in said and 'features only' in said and 'its head has learned nothing' in said
 
 
+@pytest.mark.slow
 def test_files_of_cifar_and_a_teacher_that_knows_the_classes(folder, tmp_path, capsys, monkeypatch):
     random = np.random.default_rng(0)
     for name, count in (('data_batch_1', 24), ('val_batch', 6)):
@@ -241,6 +246,7 @@ def test_a_checkpoint_says_for_what_its_teacher_is(folder, tmp_path, capsys, mon
     assert 'it gives its features only' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_teacher_of_another_library(folder, tmp_path, capsys, monkeypatch):
     """It knows other classes and sees images of its own size: its features are followed by evenly spread stages."""
     torch.manual_seed(0)

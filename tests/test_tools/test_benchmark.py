@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers import ROOT, python, require_ops, warm_python
+from helpers import ROOT, require_ops, warm_python
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ def test_benchmark_of_a_detection_pair_has_the_neck_and_the_head(tmp_path):
     config.write_text(CONFIG)
     # 90 is no multiple of 32: the loop by hand must pad as the preprocessor does
     arguments = ('--shape', 90, 128, '--batch-size', 2, '--rounds', 1, '--head', '--json', out)
-    result = python(ROOT / 'tools/benchmark.py', config, *arguments)
+    result = warm_python(ROOT / 'tools/benchmark.py', config, *arguments)
     assert result.returncode == 0, result.stderr
     rows = {row['stage']: row for row in json.loads(out.read_text())}
     assert list(rows) == ['layer1', 'layer2', 'layer3', 'layer4', 'neck', 'head']
@@ -85,7 +85,7 @@ def test_benchmark_does_equal_work_and_needs_no_more_memory_than_full_forwards(t
     """The three schemes are compared step by step inside the tool, which stops where their losses or what they train differ."""
     config = ROOT / 'configs/sskd/digits_r14x2_r8.py'
     out = tmp_path / 'figures.json'
-    result = python(ROOT / 'tools/benchmark.py', config, '--batch-size', 4, '--rounds', 1, '--json', out)
+    result = warm_python(ROOT / 'tools/benchmark.py', config, '--batch-size', 4, '--rounds', 1, '--json', out)
     assert result.returncode == 0, result.stderr
     rows = json.loads(out.read_text())
     assert [row['stage'] for row in rows] == ['layer1', 'layer2', 'layer3']
