@@ -1,5 +1,7 @@
 import os
+from collections import defaultdict
 from pathlib import Path
+from statistics import mean
 
 # On a GPU: what deterministic kernels of cuBLAS need for equal bits, and float32 that is float32. Before torch, and for processes
 # that tests start.
@@ -28,6 +30,14 @@ def pytest_itemcollected(item):
     path = item.path.relative_to(TESTS).as_posix()
     if path not in ONE_BY_ONE:
         item.add_marker(pytest.mark.xdist_group('a run of tools/train.py' if path in SHARE_A_RUN else path))
+
+
+def pytest_collection_modifyitems(items):
+    """Files of slow tests first, then those of many: what is left at the end is small, and both workers end together."""
+    slow = defaultdict(list)
+    for item in items:
+        slow[item.path].append(item.get_closest_marker('slow') is not None)
+    items.sort(key=lambda item: (-mean(slow[item.path]), -len(slow[item.path])))
 
 
 @pytest.fixture(scope='session')

@@ -69,6 +69,8 @@ def shrink(cfg: Config, folder: Path) -> Config:
             images['folder'] = str(folder)
         loader.update(batch_size=2, num_workers=0, persistent_workers=False)
         loader['dataset'] = ConfigDict(images, _scope_='mmpretrain')
+    if 'teacher' in cfg.model:
+        cfg.model.setdefault('input_shape', (3, 64, 64))  # the package's own default is 224 pixels
     cfg.work_dir = str(folder / 'work')
     cfg.default_hooks.checkpoint.update(interval=99, save_last=False)  # hundreds of MB that no test reads
     cfg.log_level = 'WARNING'

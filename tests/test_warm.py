@@ -16,6 +16,7 @@ sys.exit({'text': 'a word', 'number': 3, 'nothing': None}[end])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('end', ['raise', 'kill', 'text', 'number', 'nothing'])
 @pytest.mark.parametrize('kind', ['file', 'text'])
 def test_it_is_like_a_fresh_one(tmp_path, kind, end):

@@ -86,6 +86,7 @@ def test_one_message(tmp_path, teacher_path, monkeypatch, capsys, options, words
     assert 'Traceback' not in error
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_a_save_and_a_defect(tmp_path, teacher_path, monkeypatch, capsys):
     code, _, error = run(tmp_path / 'a', teacher_path, monkeypatch, capsys, hook='ctrl_c')
     assert code == 130 and 'interrupted; the same command with --resume goes on' in error

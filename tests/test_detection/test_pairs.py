@@ -79,7 +79,7 @@ def ten_classes(model) -> ConfigDict:
 
 
 def narrow(model, as_it_stands: bool) -> ConfigDict:
-    """The detector with few proposals, a ResNet a quarter as wide, and a small RoI head; of ``as_it_stands`` only the first."""
+    """The detector with few proposals, and ResNet, neck and heads a quarter as wide; of ``as_it_stands`` only the first."""
     if 'rpn_head' in model:
         model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
         model.train_cfg.rcnn.sampler.num = 16
@@ -91,7 +91,19 @@ def narrow(model, as_it_stands: bool) -> ConfigDict:
             model.neck.in_channels = [channels // 4 for channels in model.neck.in_channels]
         if 'roi_head' in model:
             model.roi_head.bbox_head.fc_out_channels = 32
+        for part in ('neck', 'rpn_head', 'roi_head', 'bbox_head'):
+            if model.backbone.type != 'CSPNeXt' and part in model:
+                model[part] = quarter(model[part])
     return model
+
+
+def quarter(part):
+    """A neck or a head with 64 channels where it has 256."""
+    if isinstance(part, dict):
+        return type(part)(
+            (key, 64 if item == 256 and key.endswith('_channels') else quarter(item)) for key, item in part.items()
+        )
+    return part
 
 
 @pytest.mark.parametrize('path', SSKD, ids=lambda path: path.stem)

@@ -125,6 +125,7 @@ def onnx_model(flat) -> FaceRecognizer:
     return model
 
 
+@pytest.mark.slow
 def test_the_tool_exports_the_size_that_its_options_say(tmp_path, monkeypatch, capsys):
     """Both tools take --cfg-options, so that weights without a head, and other sizes than the file's, are no other config."""
     pytest.importorskip('onnxscript')

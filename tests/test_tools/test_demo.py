@@ -72,7 +72,7 @@ class Page(HTMLParser):
 
 @pytest.mark.slow
 def test_classification(tmp_path):
-    out, arms = tmp_path / 'out', short_arms(demo_classification.TASK, tmp_path, images=384)
+    out, arms = tmp_path / 'out', short_arms(demo_classification.TASK, tmp_path, images=192)
     printed = run_demo('classification', arms, out, tmp_path, seeds=2)
     for name, *_ in arms:
         assert f'\n{name} ' in printed

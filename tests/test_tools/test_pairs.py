@@ -24,11 +24,8 @@ SAMPLE = [
     'efficientnet-b0_8xb32_in1k__mobilenet-v2_8xb32_in1k',
     'convnext-v2-femto_32xb32_in1k__convnext-v2-atto_32xb32_in1k',
     'deit-small_4xb256_in1k__deit-tiny_4xb256_in1k',
-    'xcit-small-12-p16_8xb128_in1k__xcit-nano-12-p16_8xb128_in1k',
     'edgenext-small_8xb256_in1k__edgenext-xsmall_8xb256_in1k',
-    'twins-pcpvt-small_8xb128_in1k__resnet18_8xb32_in1k',
     'yolox_s_8xb8-300e_coco__yolox_tiny_8xb8-300e_coco__neck',
-    'vfnet_r101_fpn_1x_coco__fsaf_r50_fpn_1x_coco__neck',
     'retinanet_swin-t-p4-w7_fpn_1x_coco__retinanet_r18_fpn_1x_coco__neck',
     'gfl_r101_fpn_ms-2x_coco__gfl_r50_fpn_1x_coco__neck-bbox_head-gfl_cls',
 ]

@@ -80,6 +80,7 @@ def compared() -> tuple[Plan, list[Table]]:
     return plan, [Table(f'equal seconds (9 s, those of {NAMES[2]})', rows, 2), Table('equal epochs', rows, 2)]
 
 
+@pytest.mark.slow
 def test_the_page_of_a_comparison(tmp_path):
     plan, tables = compared()
     searched = {name: [({name: name}, 0.5)] for name in NAMES}

@@ -142,6 +142,7 @@ def test_a_run_ends_in_a_plain_student_with_its_projector(run, teacher_path):
     assert own and same(first, second, own) and not same(second, saved, own)
 
 
+@pytest.mark.slow
 def test_what_needs_mmsskd_is_said_in_one_line_and_onnx_needs_nobody(run, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
     pytest.importorskip('onnxscript')

@@ -449,6 +449,7 @@ AFTER = {
     'training labels that mean other classes': (
         lambda c: (
             long(c, dict(train='all', task_loss=True, mimic=[], epochs=3, optim_wrapper=optimizer('Adam', lr=0.01))),
+            c.train_dataloader.update(batch_size=16),
             c.train_dataloader.dataset.update(indices=400),
             relabel(c, 'train', 'shifted'),
         ),
@@ -546,7 +547,12 @@ def test_nothing_is_said_of_a_right_run(tmp_path, good_teacher):
     assert outcome(cfg) == ('warned', '')
 
 
-@pytest.mark.parametrize('name', AFTER)
+QUICK = ('a learning rate of nearly 0', 'a learning rate 100 times too high', 'the same with a cosine')
+
+
+@pytest.mark.parametrize(
+    'name', [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in AFTER]
+)
 def test_noticed_at_the_end_of_a_phase(tmp_path, good_teacher, name):
     check(tmp_path, good_teacher, AFTER, name, False)
     (log,) = (tmp_path / 'run').glob('*/*.log')

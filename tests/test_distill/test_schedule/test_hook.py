@@ -170,17 +170,14 @@ def test_learning_rate_of_three_phases_is_that_of_three_separate_runs(tmp_path, 
             )
         )
     ).lrs
-    separate = []
-    for phase in phases:
-        cfg = run_cfg(
-            tmp_path / phase['train'],
-            teacher_path,
-            iters=iters,
-            hook=dict(phases=[phase]),
-            custom_hooks=[dict(type='Recorder')],
-        )
-        separate += recorder(train(cfg)).lrs
-    assert len(together) == 18 and together == separate
+    alone = run_cfg(
+        tmp_path / 'alone',
+        teacher_path,
+        iters=iters,
+        hook=dict(phases=phases[:1]),
+        custom_hooks=[dict(type='Recorder')],
+    )
+    assert len(together) == 18 and together == 3 * recorder(train(alone)).lrs
     assert together[:3] == pytest.approx([0.1, 0.55, 1.0])  # the warm-up is there, and starts again with each phase
     assert together[6:9] == pytest.approx([0.1, 0.55, 1.0])
 
@@ -188,6 +185,8 @@ def test_learning_rate_of_three_phases_is_that_of_three_separate_runs(tmp_path, 
 def test_default_schedule_of_a_transfer_phase_warms_up_and_ends_near_zero(tmp_path, teacher_path):
     cfg = run_cfg(tmp_path, teacher_path, hook=dict(transfer=dict(epochs=10)), custom_hooks=[dict(type='Recorder')])
     cfg.default_hooks.stage_schedule.phases = [dict(train='layer1'), dict(train='layer2')]
+    cfg.default_hooks.checkpoint.interval = 99
+    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
     lrs = recorder(train(cfg)).lrs
     assert lrs[:30] == lrs[30:] and max(lrs[:30]) == pytest.approx(0.01)
     assert lrs[0] == pytest.approx(0.0004) and lrs[29] < 0.0002

@@ -74,6 +74,7 @@ def protocol_of(folder):
     return read_templates(*(folder / f'{name}.csv' for name in ('templates', 'pairs', 'gallery', 'probes')))
 
 
+@pytest.mark.slow
 def test_all_tables_without_torch(folder, tmp_path):
     outputs = ('--json', tmp_path / 'a/numbers.json', '--plots', tmp_path / 'plots', '--matches', tmp_path / 'nist')
     result = tool('good.npz', 'student=noisy.npz', *PROTOCOL, '--fars', '0.01', '0.1', *outputs, cwd=folder)
