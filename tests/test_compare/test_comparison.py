@@ -55,14 +55,20 @@ options = {{
 
 # tools/compare.py whose workers are forked: what spawned ones import takes as long as what they train (test_resume.py has those)
 SCRIPT = f"""
-import sys
+import os, sys
 from multiprocessing import context
+os.cpu_count = lambda: 1  # two threads of so small a network wait for each other
 sys.path.insert(0, '{ROOT / 'tools'}')
 context.SpawnProcess, context.SpawnContext = context.ForkProcess, context.ForkContext
 from compare import main
 main()
 """
-EXECUTE = 'import sys, mmsskd; from mmsskd.compare.runs import Run, execute; execute(Run(**eval(sys.argv[1])))'
+EXECUTE = """
+import os, sys, mmsskd
+os.cpu_count = lambda: 1
+from mmsskd.compare.runs import Run, execute
+execute(Run(**eval(sys.argv[1])))
+"""
 
 
 @pytest.fixture(scope='module')

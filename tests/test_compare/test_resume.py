@@ -4,11 +4,10 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from multiprocessing.context import ForkContext
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from mmsskd.utils.work_dir import newest_checkpoint
 
 EXECUTE = """
 import os, sys, mmsskd
+os.cpu_count = lambda: 1  # two threads of so small a network wait for each other
 from mmsskd.compare.clock import ComparisonClock
 from mmsskd.compare.runs import Run, execute
 where, epoch, what = sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -160,13 +160,13 @@ def be_killed(run: Run) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_it_says_so_of_a_process_that_was_killed(tmp_path, monkeypatch, jobs):
     """Of runs at the same time, or one after the other."""
     (tmp_path / 'plain.py').write_text(f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n")
     (tmp_path / 'plan.py').write_text(PLAN.format(plain=ROOT / 'configs/plain', epochs=4))
     monkeypatch.setattr('mmsskd.compare.comparison.execute', be_killed)
+    monkeypatch.setattr('mmsskd.compare.workers._Context', ForkContext)
     compared = Comparison(read_plan(str(tmp_path / 'plan.py')), tmp_path / 'out', 2, say=lambda line: None)
     runs = [compared._run(compared.plan.arms[0], seed, 'equal_epochs', 4, {}) for seed in (0, 1)]
     with (
@@ -189,24 +189,14 @@ def test_it_says_so_of_a_config_that_was_edited(tmp_path, monkeypatch):
         compared._all([compared._run(compared.plan.arms[0], 0, 'equal_epochs', 4, {})])
 
 
-def start(folder: Path) -> subprocess.Popen:
-    """A comparison of hours, of three runs, two at a time, in a session of its own."""
-    plan = PLAN.format(plain=ROOT / 'configs/plain', epochs=3000).replace('[0]', '[0, 1, 2]')
-    plan = plan.replace("'plain.py'", f"'{ROOT}/configs/plain/digits_r8.py'")
-    (folder / 'plan.py').write_text(plan)
-    command = [sys.executable, str(ROOT / 'tools/compare.py'), 'plan.py', '--work-dir', 'out', '--jobs', '2']
-    with open(folder / 'said', 'w') as said:
-        environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            stdout=said,
-            stderr=said,
-            env=environment,
-            start_new_session=True,
-            # a shell starts what is to run in the background with SIGINT ignored, and these tests may
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+START = """
+import os, pathlib, runpy, signal, sys
+os.setsid()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what is to run in the background
+pathlib.Path('pid').write_text(str(os.getpid()))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
 
 
 def members(session: int) -> list[int]:
@@ -231,34 +221,24 @@ def wait(until, seconds: float) -> bool:
     return True
 
 
-@pytest.fixture
-def started(tmp_path):
-    process = start(tmp_path)
-    yield process
-    for pid in members(process.pid):
-        os.kill(pid, signal.SIGKILL)
-    process.wait()
-
-
 @pytest.mark.slow
-def test_ctrl_c_ends_it_at_once(started, tmp_path):
-    """Not the run that is at work, with the next to follow."""
-    curve = tmp_path / 'out/equal_epochs/plain/seed_0/curve.json'
-    assert wait(curve.exists, 400), (tmp_path / 'said').read_text()
-    os.killpg(started.pid, signal.SIGINT)
-    assert started.wait(20) == 130
-    assert wait(lambda: not members(started.pid), 5)
-    said = (tmp_path / 'said').read_text()
-    assert said.endswith('interrupted\n') and 'Traceback' not in said
+def test_ctrl_c_ends_it_at_once(tmp_path):
+    """Not the run that is at work, of a comparison of hours, with the next to follow; its worker is a spawned one."""
+    plan = PLAN.format(plain=ROOT / 'configs/plain', epochs=3000).replace('[0]', '[0, 1]')
+    (tmp_path / 'plan.py').write_text(plan.replace("'plain.py'", f"'{ROOT}/configs/plain/digits_r8.py'"))
+    curve, pid = tmp_path / 'out/equal_epochs/plain/seed_0/curve.json', tmp_path / 'pid'
+    command = ('-c', START, ROOT / 'tools/compare.py', 'plan.py', '--work-dir', 'out')
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(warm_python, *command, cwd=tmp_path)
+        wait(lambda: curve.exists() or done.done(), 250)
+        session = int(pid.read_text())
+        os.killpg(session, signal.SIGINT)
+        ended = wait(done.done, 20) and wait(lambda: not members(session), 5)
+        for process in members(session):
+            os.kill(process, signal.SIGKILL)
+    assert ended and curve.exists() and done.result().returncode == 130, done.result().stderr
+    assert done.result().stderr.endswith('interrupted\n') and 'Traceback' not in done.result().stderr
     assert json.loads((tmp_path / 'out/teacher/seed_0/result.json').read_text())['epochs'] == [2]
-
-
-@pytest.mark.slow
-def test_workers_that_have_not_begun_end_with_it(started, tmp_path):
-    assert wait(lambda: len(members(started.pid)) > 1, 120)  # the first worker, which imports for seconds
-    time.sleep(0.5)
-    started.kill()
-    assert wait(lambda: not members(started.pid), 60), members(started.pid)
 
 
 def test_seconds_are_those_of_epochs_with_nothing_beside():

@@ -1,15 +1,19 @@
 """Workers of a comparison: what an interruption does to them."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
+from helpers import warm_python
 
 from mmsskd.compare.workers import workers
 
 
+@pytest.mark.slow
 def test_no_interruption_reaches_a_worker(capfd):
     """Not even while it imports, which takes seconds: Ctrl-C goes to each process of a group."""
     with workers(1) as pool:
@@ -22,7 +26,8 @@ def test_no_interruption_reaches_a_worker(capfd):
     assert 'Traceback' not in capfd.readouterr().err
 
 
-def test_an_interruption_ends_them():
+def test_an_interruption_ends_them(monkeypatch):
+    monkeypatch.setattr('mmsskd.compare.workers._Context', multiprocessing.context.ForkContext)
     with pytest.raises(KeyboardInterrupt), workers(1) as pool:
         pool.submit(time.sleep, 600)
         (worker,) = multiprocessing.active_children()
@@ -31,3 +36,25 @@ def test_an_interruption_ends_them():
     with pytest.raises(ProcessLookupError):
         os.kill(worker.pid, 0)
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())  # the parent still hears
+
+
+KILLED = """
+import multiprocessing, os, signal, time
+from mmsskd.compare.workers import workers
+
+with workers(1) as pool:
+    pool.submit(time.sleep, 600)
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_they_end_with_a_process_that_is_killed():
+    """Also where they have not begun: it is killed while they import, which takes seconds."""
+    status = Path('/proc', warm_python('-c', KILLED).stdout.strip(), 'status')
+    end = time.monotonic() + 60
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while 'zombie' not in status.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.1)
