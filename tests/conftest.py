@@ -3,17 +3,14 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
+import pytest
+import xdist
+
 # On a GPU: what deterministic kernels of cuBLAS need for equal bits, and float32 that is float32. Before torch, and for processes
 # that tests start.
 os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
 os.environ.setdefault('NVIDIA_TF32_OVERRIDE', '0')
-
-import pytest
-import shortcuts
-import torch
-from helpers import classifier, save_weights
-
-shortcuts.take()
+# No torch up here: xdist's process that runs no tests would import it first, for seconds
 TESTS = Path(__file__).parent
 ONE_BY_ONE = (
     'test_detection/test_pairs.py',
@@ -23,6 +20,14 @@ ONE_BY_ONE = (
 
 
 SHARE_A_RUN = ('test_tools/test_train.py', 'test_tools/test_test.py', 'test_tools/test_export_student.py')
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session):
+    if not xdist.is_xdist_controller(session):
+        import shortcuts
+
+        shortcuts.take()
 
 
 def pytest_itemcollected(item):
@@ -43,6 +48,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope='session')
 def teacher_path(tmp_path_factory):
     """Weights of ``classifier()``, the default teacher of the tests."""
+    from helpers import classifier, save_weights
+
     return save_weights(classifier(), tmp_path_factory.mktemp('teacher') / 'teacher.pth')
 
 
@@ -67,12 +74,16 @@ def detection_teacher(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def one_thread():
     """The models are so small that threads only wait for each other."""
+    import torch
+
     torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def nondeterministic_again():
     """A run with ``randomness.deterministic`` sets it for the process, and detection has operations that then raise."""
+    import torch
+
     yield
     torch.use_deterministic_algorithms(False)
 
