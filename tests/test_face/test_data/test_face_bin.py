@@ -238,7 +238,8 @@ def test_limits_and_damaged_files(tmp_path, monkeypatch):
 def test_ten_folds_of_neighbours(recwarn):
     same = np.arange(6000) // 300 % 2 == 0  # lfw.bin: 300 of each in turn
     protocol = pair_protocol_of_bin('lfw', same)
-    assert protocol.name == 'lfw' and protocol.genuine.tolist() == same.tolist() and not recwarn
+    assert protocol.name == 'lfw' and protocol.genuine.tolist() == same.tolist()
+    assert not [each for each in recwarn if each.category is UserWarning]  # collected garbage may warn too
     assert protocol.pairs.dtype == np.int32 and protocol.pairs[[0, 1, -1]].tolist() == [[0, 1], [2, 3], [11998, 11999]]
     assert np.array_equal(protocol.folds, np.arange(6000) // 600)
     faces = protocol.faces
