@@ -53,7 +53,7 @@ def plain_errors(again: str = 'the same command with --resume'):
             trouble = trouble_of(error)
             if trouble is None:
                 raise
-            print(f'error: {trouble}. T{again[1:]} goes on from the last checkpoint.', file=sys.stderr)
+            print(f'error: {trouble}. {again.capitalize()} goes on from the last checkpoint.', file=sys.stderr)
         else:
             print(f'error: {explain(error)}', file=sys.stderr)
         sys.exit(1)
