@@ -14,57 +14,9 @@ from ...utils.work_dir import claim, release
 from ..distiller import StagewiseDistiller
 from ..export import export_run
 from ..phases import HEAD, Phase, phases_of
+from . import checks, dry_run, mmengine_private, resume, runner_state, validation
 from .captured_step import CapturedSteps, cannot_capture
-from .checks import (
-    Learning,
-    Reminder,
-    check_ends,
-    check_load_from,
-    check_run,
-    check_still_ends,
-    check_strategy,
-    check_teacher,
-    check_weights,
-    checkpoint_is_due,
-    stop,
-)
 from .data_checks import check_data
-from .dry_run import check_samples, first_batches, try_losses, try_recipes
-from .mmengine_private import (
-    build_train_loop,
-    end_workers,
-    has_train_loop,
-    is_resuming,
-    save_on_this_rank,
-    set_loop_length,
-)
-from .resume import (
-    asked,
-    begin_epoch_anew,
-    check_pins,
-    check_resumable,
-    check_same_schedule,
-    end_if_asked,
-    ignore_signals_no_more,
-    pins_of,
-    prepare,
-    restore_gradients,
-    schedule_state,
-    watch_signals,
-)
-from .runner_state import (
-    PhaseBatches,
-    begin_pass,
-    build_loaders,
-    build_optimization,
-    forget_last_phase,
-    is_logged,
-    reseed_samplers,
-    seed_everything,
-    unwrap,
-    wrap_anew,
-)
-from .validation import average_buffers, check_student, measure_teacher, show, validate_features
 
 
 class Schedule:
@@ -121,11 +73,6 @@ class Schedule:
         reached = stages.index(self.phases[index].mimic[-1])
         followed = {stage for phase in self.phases[: index + 1] for stage in phase.mimic}
         return tuple(stage for stage in stages[: reached + 1] if stage in followed)
-
-    @property
-    def trains_head(self) -> bool:
-        """Whether any phase trains the head."""
-        return any(HEAD in phase.train for phase in self.phases)
 
     def __str__(self) -> str:
         unit = 'epochs' if self.by_epoch else 'iterations'
@@ -203,7 +150,7 @@ class StageScheduleHook(Hook):
         self.cuda_graph = cuda_graph
         self.schedule: Schedule | None = None
         self.index: int | None = None
-        self.learning: Learning | None = None
+        self.learning: checks.Learning | None = None
         self.captured: CapturedSteps | None = None
         self.first_batches: list[dict | None] = []
         self.pending: dict = {}
@@ -211,44 +158,44 @@ class StageScheduleHook(Hook):
     # -- set-up ------------------------------------------------------------------------------------------------------
 
     def before_run(self, runner: Runner) -> None:
-        check_strategy(runner)
+        checks.check_strategy(runner)
         if sum(isinstance(hook, StageScheduleHook) for hook in runner.hooks) > 1:
             raise ConfigError('the config has two StageScheduleHooks (default_hooks, custom_hooks); remove one')
-        if has_train_loop(runner) and self.schedule is None:  # a test after training comes here too
+        if mmengine_private.has_train_loop(runner) and self.schedule is None:  # a test after training comes here too
             if is_main_process():
-                claim(runner.work_dir, is_resuming(runner))
-            prepare(runner)
+                claim(runner.work_dir, mmengine_private.is_resuming(runner))
+            resume.prepare(runner)
             self._set_up(runner)
 
     def _set_up(self, runner: Runner) -> None:
         """Check the schedule against model and run, build the loaders of all phases, give the train loop its length."""
         if self.schedule is not None:
             return
-        self.reminder = Reminder(runner.logger)
+        self.reminder = checks.Reminder(runner.logger)
         loop, cfg = runner.train_loop, runner.cfg
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        model = unwrap(runner.model)
+        model = runner_state.unwrap(runner.model)
         if not isinstance(model, StagewiseDistiller):
             found = type(model).__name__
             raise ConfigError(f'StageScheduleHook needs model.type mmsskd.StagewiseDistiller, found {found}')
         self.distiller = model
         run = dict(cfg, train_cfg=dict(by_epoch=by_epoch))
         phases = phases_of(run, list(self.distiller.stages), self.cfg)
-        check_run(runner, phases, by_epoch, self.distiller)
-        schedule = Schedule(phases, build_loaders(runner, phases), by_epoch)
+        checks.check_run(runner, phases, by_epoch, self.distiller)
+        schedule = Schedule(phases, runner_state.build_loaders(runner, phases), by_epoch)
         if by_epoch:
-            check_ends(phases, schedule.loaders)
+            checks.check_ends(phases, schedule.loaders)
         check_data(runner, phases, schedule.loaders, self.distiller)
-        try_recipes(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
-        self.first_batches = first_batches(phases, schedule.loaders)
-        check_samples(runner, self.distiller, phases, schedule.loaders)
+        dry_run.try_recipes(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
+        self.first_batches = dry_run.first_batches(phases, schedule.loaders)
+        dry_run.check_samples(runner, self.distiller, phases, schedule.loaders)
         self.schedule = schedule
-        self.pins = pins_of(runner, self.distiller, schedule.loaders)
+        self.pins = resume.pins_of(runner, self.distiller, schedule.loaders)
         if not by_epoch:
-            loop.dataloader_iterator = PhaseBatches(self, runner)
-        set_loop_length(runner, schedule.end if by_epoch else None, sum(schedule.iterations))
+            loop.dataloader_iterator = runner_state.PhaseBatches(self, runner)
+        mmengine_private.set_loop_length(runner, schedule.end if by_epoch else None, sum(schedule.iterations))
         runner.logger.info(str(schedule))
-        if not schedule.trains_head:
+        if not any(HEAD in phase.train for phase in phases):
             runner.logger.warning(
                 'no phase trains the head: this run only transfers, the head of the student stays as it was'
             )
@@ -270,22 +217,22 @@ class StageScheduleHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Build the phase's own optimizer on resume, before the Runner loads its state into it."""
-        if not is_resuming(runner):
-            check_load_from(runner, checkpoint, unwrap(runner.model))
+        if not mmengine_private.is_resuming(runner):
+            checks.check_load_from(runner, checkpoint, runner_state.unwrap(runner.model))
             return
-        build_train_loop(runner)
+        mmengine_private.build_train_loop(runner)
         self._set_up(runner)
         schedule = self.schedule
-        saved = check_resumable(checkpoint, self.distiller, schedule.by_epoch)
+        saved = resume.check_resumable(checkpoint, self.distiller, schedule.by_epoch)
         step = checkpoint['meta']['epoch' if schedule.by_epoch else 'iter']
         index = schedule.at(step)
-        check_same_schedule(saved, schedule.phases, step, index)
+        resume.check_same_schedule(saved, schedule.phases, step, index)
         reached = index + (step > schedule.phases[index].begin)
-        check_pins(checkpoint, self.pins, schedule.phases, reached, schedule.by_epoch, runner.logger)
+        resume.check_pins(checkpoint, self.pins, schedule.phases, reached, schedule.by_epoch, runner.logger)
         if schedule.by_epoch:
-            begin_epoch_anew(checkpoint, schedule.first_iteration(step), runner.logger)
+            resume.begin_epoch_anew(checkpoint, schedule.first_iteration(step), runner.logger)
         if checkpoint['meta'].get('seed') is not None:
-            reseed_samplers(schedule.loaders, checkpoint['meta']['seed'])
+            runner_state.reseed_samplers(schedule.loaders, checkpoint['meta']['seed'])
         # the phase of which it is: where it closed one, the next is entered as in the uninterrupted run
         self._enter(runner, min(saved['phase'], index))
         self.pending = saved['gradients']
@@ -295,10 +242,12 @@ class StageScheduleHook(Hook):
 
         The first event after MMEngine has initialized the weights, and loaded those of ``load_from`` or of a resume.
         """
-        watch_signals()
+        resume.watch_signals()
         self._try_losses(runner)
-        check_teacher(runner, self.distiller)
-        self.distiller.on_non_finite = lambda *step: stop(runner, self.distiller, self.phase, self.position, *step)
+        checks.check_teacher(runner, self.distiller)
+        self.distiller.on_non_finite = lambda *step: checks.stop(
+            runner, self.distiller, self.phase, self.position, *step
+        )
         reason = self.cuda_graph and cannot_capture(runner, self.distiller)
         if reason:
             runner.logger.warning(f'cuda_graph: the run goes without: {reason}')
@@ -306,9 +255,9 @@ class StageScheduleHook(Hook):
         resumed = self.index is not None
         index = self.index if resumed else self.schedule.at(self._now(runner))
         self._enter(runner, index, keep_optimization=resumed)
-        restore_gradients(self.distiller, self.pending)
+        resume.restore_gradients(self.distiller, self.pending)
         if self.evaluate_teacher and runner.val_loop is not None:
-            measure_teacher(runner, self.distiller)
+            validation.measure_teacher(runner, self.distiller)
         if not resumed:
             self._begin(runner)
 
@@ -318,22 +267,22 @@ class StageScheduleHook(Hook):
             (phase.begin if schedule.by_epoch else runner.epoch, schedule.iterations_before(index))
             for index, phase in enumerate(schedule.phases)
         ]
-        try_losses(runner, self.distiller, schedule.phases, self.first_batches, begins)
+        dry_run.try_losses(runner, self.distiller, schedule.phases, self.first_batches, begins)
         self.first_batches = []
 
     def before_train_epoch(self, runner: Runner) -> None:
         if self.schedule.by_epoch:
             self.advance(runner)
-            seed_everything(runner.seed, runner.epoch)
-            begin_pass(runner.train_loop.dataloader, runner.seed, runner.epoch)
+            runner_state.seed_everything(runner.seed, runner.epoch)
+            runner_state.begin_pass(runner.train_loop.dataloader, runner.seed, runner.epoch)
             phase = self.phase
             runner.logger.info(f'{self.position} epoch {runner.epoch - phase.begin + 1}/{phase.length}')
 
     def advance(self, runner: Runner) -> None:
         """Enter the next phase if the current one has ended; between two iterations, or epochs, with all of the last one done."""
-        if asked():  # what is saved then
+        if resume.asked():  # what is saved then
             self._check_weights(runner)
-        end_if_asked(runner, self.schedule.by_epoch, within=False)
+        resume.end_if_asked(runner, self.schedule.by_epoch, within=False)
         index = self.schedule.at(self._now(runner))
         if index != self.index:
             self._enter(runner, index)
@@ -346,13 +295,13 @@ class StageScheduleHook(Hook):
             parameter.grad = None
         self.distiller.set_phase(self.phase)
         if runner.distributed:
-            wrap_anew(runner, self.distiller)
+            runner_state.wrap_anew(runner, self.distiller)
             self.distiller.set_phase(self.phase)  # the wrapping may have converted BN layers
         runner.train_loop.dataloader = schedule.loaders[index]
         for loader in set(schedule.loaders) - set(schedule.loaders[index:]):
-            end_workers(loader)  # which no later phase needs
+            mmengine_private.end_workers(loader)  # which no later phase needs
         if not keep_optimization:
-            build_optimization(runner, self.phase, schedule.iterations[index])
+            runner_state.build_optimization(runner, self.phase, schedule.iterations[index])
         done = runner.iter - schedule.iterations_before(index)
         runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), schedule.iterations[index])
         self.captured = CapturedSteps(runner, self.distiller, self.phase, self.position) if self.cuda_graph else None
@@ -364,21 +313,21 @@ class StageScheduleHook(Hook):
 
     def _begin(self, runner: Runner) -> None:
         """Do once what belongs to a phase that really begins rather than goes on."""
-        forget_last_phase(runner)
+        runner_state.forget_last_phase(runner)
         loaded = bool(runner.cfg.get('load_from'))
-        self.learning = Learning(self.distiller, self.schedule.phases, self.index, loaded)
+        self.learning = checks.Learning(self.distiller, self.schedule.phases, self.index, loaded)
         runner.logger.info(f'{self.position} begins: {self.phase.purpose}')
 
     # -- during a phase ----------------------------------------------------------------------------------------------
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         if self.schedule.by_epoch:
-            end_if_asked(runner, by_epoch=True, within=batch_idx > 0)
-            check_still_ends(self.phase, runner.train_loop.dataloader, batch_idx)
-        self.distiller.measures_agreement = is_logged(runner, batch_idx)
+            resume.end_if_asked(runner, by_epoch=True, within=batch_idx > 0)
+            checks.check_still_ends(self.phase, runner.train_loop.dataloader, batch_idx)
+        self.distiller.measures_agreement = runner_state.is_logged(runner, batch_idx)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if checkpoint_is_due(runner):
+        if checks.checkpoint_is_due(runner):
             self._check_weights(runner)
         if self.schedule.by_epoch:
             return
@@ -399,42 +348,44 @@ class StageScheduleHook(Hook):
         if due or self.schedule.by_epoch:
             self._check_weights(runner)
         if runner.distributed and (due or self.schedule.by_epoch):
-            average_buffers(self.distiller)
+            validation.average_buffers(self.distiller)
         if due and phase.mimic and runner.val_loop is not None:
             stitch = self.stitched and not self.schedule.predicts(self.index, self.distiller)
             learned = self.schedule.learned(self.index, list(self.distiller.stages)) if stitch else ()
-            values = validate_features(runner, self.distiller, phase.mimic, learned)
+            values = validation.validate_features(runner, self.distiller, phase.mimic, learned)
             for key, value in values.items():
                 runner.message_hub.update_scalar(key, value)
             runner.visualizer.add_scalars(values, step=done)
-            runner.logger.info(f'{self.position} validation  {show(values)}')
+            runner.logger.info(f'{self.position} validation  {validation.show(values)}')
         if due and self.learning is not None:
             self.learning.check(runner, self.position, ended=done == phase.end)
         if done == phase.end and done != self.schedule.end and self.save_phase_ends and is_main_process():
             meta = dict(epoch=runner.epoch + self.schedule.by_epoch, iter=runner.iter + (not self.schedule.by_epoch))
-            save_on_this_rank(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
+            mmengine_private.save_on_this_rank(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
 
     def _check_weights(self, runner: Runner) -> None:
         if self.captured is not None:
             self.captured.late.read()
-        check_weights(runner, self.distiller, self.phase, self.position)
+        checks.check_weights(runner, self.distiller, self.phase, self.position)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         teacher = runner.message_hub.runtime_info.get('teacher_metrics')
         if teacher and metrics and self.index is not None:
             student = {key: metrics[key] for key in teacher if key in metrics}
-            runner.logger.info(f'{self.position} student: {show(student)} | teacher: {show(teacher)}')
+            runner.logger.info(
+                f'{self.position} student: {validation.show(student)} | teacher: {validation.show(teacher)}'
+            )
         if metrics and self.index is not None and self.phase.learns_task and self._now(runner) == self.phase.end:
-            check_student(runner, self.distiller, metrics, self.position)
+            validation.check_student(runner, self.distiller, metrics, self.position)
 
     # -- files -------------------------------------------------------------------------------------------------------
 
     def after_run(self, runner: Runner) -> None:
-        ignore_signals_no_more()
+        resume.ignore_signals_no_more()
         release(runner.work_dir)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['stage_schedule'] = schedule_state(
+        checkpoint['stage_schedule'] = resume.schedule_state(
             self.distiller, self.schedule.phases, self.index, self.schedule.by_epoch
         )
         checkpoint['pins'] = self.pins

@@ -15,7 +15,7 @@ from PIL import Image
 from mmsskd.datasets import Digits
 from mmsskd.distill.build import not_finite
 from mmsskd.distill.export import export_checkpoint
-from mmsskd.distill.schedule import checks, hook
+from mmsskd.distill.schedule import checks
 from mmsskd.distill.schedule.data_checks import DataChecks
 from mmsskd.errors import ConfigError, NonFiniteLossError
 
@@ -63,7 +63,7 @@ def test_what_is_known_of_far_smaller_students_is_said(tmp_path, teacher_path, m
     monkeypatch.setattr(checks, 'FAR_SMALLER', factor)
     cfg = run_cfg(tmp_path, teacher_path, log_level='INFO')
     cfg.default_hooks.stage_schedule.phases = phases
-    monkeypatch.setattr(hook, 'check_teacher', None)  # where it would begin to train
+    monkeypatch.setattr(checks, 'check_teacher', None)  # where it would begin to train
     with pytest.raises(TypeError):
         train(cfg)
     assert ('such a schedule lost: 66.9 on CIFAR-100' in next(tmp_path.glob('*/*.log')).read_text()) == said

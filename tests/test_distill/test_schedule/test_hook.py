@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 
 from mmsskd import StageScheduleHook
 from mmsskd.distill.losses import AgreementMeter
-from mmsskd.distill.schedule import hook
+from mmsskd.distill.schedule import runner_state
 from mmsskd.errors import ConfigError, NonFiniteLossError
 
 
@@ -441,7 +441,7 @@ def test_agreement_is_measured_where_it_is_logged_and_the_log_is_the_same(tmp_pa
         return len(measured), [{k: v for k, v in record.items() if 'time' not in k} for record in records]
 
     count, log = log_of('due')
-    monkeypatch.setattr(hook, 'is_logged', lambda runner, batch_idx: True)
+    monkeypatch.setattr(runner_state, 'is_logged', lambda runner, batch_idx: True)
     every, full = log_of('always')
     assert every - count == 4  # of 9: 2, 4, 6 and 8 are logged, and 3, the last of its epoch, may be
     assert sum('relative_error_layer2' in record for record in log) >= 1
