@@ -15,7 +15,7 @@ from ..losses import AgreementMeter
 from ..network.forward import feature_tensors, features_at, with_tensors
 from ..network.stages import Stage, taps_of
 from .data_checks import classes_of_task, other_classes, other_order
-from .runner_state import forget
+from .mmengine_private import forget
 
 ALWAYS = 0.9  # share of images of one predicted class from which on predictions count as constant
 NO_AP = 0.01  # average precision, from 0 to 1, of a detector that finds nothing
