@@ -57,6 +57,12 @@ def check_keys(cfg, allowed: Iterable[str], where: str, gone: Mapping[str, str] 
             raise ConfigError(f'{where}: unknown field {key!r}; {candidates(str(key), allowed)}')
 
 
+def check_whole(where: str, value, least: int = 1, unit: str = '') -> None:
+    """Refuse, with a :class:`ConfigError`, what is no whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f'{where} must be a whole number{unit} of at least {least}, found {value!r}')
+
+
 def describe(error: Exception) -> str:
     """The message of an exception, where others raised it with its type, and with near names where one was not registered."""
     if isinstance(error, (ConfigError, NonFiniteLossError)):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..errors import ConfigError, candidates
+from ..errors import ConfigError, candidates, check_keys, check_whole
 
 KEYS = (
     'title', 'metric', 'scale', 'per_class', 'teacher', 'arms', 'plain', 'epochs', 'equal_seconds', 'seeds', 'search_seed',
@@ -102,14 +102,14 @@ def read_plan(path: str) -> Plan:
 def parse_plan(cfg: Mapping, folder: Path, where: str) -> Plan:
     """Check the contents of such a file; see :func:`read_plan`. Names that begin with ``_`` are the file's own."""
     cfg = {key: value for key, value in cfg.items() if not key.startswith('_')}
-    _known(cfg, KEYS, where)
+    check_keys(cfg, KEYS, where)
     for key in ('metric', 'teacher', 'arms', 'plain', 'epochs'):
         if key not in cfg:
             raise ConfigError(
                 f'{where}: {key!r} is missing; a comparison needs metric, teacher, arms, plain and epochs'
             )
     for key, least in (('epochs', 1), ('val_interval', 1), ('search_seed', 0)):
-        _whole(cfg.get(key, least), least, f'{where}: {key}')
+        check_whole(f'{where}: {key}', cfg.get(key, least), least)
     for key in ('title', 'metric', 'per_class'):
         if (
             key in cfg
@@ -124,7 +124,7 @@ def parse_plan(cfg: Mapping, folder: Path, where: str) -> Plan:
         )
     teacher = cfg['teacher']
     teacher = dict(config=teacher) if isinstance(teacher, str) else teacher
-    _known(teacher, ('config', 'options', 'checkpoint'), f'{where}: teacher')
+    check_keys(teacher, ('config', 'options', 'checkpoint'), f'{where}: teacher')
     arms_cfg = cfg['arms']
     if not isinstance(arms_cfg, Mapping) or not arms_cfg:
         raise ConfigError(f'{where}: arms must be a dict from names to dict(config=...), found {arms_cfg!r}')
@@ -151,7 +151,7 @@ def parse_plan(cfg: Mapping, folder: Path, where: str) -> Plan:
     if not isinstance(seeds, (list, tuple)) or not seeds or len(set(map(repr, seeds))) < len(seeds):
         raise ConfigError(f'{where}: seeds must be a list of different whole numbers, found {seeds!r}')
     for seed in seeds:
-        _whole(seed, 0, f'{where}: seeds')
+        check_whole(f'{where}: seeds', seed, 0)
     return Plan(
         title=cfg.get('title', Path(where).stem),
         metric=cfg['metric'],
@@ -172,7 +172,7 @@ def parse_plan(cfg: Mapping, folder: Path, where: str) -> Plan:
 
 def _arm(name: str, cfg, plain: str, folder: Path, where: str) -> Arm:
     cfg = dict(config=cfg) if isinstance(cfg, str) else cfg
-    _known(cfg, ARM_KEYS, where)
+    check_keys(cfg, ARM_KEYS, where)
     tries = cfg.get('tries') or ()
     if not isinstance(tries, (list, tuple)) or not all(isinstance(item, Mapping) for item in tries):
         raise ConfigError(f'{where}: tries must be a list of dicts of options, found {tries!r}')
@@ -212,16 +212,3 @@ def _checkpoint(path, folder: Path, where: str) -> str | None:
         near = sorted(other.name for other in file.parent.glob('*.pth'))
         raise ConfigError(f'{where}: no checkpoint {path!r} beside the file; {candidates(file.name, near)}')
     return str(file)
-
-
-def _known(cfg, allowed, where: str) -> None:
-    if not isinstance(cfg, Mapping):
-        raise ConfigError(f'{where} must be a dict with some of {", ".join(allowed)}, found {cfg!r}')
-    for key in cfg:
-        if key not in allowed:
-            raise ConfigError(f'{where}: unknown key {key!r}; {candidates(str(key), allowed)}')
-
-
-def _whole(value, least: int, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f'{where} must be a whole number of at least {least}, found {value!r}')

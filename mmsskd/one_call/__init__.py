@@ -21,14 +21,14 @@ from ..cli.train import prepare, train, watch
 from ..distill.build import build_model, load_strictly, read_checkpoint, resolve_model_cfg, without_init
 from ..distill.export import export_checkpoint
 from ..distill.network.forward import DEFAULT_SHAPE
-from ..errors import ConfigError, candidates
+from ..errors import ConfigError, candidates, check_whole
 from ..utils.files import write_text
 from ..utils.quiet import import_quietly, warnings_alone
 from ..utils.tables import text_table
 from ..utils.trust import config_of
 from ..utils.work_dir import newest_checkpoint
 from ..visualization.stage_table import short
-from .compose import Composer, check_whole, config_text, is_made_for_one_size, model_of, preprocessor_of, side_of
+from .compose import Composer, config_text, is_made_for_one_size, model_of, preprocessor_of, side_of
 from .data import Data, look_at
 from .estimate import FEW_EPOCHS, SIDES, Pace, measure, sooner
 from .models import Model, find_model
@@ -108,7 +108,7 @@ def distill(
     folder = Path(out).resolve()
     if file := next((path for path in (folder, *folder.parents) if path.is_file()), None):
         raise ConfigError(f'out: {str(file)!r} is a file; name a folder')
-    check_whole('epochs', epochs)
+    check_whole('epochs', 1 if epochs is None else epochs)
     if recipe is not None and recipe not in list(RECIPES):
         raise ConfigError(f'recipe: there is none {recipe!r}; {candidates(str(recipe), RECIPES)}')
     progress = progress or SimpleNamespace(training=False)

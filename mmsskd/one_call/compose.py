@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.utils import get_installed_path
 
 from ..distill.network.forward import DEFAULT_SHAPE
-from ..errors import ConfigError
+from ..errors import ConfigError, check_whole
 from .data import Data
 from .models import Model
 from .recipe import Pair, Recipe
@@ -22,16 +22,6 @@ FEW_IMAGES = 500  # below, a worker takes longer to start than to read
 COSINE = dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)
 
 
-def check_whole(key: str, value: int | None, least: int = 1, unit: str = '') -> None:
-    """Refuse an option that is set and no whole number of at least ``least``.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-        raise ConfigError(f'{key} must be a whole number{unit} of at least {least}, found {value!r}')
-
-
 def side_of(student: Model, teacher: Model, data: Data, size: int | None) -> int | None:
     """Pixels of the square image that the networks see: as asked for, as in CIFAR's files, or as the student's config crops.
 
@@ -41,7 +31,7 @@ def side_of(student: Model, teacher: Model, data: Data, size: int | None) -> int
     Raises:
         ConfigError: ``size`` is no number of pixels, or another one than that of CIFAR's files.
     """
-    check_whole('size', size, SMALLEST, ' of pixels')
+    check_whole('size', SMALLEST if size is None else size, SMALLEST, ' of pixels')
     if data.side is not None and size not in (None, data.side):
         raise ConfigError(f'size is {size}, but the images in the files have {data.side} pixels; leave it out')
     if size or data.side or data.task == 'detection':
@@ -68,7 +58,7 @@ def _pipeline(cfg: Config, split: str = 'train') -> list | None:
 
 def batch_of(student: Model, data: Data, side: int | None, count: int, batch_size: int | None = None) -> int:
     """Images a step: as asked for, or as many as ``count`` images allow."""
-    check_whole('batch_size', batch_size)
+    check_whole('batch_size', 1 if batch_size is None else batch_size)
     usual = 64 if side and side <= SMALL else 32
     if data.task == 'detection':
         usual = (student.cfg.get('train_dataloader') or {}).get('batch_size', 2)

@@ -33,7 +33,6 @@ def write_page(path: Path, title: str, data: Data, recipe: Recipe, pair: Pair, w
     if data.classes:
         report.text('Measured on the images that validate, after the last epoch. One seed: small gaps mean nothing.')
         add_stages(report, history, 'the images that validate')
-    report.heading('Phases')
-    add_phases(report, history.phases, 'What trains when.')
+    add_phases(report, history.phases)
     report.write(path)
     return found

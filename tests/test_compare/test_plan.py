@@ -34,15 +34,15 @@ def test_defaults():
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        (dict(metrik='x'), ["unknown key 'metrik'", 'metric']),
+        (dict(metrik='x'), ["unknown field 'metrik'", 'metric']),
         (dict(metric=None), ["'metric' is missing"]),
         (dict(epochs=0), ['epochs must be a whole number of at least 1', '0']),
         (dict(epochs='20'), ["found '20'"]),
         (dict(teacher='digits_r14.py'), ["no config 'digits_r14.py'", 'digits_r14x2.py']),
-        (dict(teacher=dict(config='digits_r14x2.py', weights='x')), ["unknown key 'weights'", 'checkpoint']),
+        (dict(teacher=dict(config='digits_r14x2.py', weights='x')), ["unknown field 'weights'", 'checkpoint']),
         (dict(teacher=dict(config='digits_r14x2.py', checkpoint='x.pth')), ["no checkpoint 'x.pth' beside the file"]),
         (dict(arms={}), ['arms must be a dict']),
-        (dict(arms=dict(plain=dict(option={}))), ["unknown key 'option'", 'options']),
+        (dict(arms=dict(plain=dict(option={}))), ["unknown field 'option'", 'options']),
         (dict(plain='plane'), ["no arm 'plane'", 'plain']),
         (dict(equal_seconds='kt'), ['equal_seconds', "none 'kt'", 'kd']),
         (dict(seeds=[0, 0]), ['seeds must be a list of different whole numbers']),
