@@ -161,9 +161,7 @@ def timed_phases(cfg, distiller, head: bool) -> list:
     """A phase for each stage, as by default, and the head's with the run's optimizer."""
     stages = list(distiller.stages)
     recipes = [hook.get('head') or {} for hook in cfg.get('default_hooks', {}).values() if is_schedule_hook(hook)]
-    wrappers = [recipe['optim_wrapper'] for recipe in recipes if 'optim_wrapper' in recipe] or [
-        cfg.get('optim_wrapper')
-    ]
+    wrappers = [each['optim_wrapper'] for each in recipes if 'optim_wrapper' in each] or [cfg.get('optim_wrapper')]
     phases = stage_by_stage(stages)
     length = dict(iters=1)
     hook = dict(phases=phases if head else phases[:-1], transfer=length, head=dict(length, optim_wrapper=wrappers[0]))

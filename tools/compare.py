@@ -26,9 +26,7 @@ from mmsskd.utils.trust import trust
 def main():
     parser = ToolParser(__doc__, 'python tools/compare.py configs/experiments/compare/fashion_mnist_2k.py --jobs 2')
     parser.add_argument('file', help='names teacher, arms, epochs and seeds; see configs/experiments/compare')
-    parser.add_argument(
-        '--work-dir', metavar='DIR', help='runs and results; default: work_dirs/compare/<name of the file>'
-    )
+    parser.add_argument('--work-dir', metavar='DIR', help='of runs and results; default: work_dirs/compare/<FILE>')
     parser.number('--jobs', 'runs at a time; above 1 seconds are measured in separate runs', 1)
     add_trust_argument(parser)
     args = parser.parse_args()

@@ -26,9 +26,8 @@ def main():
     what = 'handwritten digits (default), digits on photos, the ORL faces, or all three'
     parser.add_argument('task', nargs='?', default=TASKS[0], choices=[*TASKS, 'all'], help=what)
     parser.folder('--out', 'runs and pages', 'work_dirs/demo')
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change keys of the config of every training'
-    )
+    what = 'change keys of the config of every training'
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help=what)
     args = parser.parse_args()
     start = time.time()
     MMLogger.get_instance('mmengine', log_level='ERROR')

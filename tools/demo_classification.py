@@ -60,7 +60,6 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
         'alone learns from the 120. Both students take the same number of iterations. What follows is of the first seed.'
     )
     add_stages(report, history, 'the test images')
-    report.heading('Phases')
     add_phases(report, history.phases, 'The head takes more, but shorter, epochs.')
     report.heading('What teacher and student see')
     images, features, errors = features_of(results)

@@ -20,6 +20,7 @@ from mmsskd.visualization.stage_table import short
 DATA = Path('data/digits_on_photos')
 LEAST_GAP = 3.0  # points of AP
 SHOWN = 5  # validation images in the report
+FEW = 'plain student, boxes on 80 images'
 THRESHOLD = 0.5  # score from which a box is drawn
 
 
@@ -84,8 +85,7 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
         f'plain student are at least {LEAST_GAP:.0f} points apart; otherwise the gap itself. Seconds: the whole command.'
     )
     add_stages(report, history, 'the validation images')
-    report.heading('Phases')
-    add_phases(report, history.phases, 'What trains when.')
+    add_phases(report, history.phases)
     report.heading('What the networks find')
     images, found, classes = boxes_of(results)
     report.figure(
@@ -103,12 +103,8 @@ TASK = Task(
         (TEACHER, 'plain/digits_on_photos_r34_w16.py', None),
         ('plain student', 'plain/digits_on_photos_r18_w16.py', None),
         ('recommended', 'sskd/digits_on_photos_r34_r18_w16.py', 'plain student'),
-        ('plain student, boxes on 80 images', 'plain/digits_on_photos_r18_w16_few_labels.py', None),
-        (
-            'recommended, boxes on 80 images',
-            'sskd/digits_on_photos_r34_r18_w16_few_labels.py',
-            'plain student, boxes on 80 images',
-        ),
+        (FEW, 'plain/digits_on_photos_r18_w16_few_labels.py', None),
+        ('recommended, boxes on 80 images', 'sskd/digits_on_photos_r34_r18_w16_few_labels.py', FEW),
     ],
     metric='coco/bbox_mAP',
     label='AP',

@@ -77,8 +77,7 @@ def write_report(path: Path, results: list[Result], rows: list[list[str]]) -> No
     report.figure(det_figure(reports), '1:1: both errors.', f'DET {of}')
     report.figure(cmc_figure(reports), '1:N: share of mated probes whose mate is at a rank or better.', f'CMC {of}')
     add_stages(report, history, 'the test faces')
-    report.heading('Phases')
-    add_phases(report, history.phases, 'What trains when.')
+    add_phases(report, history.phases)
     report.text('The ORL Database of Faces, AT&T Laboratories Cambridge (F. Samaria, A. Harter, 1994).')
     report.write(path)
 

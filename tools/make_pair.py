@@ -61,7 +61,8 @@ def make_pair(
     student = _build(student_spec)
     changes = thawing(student)
     if changes:
-        said.append(f'the student trains whole: its backbone gets {_call(changes)}')
+        options = ', '.join(f'{key}={value!r}' for key, value in changes.items())
+        said.append(f'the student trains whole: its backbone gets {options}')
         student_spec['backbone'] = changes
         student = _build(student_spec)
     teacher_spec = dict(cfg_path=teacher_path, pretrained=True)
@@ -130,10 +131,6 @@ def phases(run: Config, stages: int, said: list[str]) -> tuple[dict, dict]:
         said.append(f'EMA averages the phases that learn the task: {key}={begin + 1}')
     transfer = {unit: each, 'optim_wrapper': dict(optimizer=dict(type='Adam', lr=0.001))}
     return dict(type='mmsskd.StageScheduleHook', transfer=transfer, head=head), more
-
-
-def _call(changes: dict) -> str:
-    return ', '.join(f'{key}={value!r}' for key, value in changes.items())
 
 
 if __name__ == '__main__':

@@ -52,9 +52,8 @@ class Pair:
         """The options of the model besides the two paths, as text."""
         own = dict(self.student) if isinstance(self.student, dict) else {}
         own.pop('cfg_path', None)
-        return ', '.join(
-            f'{key}={value!r}' for key, value in {**self.options, **({'student': own} if own else {})}.items()
-        )
+        options = {**self.options, **({'student': own} if own else {})}
+        return ', '.join(f'{key}={value!r}' for key, value in options.items())
 
     @staticmethod
     def _path(model: str | dict) -> str:
@@ -95,9 +94,11 @@ def _detectors(group: str, *rows: tuple) -> list[Pair]:
     ]
 
 
+LEVELS = dict(options=dict(stages=['neck.1', 'neck.2']))
+LATER = dict(options=dict(stages=['layer2', 'layer3', 'layer4']))
 STAGES = dict(student=THAW, options=dict(stages=['layer1', 'layer2', 'layer3', 'layer4', 'neck']))
 BIG = dict(size=224)
-WITHOUT_DISTILLATION = BIG | dict(line_options={'model.student.head.distillation': False})  # mmpretrain cannot train it
+UNDISTILLED = BIG | dict(line_options={'model.student.head.distillation': False})  # mmpretrain cannot train it
 LAST_NORM = BIG | dict(line_options={'model.teacher_stages': ['norm'] * 4})  # its blocks change their input in place
 
 
@@ -134,11 +135,7 @@ PAIRS = [
         ('poolformer/poolformer-s24_32xb128', 'poolformer/poolformer-s12_32xb128'),
         ('edgenext/edgenext-small_8xb256', 'edgenext/edgenext-xsmall_8xb256', BIG),
         ('mobilevit/mobilevit-small_8xb128', 'mobilevit/mobilevit-xsmall_8xb128'),
-        (
-            'efficientformer/efficientformer-l3_8xb128',
-            'efficientformer/efficientformer-l1_8xb128',
-            WITHOUT_DISTILLATION,
-        ),
+        ('efficientformer/efficientformer-l3_8xb128', 'efficientformer/efficientformer-l1_8xb128', UNDISTILLED),
         ('hornet/hornet-small_8xb64', 'hornet/hornet-tiny_8xb128'),
         ('swin_transformer/swin-small_16xb64', 'swin_transformer/swin-tiny_16xb64', BIG),
         (
@@ -155,7 +152,7 @@ PAIRS = [
         ('deit3/deit3-medium-p16_64xb64', 'deit3/deit3-small-p16_64xb64', BIG),
         ('t2t_vit/t2t-vit-t-19_8xb64', 't2t_vit/t2t-vit-t-14_8xb64', BIG),
         ('xcit/xcit-small-12-p16_8xb128', 'xcit/xcit-nano-12-p16_8xb128', BIG),
-        ('levit/levit-192_8xb256', 'levit/levit-128_8xb256', WITHOUT_DISTILLATION),
+        ('levit/levit-192_8xb256', 'levit/levit-128_8xb256', UNDISTILLED),
         ('tinyvit/tinyvit-11m_8xb256', 'tinyvit/tinyvit-5m_8xb256', BIG),
         ('cspnet/cspresnext50_8xb32', 'cspnet/cspresnet50_8xb32'),
         ('conformer/conformer-small-p16_8xb128', 'conformer/conformer-tiny-p16_8xb128', BIG),
@@ -193,11 +190,7 @@ PAIRS = [
         ('gfl/gfl_r101_fpn_ms-2x', 'gfl/gfl_r50_fpn_1x', dict(options=dict(stages=['neck', 'bbox_head.gfl_cls']))),
         ('gfl/gfl_r101_fpn_ms-2x', 'gfl/gfl_r50_fpn_1x', dict(options=dict(stages=['neck', 'bbox_head.cls_convs.3']))),
         ('faster_rcnn/faster-rcnn_r101_fpn_1x', 'faster_rcnn/faster-rcnn_r50_fpn_1x'),
-        (
-            'faster_rcnn/faster-rcnn_r101_fpn_1x',
-            'faster_rcnn/faster-rcnn_r50_fpn_1x',
-            dict(options=dict(stages=['neck.1', 'neck.2'])),
-        ),
+        ('faster_rcnn/faster-rcnn_r101_fpn_1x', 'faster_rcnn/faster-rcnn_r50_fpn_1x', LEVELS),
         ('mask_rcnn/mask-rcnn_r101_fpn_1x', 'mask_rcnn/mask-rcnn_r50_fpn_1x'),
         ('cascade_rcnn/cascade-rcnn_r101_fpn_1x', 'cascade_rcnn/cascade-rcnn_r50_fpn_1x'),
         ('retinanet/retinanet_r101_fpn_1x', 'retinanet/retinanet_r50_fpn_1x'),
@@ -220,11 +213,7 @@ PAIRS = [
         ('rtmdet/rtmdet_s_8xb32-300e', 'rtmdet/rtmdet_tiny_8xb32-300e'),
         ('hrnet/faster-rcnn_hrnetv2p-w32-1x', 'hrnet/faster-rcnn_hrnetv2p-w18-1x'),
         ('pvt/retinanet_pvt-s_fpn_1x', 'pvt/retinanet_pvt-t_fpn_1x'),
-        (
-            'detr/detr_r101_8xb2-500e',
-            'detr/detr_r50_8xb2-150e',
-            dict(options=dict(stages=['layer2', 'layer3', 'layer4'])),
-        ),
+        ('detr/detr_r101_8xb2-500e', 'detr/detr_r50_8xb2-150e', LATER),
         ('yolo/yolov3_d53_8xb8-320-273e', 'yolo/yolov3_mobilenetv2_8xb24-320-300e'),
     ),
     *_detectors(

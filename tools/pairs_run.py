@@ -14,7 +14,7 @@ import mmsskd  # noqa: F401  registers the scope
 from mmsskd.distill.build import build_model, load_strictly, resolve_model_cfg, without_init
 from mmsskd.distill.distiller import StagewiseDistiller
 from mmsskd.distill.export import plain_config
-from mmsskd.distill.network.forward import feature_tensors, features_at
+from mmsskd.distill.network.forward import capture, features_at
 from mmsskd.distill.network.stages import taps_of
 from mmsskd.distill.schedule.runner_state import unwrap
 from mmsskd.errors import ConfigError
@@ -110,16 +110,13 @@ def run_pair(pair: Pair, folder: str) -> dict:
     Returns:
         ``result`` (``'works'``, ``'line'`` or ``'refused'``), ``why``, names of the ``stages``, number of ``adapters``.
     """
-    try:
-        return dict(result='works', **_run(pair, f'{folder}/as_it_is', {}))
-    except ConfigError as error:
-        why = str(error)
-    if pair.line:
+    why: dict = {}
+    for result, changes in [('works', {}), *([('line', pair.line_options)] if pair.line else ())]:
         try:
-            return dict(result='line', why=why, **_run(pair, f'{folder}/with_line', pair.line_options))
+            return dict(result=result, **why, **_run(pair, f'{folder}/{result}', changes))
         except ConfigError as error:
-            why = str(error)
-    return dict(result='refused', why=why)
+            why = dict(why=str(error))
+    return dict(result='refused', **why)
 
 
 def _run(pair: Pair, folder: str, changes: dict) -> dict:
@@ -199,20 +196,10 @@ def _check_features(distiller: StagewiseDistiller, size: int) -> None:
     distiller.eval()
     for model, stages in ((distiller.student, distiller.stages), (distiller.teacher, distiller.teacher_stages)):
         cut = features_at(model, image, taps_of(stages.values()))
-        whole: dict[str, tuple] = {}
-
-        def keep(path, whole=whole):
-            def hook(module, args, output):
-                whole[path] = (*whole.get(path, ()), *feature_tensors(output))
-
-            return hook
-
-        handles = [model.get_submodule(stage.tap).register_forward_hook(keep(stage.tap)) for stage in stages.values()]
-        feature = model.extract_feat(image)
-        for head in {stage.tap.split('.')[0] for stage in stages.values() if stage.tap not in whole}:
-            getattr(model, head)(feature)
-        for handle in handles:
-            handle.remove()
+        with capture(model, taps_of(stages.values())) as whole:
+            feature = model.extract_feat(image)
+            for head in {stage.tap.split('.')[0] for stage in stages.values() if stage.tap not in whole}:
+                getattr(model, head)(feature)
         for name, stage in stages.items():
             equal = map(torch.equal, stage.feature(cut), stage.feature(whole))
             assert all(equal), f'stage {name!r}: its feature is not that of the whole forward'

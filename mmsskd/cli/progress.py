@@ -72,7 +72,7 @@ class Progress(Hook):
         self.left = self.pace * (runner.max_iters * (1 + self.then) - runner.iter - 1)
         if runner.iter > self.first:
             runner.message_hub.update_info('eta', self.left)
-        done, end = runner.iter + 1, self._ends(runner)
+        done, end = runner.iter + 1, self.schedule.phase.end if self.schedule else runner.max_iters
         if not self.by_epoch and (done % self.interval == 0 or done == end):
             self._line(runner, min(self.interval, done), done)
         elif self.speaks and time.monotonic() - self.shown > (IN_PLACE if sys.stdout.isatty() else IN_A_FILE):
@@ -92,10 +92,6 @@ class Progress(Hook):
         self.console.clear()
         for handler in self.handlers:
             handler.removeFilter(self.console)
-
-    def _ends(self, runner: Runner) -> int:
-        """The iteration of a run without epochs at which the phase ends."""
-        return self.schedule.phase.end if self.schedule else runner.max_iters
 
     def _where(self, runner: Runner, done: int) -> str:
         """Phase, and within it the epoch or iteration, of the run the ``done``-th."""
@@ -117,7 +113,7 @@ class Progress(Hook):
         if said:
             parts['errors'] = 'error ' + ' '.join(said)
             parts['last error'] = f'error {said[-1]}'
-        parts['task'] = '  '.join(self._stitched(runner))
+        parts['task'] = self._stitched(runner)
         if 'train/lr' in scalars:
             parts['rate'] = f'lr {scalars["train/lr"].current():.2g}'
         parts |= dict(pace=f'{self.pace:.3g} s/iter', left=f'ETA {duration(self.left)}')
@@ -153,19 +149,18 @@ class Progress(Hook):
     def _in_between(self, runner: Runner) -> None:
         share = (runner.iter + 1) / (runner.max_iters * (1 + self.then))
         now = (runner.epoch if self.by_epoch else runner.iter) + 1
-        parts = [self._where(runner, now), f'{100 * share:.0f} % of the run', *self._stitched(runner)]
-        self.console.show('  '.join([*parts, f'ETA {duration(self.left)}']))
+        said = [self._where(runner, now), f'{100 * share:.0f} % of the run', self._stitched(runner)]
+        self.console.show('  '.join(filter(None, [*said, f'ETA {duration(self.left)}'])))
         self.shown = time.monotonic()
 
-    def _stitched(self, runner: Runner) -> list[str]:
+    def _stitched(self, runner: Runner) -> str:
         """The last task metric of the stages so far with the teacher's rest after them."""
-        stage = f'_{self.schedule.phase.mimic[-1]}' if self.schedule and self.schedule.phase.mimic else None
-        scalars = runner.message_hub.log_scalars
-        keys = [key for key in scalars if key.startswith('val/stitched_') and stage and key.endswith(stage)]
-        return [
-            f'stitched {key.removeprefix("val/stitched_").removesuffix(stage)} {scalars[key].current():.4g}'
-            for key in keys[:1]
-        ]
+        for stage in self.schedule.phase.mimic[-1:] if self.schedule else ():
+            for key, values in runner.message_hub.log_scalars.items():
+                if key.startswith('val/stitched_') and key.endswith(f'_{stage}'):
+                    metric = key.removeprefix('val/stitched_').removesuffix(f'_{stage}')
+                    return f'stitched {metric} {values.current():.4g}'
+        return ''
 
 
 def duration(seconds: float) -> str:

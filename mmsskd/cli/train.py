@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import os.path as osp
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -108,11 +107,11 @@ def prepare(cfg: Config, amp: bool = False, auto_scale_lr: bool = False, resume:
         cfg.auto_scale_lr.enable = True
     if resume:
         path = checkpoint_to_resume(cfg.work_dir, None if resume == 'auto' else resume, _say)
-        if path is None and osp.isdir(cfg.work_dir) and os.listdir(cfg.work_dir):
+        if path is None and os.path.isdir(cfg.work_dir) and os.listdir(cfg.work_dir):
             _say(f'{cfg.work_dir} holds no checkpoint yet: the run starts from the beginning')
             resume = None
     if resume:
-        if path is None or ('://' not in path and not osp.isfile(path)):
+        if path is None or ('://' not in path and not os.path.isfile(path)):
             where = f'{cfg.work_dir!r} holds no checkpoint' if resume == 'auto' else f'there is no file {path!r}'
             raise ConfigError(f'nothing to resume: {where}; remove --resume to start anew')
         read_checkpoint(path, '--resume')

@@ -82,10 +82,8 @@ def write_digits_on_photos(
                 for label, mask in zip(labels, masks):  # ids from 1: to COCOeval a match with annotation 0 is no match
                     annotations.append(dict(_annotation(label, mask), id=len(annotations) + 1, image_id=index))
             if split != 'unlabelled':
-                coco = dict(
-                    info=dict(description=CREDITS), images=images, annotations=annotations, categories=categories
-                )
-                _write_json(part / 'annotations' / f'{split}.json', coco)
+                coco = dict(images=images, annotations=annotations, categories=categories)
+                _write_json(part / f'annotations/{split}.json', dict(coco, info=dict(description=CREDITS)))
         _write_json(part / 'info.json', dict(info, credits=CREDITS))
     return True
 

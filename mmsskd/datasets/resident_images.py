@@ -138,15 +138,12 @@ def _split(pipeline: Sequence[dict]) -> tuple[list[dict], dict[str, dict]]:
             f'mmsskd.ResidentImages: pipeline has {unknown}, which it cannot do for whole batches; it can do '
             f'{[*FIXED, *DRAWN]}. Remove them, or use the data set itself'
         )
-    order = [name for name in names if name not in FIXED]
-    if order != sorted(order, key='RandomCrop RandomFlip PackInputs'.index) or len(set(order)) < len(order):
+    first = next((i for i, name in enumerate(names) if name not in FIXED), len(names))
+    if names[first:] != [name for name in (*DRAWN, 'PackInputs') if name in names]:
         raise ConfigError(
             f'mmsskd.ResidentImages: pipeline must be {list(FIXED)}, then RandomCrop and RandomFlip, each at most once, then '
-            f'PackInputs; found {names}'
+            f'PackInputs; found {names}, an order that cannot be split'
         )
-    first = next((i for i, name in enumerate(names) if name not in FIXED), len(names))
-    if any(name in FIXED for name in names[first:]):
-        raise ConfigError(f'mmsskd.ResidentImages: pipeline makes {names[first:]} in an order that cannot be split')
     return list(pipeline[:first]), dict(zip(names[first:], pipeline[first:]))
 
 

@@ -226,17 +226,15 @@ def _dict(factory: Callable | None = None) -> dict:
 PACKAGES = 'mmengine.', 'mmcv.', 'torch.nn.', 'torch.optim.', 'torchvision.'
 METHODS = [(HistoryBuffer, name) for name in ('min', 'max', 'mean', 'current')]  # how logged values are smoothed
 METHODS += [(OneCycleParamScheduler, f'_annealing_{shape}') for shape in ('cos', 'linear')]
-PATHS = 'PosixPath', 'WindowsPath'  # which come back as paths that touch no file
-
+MODULES = 'pathlib', 'pathlib._local'
+PATHS = [  # which come back as paths that touch no file
+    (getattr(pathlib, f'Pure{kind}'), f'{module}.{kind}') for kind in ('PosixPath', 'WindowsPath') for module in MODULES
+]
 ALLOWED: list[Any] = [
     *((part, path) for path, part in ARRAY_PARTS.items()),
     *(argparse.Namespace, datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone),
     *(bool, bytes, dict, float, frozenset, int, list, slice, str, tuple),
     *((_dict, 'collections.defaultdict'), (_attribute, 'builtins.getattr'), collections.OrderedDict),
-    *(
-        (getattr(pathlib, f'Pure{kind}'), f'{module}.{kind}')
-        for kind in PATHS
-        for module in ('pathlib', 'pathlib._local')
-    ),
+    *PATHS,
     *(pathlib.PurePosixPath, pathlib.PureWindowsPath, ConfigDict, HistoryBuffer, OneCycleParamScheduler),
 ]

@@ -25,8 +25,9 @@ def add_stages(report: Report, history: History, images: str) -> None:
     )
 
 
-def add_phases(report: Report, phases: Sequence[dict], caption: str) -> None:
+def add_phases(report: Report, phases: Sequence[dict], caption: str = 'What trains when.') -> None:
     """Add what trains when."""
+    report.heading('Phases')
     rows, begin = [], 0
     for number, phase in enumerate(phases, 1):
         end = begin + phase['length']

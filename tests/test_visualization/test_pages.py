@@ -34,7 +34,6 @@ def every_plot() -> Report:
         for epoch in range(1, 5)
     ]
     add_stages(report, History(records, []), 'the test images')
-    report.heading('Phases')
     phases = [dict(train=STAGES[: k + 1], mimic=STAGES[:1], length=3, task_loss=k == 3) for k in range(4)]
     add_phases(report, phases, 'What trains when.')
     add_phases(report, phases[:2], 'The same again.')
