@@ -130,27 +130,33 @@ def _add_unlabelled(root: Path, data: Data) -> None:
 
 
 def _photos(root: Path, out: Path) -> Data:
-    here = [path.name for path in sorted(root.iterdir()) if path.is_file() and path.name.lower().endswith(SUFFIXES)]
     train, val = _named(root, ['train']), _named(root, VALIDATES)
     if val and not train:
         raise ConfigError(f'data: {str(root)!r} has a folder {val.name}, but no train; {LAYOUTS}')
-    by_class = _by_class(root, train or root)
+    by_class, here = _by_class(root, train or root), _photos_in(train or root)
     for file in (file for files in by_class.values() for file in files):
         if file != file.strip() or len(file.splitlines()) > 1:  # the lists have a file on each line
             raise ConfigError(f'data: rename {file!r} in {str(root)!r}: no line break in a name, no space before it')
-    if here and by_class and not train:
-        raise ConfigError(
-            f'data: {str(root)!r} holds {len(here)} images and folders of images ({some(by_class)}): if the folders are '
-            f'classes, move the images beside them into {root.name}/unlabelled; if not, move all into one folder'
-        )
+    for folder in (train or root, *([val] if val else [])):
+        beside = _photos_in(folder)
+        if beside and by_class:
+            raise ConfigError(
+                f'data: {str(folder)!r} holds {len(beside)} images and folders of images ({some(by_class)}): if the folders are '
+                f'classes, move the images beside them into {root.name}/unlabelled; if not, move all into one folder'
+            )
+        if beside and train:
+            raise ConfigError(
+                f'data: {str(folder)!r} holds {len(beside)} images, but no folder of a class: move each into one, or, where nobody '
+                f'has said what they show, name {str(folder)!r} as the data'
+            )
     if not by_class and not here:
         raise ConfigError(f'data: {str(root)!r} holds no image ({", ".join(SUFFIXES)}); {LAYOUTS}')
     if not by_class:
         shorter = _shorter(_sizes(root, here[:: max(len(here) // LOOKS, 1)]))
-        kind, count = 'photos without labels', len(here)
-        return Data(
-            kind, 'classification', (), None, None, count, str(root), count, shorter=shorter, said=f'{count} {kind}'
-        )
+        said = f'{len(here)} photos without labels'
+        data = Data('photos without labels', 'classification', count=len(here), shorter=shorter, said=said)
+        data.unlabelled, data.unlabelled_count = str(root), len(here)
+        return data
     classes, held = tuple(by_class), _by_class(root, val) if val else {}
     if len(classes) == 1 and not train and len(inner := _folders(root / classes[0])) > 1:
         raise ConfigError(
@@ -180,6 +186,11 @@ def _photos(root: Path, out: Path) -> Data:
     sets = [dict(listed, ann_file=path) for path in lists]
     kind, shorter = 'photos in a folder for each class', _shorter(sizes)
     return Data(kind, 'classification', classes, sets[0], sets[1], count, shorter=shorter, said=said, lists=lists)
+
+
+def _photos_in(folder: Path) -> list[str]:
+    """Names of the images in a folder itself."""
+    return sorted(path.name for path in folder.iterdir() if path.is_file() and path.name.lower().endswith(SUFFIXES))
 
 
 def _names(folder: Path) -> list[str]:

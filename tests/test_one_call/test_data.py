@@ -107,6 +107,16 @@ def mixed(folder):
     put_photos(folder / 'cat')
 
 
+def no_classes(folder):
+    put_photos(folder / 'train')
+    put_photos(folder / 'val')
+
+
+def mixed_below(folder):
+    for name in ('train/cat', 'train/dog', 'val', 'val/cat', 'val/dog'):
+        put_photos(folder / name, 2)
+
+
 def only_val(folder):
     put_photos(folder / 'val/cat')
 
@@ -168,6 +178,8 @@ def line_break(folder):
         (empty, None, 'holds no image'),
         (one_class, None, r'one class only \(cat\); a classifier needs two'),
         (mixed, None, 'holds 6 images and folders of images .*move the images beside them into set/unlabelled'),
+        (no_classes, None, r"set/train' holds 6 images, but no folder of a class: .* name .*set/train' as the data"),
+        (mixed_below, None, r"set/val' holds 2 images and folders of images \(cat, dog\)"),
         (only_val, None, 'has a folder val, but no train'),
         (one_more_level, None, r'holds one folder, photos, and that the folders cat, dog: .* name .*set/photos'),
         (no_images, None, 'no image that can be read in .*set/dog'),
