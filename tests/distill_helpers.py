@@ -4,6 +4,7 @@ import torch
 from helpers import classifier, parse_phases
 from mmengine.registry import MODELS
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -41,6 +42,17 @@ def idle_student() -> dict:
     cfg = classifier(depth=8, out_indices=(1,))
     cfg['head']['in_channels'] //= 2
     return cfg
+
+
+class NoTransfers(TorchDispatchMode):
+    """Refuses what copies between CPU and GPU, for which the CPU waits, and which a CUDA graph cannot hold."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function._schema.name in ('aten::_to_copy', 'aten::copy_'):
+            devices = {each.device.type for each in (*args, result) if isinstance(each, torch.Tensor)}
+            assert len(devices) == 1, f'{function} from {args[0].device} to {result.device}'
+        return result
 
 
 def on_fake_gpu(model):

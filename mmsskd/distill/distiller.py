@@ -27,6 +27,7 @@ from .network.pairing import Pairing, find_logits, match_size, student_trains
 from .network.projector import resolve_student
 from .network.stages import taps_of
 from .phases import HEAD, Phase
+from .step_values import StepValues
 from .teacher import give_own_input, image_of
 
 GONE = {
@@ -166,6 +167,8 @@ class StagewiseDistiller(BaseModel):
             None  # makes the steps of the phase, where one is set
         )
         self.measures_agreement = True
+        self._values: StepValues | None = None  # of the current step, as long as nobody has looked at them
+        self._looks_later = False
         self.data_preprocessor.register_forward_pre_hook(self._without_labels, with_kwargs=True)
         self.register_state_dict_post_hook(_strip_student_prefix)
         self.register_load_state_dict_pre_hook(_add_student_prefix)
@@ -413,21 +416,43 @@ class StagewiseDistiller(BaseModel):
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One step on a batch as the data loader gives it; as a CUDA graph where the hook has asked for that."""
-        step = self.captured or super().train_step
-        return step(data, optim_wrapper)
+        if self.captured is not None:
+            return self.captured(data, optim_wrapper)
+        with self._looked_at_before_the_update(optim_wrapper):
+            return super().train_step(data, optim_wrapper)
 
     def parse_losses(self, losses: dict) -> tuple[Tensor, dict]:
         """Sum the losses; a NaN or infinite one is reported before it reaches a weight.
 
-        Whatever is logged comes from the GPU in one copy, so a step waits for the GPU here and nowhere else.
+        Whatever is logged comes from the GPU in one copy.
         """
         loss, log_vars = super().parse_losses(losses)
-        on_cpu = torch.stack([value.detach() for value in log_vars.values()]).cpu()
-        log_vars = dict(zip(log_vars, on_cpu, strict=True))
-        if self.on_non_finite is not None and not log_vars['loss'].isfinite():
-            values = ', '.join(f'{name}={value.item():.4g}' for name, value in log_vars.items() if 'loss' in name)
-            self.on_non_finite(values)
-        return loss, log_vars
+        self._values = values = StepValues([*log_vars], torch.stack([value.detach() for value in log_vars.values()]))
+        if not self._looks_later:
+            self._look_at_values()
+        return loss, dict(zip(log_vars, values.values, strict=True))
+
+    def _look_at_values(self) -> None:
+        """Wait for the losses of the step and report those that are not finite."""
+        values, self._values = self._values, None
+        failure = values and values.failure()
+        if failure and self.on_non_finite is not None:
+            self.on_non_finite(failure)
+
+    @contextmanager
+    def _looked_at_before_the_update(self, optim_wrapper: OptimWrapper):
+        """Within this context losses are waited for when the backward pass has been launched, which keeps a GPU busy meanwhile.
+
+        Under DDP, whose wrapper asks for the losses, they are waited for at once.
+        """
+        self._looks_later = True
+        hook = optim_wrapper.optimizer.register_step_pre_hook(lambda *step: self._look_at_values())
+        try:
+            yield
+            self._look_at_values()  # where gradients are accumulated there is no update
+        finally:
+            self._looks_later = False
+            hook.remove()
 
     @contextmanager
     def predicting_with_teacher(self):

@@ -207,7 +207,10 @@ class AgreementMeter:
         product = (student_square + teacher_square - error) / 2  # of the two vectors: cheaper than multiplying them out
         cosine = product / (student_square * teacher_square).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
         head = torch.stack([error.sum(), cosine.sum()])
-        return torch.cat([head, head.new_tensor([len(teacher), count]), sums.sum(0), squares.sum(0)])
+        counts = [
+            head.new_full((1,), number) for number in (len(teacher), count)
+        ]  # a tensor of both would be made on the CPU
+        return torch.cat([head, *counts, sums.sum(0), squares.sum(0)])
 
     def compute(self, over_ranks: bool = False) -> tuple[Tensor, Tensor]:
         """(relative error, cosine), scalars; ``over_ranks`` sums the ranks of a distributed run first."""

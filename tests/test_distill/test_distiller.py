@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from distill_helpers import IMAGES, build, idle_student, on_fake_gpu, phase, samples
+from distill_helpers import IMAGES, NoTransfers, build, idle_student, on_fake_gpu, phase, samples
 from helpers import classifier, same, save_weights
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
@@ -15,6 +15,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
+from mmsskd.distill.step_values import StepValues
 from mmsskd.errors import ConfigError
 
 # -- the teacher -------------------------------------------------------------------------------------------------------
@@ -255,10 +256,41 @@ def test_a_forward_waits_for_no_gpu(teacher_path, loss):
     model = build(teacher_path, mimic_loss=dict(type=f'mmsskd.{loss}Loss'), logits='head.fc')
     phase(model, train=['layer1', 'layer2'], mimic=['layer1', 'layer2'], logits=True).train()
     with on_fake_gpu(model):
-        losses = model.loss(torch.empty(4, 1, 8, 8, device='cuda'), boxed_samples())
+        images, boxes = torch.empty(4, 1, 8, 8, device='cuda'), boxed_samples()
+        with NoTransfers():
+            losses = model.loss(images, boxes)
         assert len(losses) == 7 and all(value.device.type == 'cuda' for value in losses.values())
         with pytest.raises(DataDependentOutputException):  # as a value that is read would
             losses['loss_mimic_layer1'].item()
+
+
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_losses_are_looked_at_between_the_backward_pass_and_the_update(teacher_path, monkeypatch, accumulate):
+    """So that a GPU has the backward pass to do while Python waits for the forward. A loss that is not finite changes no weight."""
+    model, order = phase(build(teacher_path), train='layer1').train(), []
+    optimizer = torch.optim.SGD(model.student.parameters(), 0.1)
+    wrapper = OptimWrapper(optimizer, accumulative_counts=accumulate)
+    weight = model.student.backbone.layer1[0].conv1.weight
+    weight.register_hook(lambda grad: order.append('backward'))
+    optimizer.register_step_post_hook(lambda *step: order.append('update'))
+    failure = StepValues.failure
+    monkeypatch.setattr(StepValues, 'failure', lambda self: order.append('look') or failure(self))
+    model.train_step(dict(inputs=list(IMAGES)), wrapper)
+    assert order == ['backward', 'look', *(['update'] if accumulate == 1 else [])]
+    model.on_non_finite = stop = Stop()
+    before = weight.clone()
+    with pytest.raises(Stop):
+        model.train_step(dict(inputs=list(IMAGES * float('nan'))), wrapper)
+    assert stop.said == 'loss=nan, loss_mimic_layer1=nan' and torch.equal(weight, before)
+    assert not model._looks_later and not optimizer._optimizer_step_pre_hooks
+
+
+class Stop(Exception):
+    """What ends a run."""
+
+    def __call__(self, said):
+        self.said = said
+        raise self
 
 
 def test_ground_truth_is_prepared_where_the_task_loss_wants_it_and_nowhere_else(teacher_path):

@@ -22,6 +22,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from ...errors import ConfigError, describe
 from ..distiller import StagewiseDistiller
 from ..phases import Phase
+from ..step_values import StepValues
 
 WARM_UP = 3  # steps of one kind before it is recorded: kernels are chosen and the optimizer's state is made meanwhile
 PATIENCE = 20  # steps in succession that no graph fits
@@ -85,7 +86,7 @@ class CudaGraph:
         self.graph.replay()
 
 
-class StepValues(dict):
+class OnGpu(dict):
     """Losses of a step, on the GPU. It gives no items: MMEngine would read each, and wait; the log gets them one step later."""
 
     def items(self):
@@ -93,7 +94,7 @@ class StepValues(dict):
 
 
 class LateValues:
-    """Values of steps that the GPU may still be computing; they reach the log in the order of the steps.
+    """Values of steps that the GPU may still be making; they reach the log in the order of the steps.
 
     Args:
         runner: Its message hub gets them.
@@ -102,28 +103,21 @@ class LateValues:
 
     def __init__(self, runner: Runner, distiller: StagewiseDistiller):
         self.runner, self.distiller = runner, distiller
-        self.waiting: deque[tuple] = deque()
+        self.waiting: deque[tuple[int, StepValues]] = deque()
 
     def add(self, names: list[str], values: Tensor) -> None:
         """Start to copy the values of the step that was launched last."""
-        copy = values.to('cpu', non_blocking=True)
-        copied = torch.cuda.Event() if values.is_cuda else None
-        if copied is not None:
-            copied.record()
-        self.waiting.append((self.runner.iter + 1, names, copy, copied))
+        self.waiting.append((self.runner.iter + 1, StepValues(names, values)))
 
     def read(self, leave: int = 0) -> None:
-        """Give the log all but the last ``leave`` steps; waits for the GPU to have done them."""
+        """Give the log all but the last ``leave`` steps; waits for the GPU to have made them."""
         while len(self.waiting) > leave:
-            iteration, names, values, copied = self.waiting.popleft()
-            if copied is not None:
-                copied.synchronize()
-            found = dict(zip(names, values.tolist(), strict=True))
-            if not values[names.index('loss')].isfinite():
+            iteration, step = self.waiting.popleft()
+            failure = step.failure()
+            if failure is not None:
                 self.waiting.clear()
-                losses = ', '.join(f'{name}={value:.4g}' for name, value in found.items() if 'loss' in name)
-                self.distiller.on_non_finite(losses, iteration)
-            for name, value in found.items():
+                self.distiller.on_non_finite(failure, iteration)
+            for name, value in step.read().items():
                 self.runner.message_hub.update_scalar(f'train/{name}', value)
 
 
@@ -249,7 +243,7 @@ class CapturedSteps:
         values = values.clone()
         self.late.add(names, values)
         self.late.read(leave=0 if model.measures_agreement else 1)
-        return StepValues(zip(names, values, strict=True))
+        return OnGpu(zip(names, values, strict=True))
 
     def _start(self, wrapper: OptimWrapper) -> None:
         """Take over the optimizer of the phase, or say why not."""
