@@ -21,13 +21,12 @@ from .build import (
     predicts_nothing,
     weights_from_teacher,
 )
-from .losses import AgreementMeter, build_loss, build_mimic_losses, takes_samples
+from .losses import AgreementMeter, StepValues, build_loss, build_mimic_losses, takes_samples
 from .network.forward import capture, features_at
 from .network.pairing import Pairing, find_logits, match_size, student_trains
 from .network.projector import resolve_student
 from .network.stages import taps_of
 from .phases import HEAD, Phase
-from .step_values import StepValues
 from .teacher import give_own_input, image_of
 
 GONE = {
@@ -163,9 +162,8 @@ class StagewiseDistiller(BaseModel):
         self.phase: Phase | None = None
         self._predictor = 'student'
         self.on_non_finite: Callable[..., None] | None = None
-        self.captured: Callable[[dict, OptimWrapper], dict] | None = (
-            None  # makes the steps of the phase, where one is set
-        )
+        # makes the steps of the phase, where one is set
+        self.captured: Callable[[dict, OptimWrapper], dict] | None = None
         self.measures_agreement = True
         self._values: StepValues | None = None  # of the current step, as long as nobody has looked at them
         self._looks_later = False

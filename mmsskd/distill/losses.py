@@ -1,7 +1,8 @@
-"""Losses by which features and logits follow the teacher's, and the two numbers that say how well a stage is learned."""
+"""Losses by which features and logits follow the teacher, the two numbers that say how well a stage is learned, values of steps."""
 
 import functools
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -207,9 +208,8 @@ class AgreementMeter:
         product = (student_square + teacher_square - error) / 2  # of the two vectors: cheaper than multiplying them out
         cosine = product / (student_square * teacher_square).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
         head = torch.stack([error.sum(), cosine.sum()])
-        counts = [
-            head.new_full((1,), number) for number in (len(teacher), count)
-        ]  # a tensor of both would be made on the CPU
+        # a tensor of both would be made on the CPU
+        counts = [head.new_full((1,), number) for number in (len(teacher), count)]
         return torch.cat([head, *counts, sums.sum(0), squares.sum(0)])
 
     def compute(self, over_ranks: bool = False) -> tuple[Tensor, Tensor]:
@@ -598,3 +598,39 @@ def build_loss(cfg: Mapping, key: str, shapes: Sequence[tuple[int, ...]] | None 
         if shapes is not None and kind is not None and 'shapes' in inspect.signature(kind).parameters:
             cfg.setdefault('shapes', [tuple(shape) for shape in shapes])
         return ROOT_MODELS.build(cfg)
+
+
+# -- the values of a step on their way from the GPU to the log ---------------------------------------------------------
+
+
+class StepValues:
+    """The values of a step, copied from the GPU when it comes to it. Nothing waits for that before :meth:`read`.
+
+    Args:
+        names: Of the values; one is ``'loss'``, the sum.
+        values: (N,), on any device.
+
+    Example:
+        >>> values = StepValues(['loss', 'loss_cls', 'accuracy'], torch.tensor([float('nan'), float('nan'), 0.5]))
+        >>> values.failure()
+        'loss=nan, loss_cls=nan'
+    """
+
+    def __init__(self, names: list[str], values: Tensor):
+        self.names, self.values = names, values.to('cpu', non_blocking=True)  # into pinned memory
+        self.copied = torch.cuda.Event() if values.is_cuda else None
+        if self.copied is not None:
+            self.copied.record()
+
+    def read(self) -> dict[str, float]:
+        """The values by name; waits for the GPU to have made the step so far."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return dict(zip(self.names, self.values.tolist(), strict=True))
+
+    def failure(self) -> str | None:
+        """The losses as text where their sum is not finite, else None; waits as :meth:`read` does."""
+        values = self.read()
+        if math.isfinite(values['loss']):
+            return None
+        return ', '.join(f'{name}={value:.4g}' for name, value in values.items() if 'loss' in name)

@@ -15,7 +15,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from mmsskd.distill.step_values import StepValues
+from mmsskd.distill.losses import StepValues
 from mmsskd.errors import ConfigError
 
 # -- the teacher -------------------------------------------------------------------------------------------------------

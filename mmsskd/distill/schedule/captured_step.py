@@ -21,8 +21,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ...errors import ConfigError, describe
 from ..distiller import StagewiseDistiller
+from ..losses import StepValues
 from ..phases import Phase
-from ..step_values import StepValues
 
 WARM_UP = 3  # steps of one kind before it is recorded: kernels are chosen and the optimizer's state is made meanwhile
 PATIENCE = 20  # steps in succession that no graph fits
