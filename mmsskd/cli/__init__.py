@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config, DictAction
 
 from ..distill.schedule.resume import asked
-from ..errors import ConfigError, NonFiniteLossError, candidates, describe
+from ..errors import ConfigError, NonFiniteLossError, candidates, describe, explaining
 from ..utils.quiet import import_quietly
 from ..utils.trust import trust
 from .loaders import complete_loaders
@@ -116,13 +116,11 @@ def read_config(args: argparse.Namespace, whole: bool = True) -> Config:
     if not path.is_file():
         near = [file.name for file in path.parent.glob('*.py')] if path.parent.is_dir() else []
         raise ConfigError(f'no config file {args.config!r} in {Path.cwd()}; {candidates(path.name, sorted(near))}')
-    try:
+    with explaining(f'cannot read the config {args.config!r}'):
         cfg = Config.fromfile(args.config)
         cfg.launcher = args.launcher
         if args.cfg_options:
             cfg.merge_from_dict(args.cfg_options)
-    except Exception as error:
-        raise ConfigError(f'cannot read the config {args.config!r}: {type(error).__name__}: {error}') from error
     if not isinstance(cfg.get('model'), dict):
         raise ConfigError(f'{args.config}: a config needs a `model`, found the keys {sorted(cfg.keys())}')
     if cfg.get('default_scope') in ('mmpretrain', 'mmdet'):

@@ -19,7 +19,7 @@ from mmengine.utils import get_git_hash
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..errors import ConfigError, check_keys, describe, some
+from ..errors import ConfigError, check_keys, describe, explaining, some
 from ..utils.detections import image_size, is_detector
 from ..utils.files import replacing
 from ..utils.portable import FORMATS, check_onnx, write_portable
@@ -382,10 +382,8 @@ def export_checkpoint(
         if key.startswith('model.') and not key.startswith('model.student.'):
             raise ConfigError(f'--cfg-options: {key} is not of the student; its keys begin with model.student.')
         options[key.replace('model.student.', 'model.', 1)] = value
-    try:
+    with explaining('--cfg-options'):
         plain.merge_from_dict(options)
-    except Exception as error:
-        raise ConfigError(f'--cfg-options: {type(error).__name__}: {error}') from error
     imports = (plain.get('custom_imports') or {}).get('imports', ())
     read = Config.fromfile
     if not is_trusting():  # nothing that the checkpoint names is imported to look at it

@@ -13,7 +13,7 @@ from mmengine.utils import get_installed_path, is_installed
 from ..distill.build import check_config_path
 from ..distill.export import is_stagewise
 from ..distill.teacher import LIBRARIES
-from ..errors import ConfigError, candidates
+from ..errors import ConfigError, candidates, explaining
 
 PACKAGES = {'classification': ('mmpretrain', 'mmsskd'), 'detection': ('mmdet', 'mmsskd')}
 SCOPES = {'classification': ('mmpretrain', 'mmsskd'), 'detection': ('mmdet',)}
@@ -66,10 +66,8 @@ def find_model(name: str, task: str, key: str, small: bool = False) -> Model:
         check_config_path(dict(cfg_path=path), key)
     else:
         path = _by_name(name, task, key, small)
-    try:
+    with explaining(f'{key}: cannot read the config {path!r}'):
         cfg = Config.fromfile(_file(path))
-    except Exception as error:
-        raise ConfigError(f'{key}: cannot read the config {path!r}: {type(error).__name__}: {error}') from error
     if not isinstance(cfg.get('model'), dict):
         raise ConfigError(f'{key}: the config {path!r} has no `model`')
     if is_stagewise(cfg):
