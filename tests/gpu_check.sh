@@ -1,10 +1,50 @@
 #!/usr/bin/env bash
-# tests/gpu_check.sh [arguments of pytest]
-# On a machine with a GPU: resume and export to the bit, with deterministic kernels, then the whole suite. WORKERS: 4.
+# tests/gpu_check.sh [captured] [resume] [benchmark] [suite]
+# What needs a GPU, each part within its time limit; without arguments the first three, in less than half an hour:
+#   captured   steps as one CUDA graph beside steps made one by one; fallbacks; losses that are not finite
+#   resume     resume and export to the bit, with deterministic kernels
+#   benchmark  the table of docs/speed.md for three pairs, into the folder OUT (default: gpu_check)
+#   suite      all tests, on WORKERS (default: 4)
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-if [ -e .gpu/setup.sh ]; then source .gpu/setup.sh; fi # brings what the machine lacks
+OUT=${OUT:-gpu_check}
 PYTHON=${PYTHON:-python3}
+[ $# -gt 0 ] || set -- captured resume benchmark
+for name; do
+    case $name in
+        captured | resume | benchmark | suite) ;;
+        *) echo "there is no part $name; parts: captured, resume, benchmark, suite" >&2; exit 2 ;;
+    esac
+done
+if [ -e .gpu/setup.sh ]; then source .gpu/setup.sh; fi # brings what the machine lacks
 "$PYTHON" -c 'import torch; assert torch.cuda.is_available(), "no GPU here"; print(torch.cuda.get_device_name())' || exit 1
-"$PYTHON" -m pytest -n 0 -q -rs tests/test_distill/test_schedule/test_resume.py tests/test_distill/test_export.py || exit 1
-exec "$PYTHON" -m pytest -n "${WORKERS:-4}" --dist loadgroup -q -rs "$@" tests
+failed=()
+run() { # NAME SECONDS COMMAND...
+    local name=$1 limit=$2
+    shift 2
+    echo "== $name, at most $limit s"
+    timeout "$limit" "$@" || failed+=("$name ($?)")
+}
+benchmark() { # CONFIG ARGUMENTS...
+    local config=$1
+    shift
+    run "benchmark of $config" 300 "$PYTHON" tools/benchmark.py "configs/sskd/$config.py" "$@" --json "$OUT/$config.json"
+}
+for name; do
+    case $name in
+        captured) run captured 300 "$PYTHON" -m pytest -n 0 -q -rs tests/test_distill/test_schedule/test_captured_step.py ;;
+        resume)
+            run resume 400 "$PYTHON" -m pytest -n 0 -q -rs tests/test_distill/test_schedule/test_resume.py \
+                tests/test_distill/test_export.py
+            ;;
+        benchmark)
+            mkdir -p "$OUT"
+            benchmark cifar100_r56_r20 --batch-size 64
+            benchmark imagenet_r50_r18 --batch-size 64
+            benchmark faster_rcnn_r101_r50 --batch-size 2 --shape 800 1344 --head
+            ;;
+        suite) run suite 3000 "$PYTHON" -m pytest -n "${WORKERS:-4}" --dist loadgroup -q -rs tests ;;
+    esac
+done
+echo "failed or out of time: ${failed[*]:-nothing}"
+[ ${#failed[@]} -eq 0 ]

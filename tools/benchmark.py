@@ -8,6 +8,10 @@
   unfrozen  as full, and the gradient runs through the whole student, only the optimizer knows what trains: so runs a
           framework that has no stages to freeze.
 
+On a GPU also, '-' on a CPU:
+
+  mmsskd captured, bare captured  the steps of mmsskd (`cuda_graph=True`) and of bare, each as one CUDA graph.
+
 With --head also the head phase, two ways: mmsskd, and
 
   stock   the plain student with the same parts frozen, `train_step` of its own.
@@ -39,14 +43,16 @@ import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolve
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
 from mmsskd.distill.export import is_stagewise
 from mmsskd.distill.phases import is_schedule_hook, phases_of, stage_by_stage
+from mmsskd.distill.schedule.captured_step import WARM_UP
 from mmsskd.distill.schedule.runner_state import seed_everything
 from mmsskd.errors import ConfigError
 from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.tables import text_table
 
 TRANSFER = dict(mmsskd=steps.package_step, bare=steps.bare_step, full=steps.full_step, unfrozen=steps.unfrozen_step)
+CAPTURED = {'mmsskd captured': steps.captured_package_step, 'bare captured': steps.captured_bare_step}
 HEAD = dict(mmsskd=steps.package_step, stock=steps.stock_step)
-TRANSFER_RATIOS = (('mmsskd', 'bare'), ('full', 'mmsskd'), ('unfrozen', 'mmsskd'))
+TRANSFER_RATIOS = (('mmsskd', 'bare'), ('full', 'mmsskd'), ('unfrozen', 'mmsskd'), tuple(CAPTURED))
 HEAD_RATIOS = (('mmsskd', 'stock'),)
 DETECTION = dict(shape=(3, 320, 480), batch_size=1)  # in place of the defaults of classification
 
@@ -81,7 +87,12 @@ class Schemes:
         distiller.train()
         self.weights = copy.deepcopy(distiller.state_dict())
         self.batch = batch
-        self.parts = {name: make(distiller, phase) for name, make in (HEAD if phase.task_loss else TRANSFER).items()}
+        captured = CAPTURED if torch.cuda.is_available() else {}
+        makers = HEAD if phase.task_loss else TRANSFER | captured
+        self.parts = {name: make(distiller, phase) for name, make in makers.items()}
+        for _ in range(WARM_UP + 1):  # as many as are made before one is recorded
+            for name in set(self.parts) & set(captured):
+                self.prepare(name, 0)()
 
     def prepare(self, name: str, number: int):
         """The next step of a scheme as a function without arguments, with weights and random state set for it."""
@@ -148,11 +159,14 @@ def total_of(rows: list[dict]) -> dict:
 def show(rows: list[dict], ratios) -> None:
     """A table, times in ms and memory in MiB; ``ratios`` are the pairs of schemes whose times are divided."""
     names = list(rows[0]['seconds'])
-    lines = [['stage', *names, *('/'.join(pair) for pair in ratios), f'memory: {names[0]}', *names[1:]]]
+    missing = [name for name in dict.fromkeys(sum(ratios, ())) if name not in names]  # what only a GPU has
+    lines = [['stage', *names, *missing, *('/'.join(pair) for pair in ratios), f'memory: {names[0]}', *names[1:]]]
     for row in rows:
         seconds, memory = row['seconds'], row['memory']
-        cells = [f'{1000 * seconds[name]:.0f} ms' for name in names]
-        cells += [f'{seconds[above] / seconds[below]:.3f}' for above, below in ratios]
+        cells = [f'{1000 * seconds[name]:.{0 if seconds[name] > 0.1 else 1}f} ms' for name in names] + ['-'] * len(
+            missing
+        )
+        cells += [f'{seconds[a] / seconds[b]:.3f}' if {a, b} <= set(names) else '-' for a, b in ratios]
         lines.append([row['stage'], *cells, *(f'{memory[name] / 2**20:.0f} MiB' for name in names)])
     print(text_table(lines, '>'))
 

@@ -2,15 +2,18 @@
 
 import copy
 import os
+from types import SimpleNamespace
 
 import torch
 from mmengine.config import ConfigDict
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 from mmsskd.distill.network.forward import capture
+from mmsskd.distill.schedule.captured_step import WARM_UP, CapturedSteps, CudaGraph
 from mmsskd.distill.schedule.runner_state import student_with_adapters
 from mmsskd.errors import ConfigError
 
@@ -23,8 +26,43 @@ def package_step(distiller, phase):
     return lambda batch: distiller.train_step(batch, wrapper), distiller
 
 
-def bare_step(distiller, phase):
-    """The same work by hand, for ResNets and a neck, from the modules alone: nothing of mmsskd or MMEngine runs in a step."""
+def captured_package_step(distiller, phase):
+    """A training step of this package as one CUDA graph, as ``cuda_graph=True`` in the hook makes it."""
+    wrapper = optimizer(distiller, phase)
+    hub = MessageHub.get_instance('benchmark')
+    runner = SimpleNamespace(logger=MMLogger.get_current_instance(), message_hub=hub, iter=0)
+    steps = CapturedSteps(runner, distiller, phase, phase.name)
+    return lambda batch: steps(batch, wrapper), distiller
+
+
+def captured_bare_step(distiller, phase):
+    """The step by hand as one CUDA graph, captured by hand."""
+    adam = phase.optim_wrapper['optimizer']['type'] != 'SGD'
+    step, _ = bare_step(distiller, phase, fused=True, **(dict(capturable=True) if adam else {}))
+    graph, static, count = CudaGraph(), {}, 0
+
+    def replay(batch):
+        nonlocal count
+        count += 1
+        images = batch['inputs']
+        images = images if torch.is_tensor(images) else torch.stack(images)
+        if count <= WARM_UP:
+            return graph.aside(lambda: step(batch))
+        if not static:
+            static['inputs'] = images.clone()
+            static['losses'] = graph.record(lambda: step(static))
+        static['inputs'].copy_(images)
+        graph.replay()
+        return static['losses']
+
+    return replay, distiller
+
+
+def bare_step(distiller, phase, **options):
+    """The same work by hand, for ResNets and a neck, from the modules alone: nothing of mmsskd or MMEngine runs in a step.
+
+    ``options`` are further ones of the optimizer.
+    """
     (stage,) = phase.train
     if in_backbone(distiller, stage):
         *before, trained, teacher = _resnet_parts(distiller, stage)
@@ -36,7 +74,7 @@ def bare_step(distiller, phase):
     normalize = _normalize_by_hand(distiller.data_preprocessor)
     settings = {key: value for key, value in phase.optim_wrapper['optimizer'].items() if key != 'type'}
     optimizer = getattr(torch.optim, phase.optim_wrapper['optimizer']['type'])(
-        [*trained.parameters(), *adapters.parameters()], **settings
+        [*trained.parameters(), *adapters.parameters()], **settings, **options
     )
 
     def step(batch):
@@ -52,7 +90,7 @@ def bare_step(distiller, phase):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return {'loss': loss}
+        return {'loss': loss.detach()}
 
     return step, distiller
 

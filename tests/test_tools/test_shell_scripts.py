@@ -1,10 +1,11 @@
 """The shell scripts that start several processes."""
 
 import os
+import re
 import subprocess
 
 import pytest
-from helpers import environment
+from helpers import ROOT, environment
 from tool_helpers import TOOLS
 
 
@@ -15,6 +16,16 @@ def test_shell_scripts(script):
     if script != 'setup_env.sh':
         result = subprocess.run(['bash', TOOLS / script], capture_output=True, text=True)
         assert result.returncode == 1 and f'tools/{script} ' in result.stderr
+
+
+def test_the_check_on_a_gpu_knows_its_parts():
+    script = ROOT / 'tests/gpu_check.sh'
+    result = subprocess.run(['bash', script, 'captured', 'benchmarks'], capture_output=True, text=True)
+    assert result.returncode == 2 and 'no part benchmarks; parts: captured, resume, benchmark, suite' in result.stderr
+    named = [word for word in script.read_text().split() if word.startswith('tests/') and word.endswith('.py')]
+    assert len(named) == 3 and all((ROOT / name).is_file() for name in named)
+    configs = re.findall(r'^ +benchmark (\w+) --', script.read_text(), re.MULTILINE)
+    assert len(configs) == 3 and all((ROOT / f'configs/sskd/{name}.py').is_file() for name in configs)
 
 
 @pytest.mark.parametrize(
