@@ -240,6 +240,17 @@ def test_transfer_runs_neither_network_past_its_tap_and_no_head(teacher_path):
     assert trained == set(model.stages['layer2'].parameters)
 
 
+def test_autocast_halves_both_networks_and_no_loss(teacher_path):
+    """What `--amp` asks for, in bfloat16 on a CPU: the teacher's feature too, since both run in the wrapper's context."""
+    model = phase(build(teacher_path), train='layer2')
+    ran = watch(model.train())
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model(IMAGES, None, mode='loss')
+    outputs = dict(ran)
+    convolutions = [outputs[f'{side}.backbone.layer2.0.conv2'].dtype for side in ('student', 'teacher')]
+    assert convolutions == 2 * [torch.bfloat16] and losses['loss_mimic_layer2'].dtype == torch.float32
+
+
 def boxed_samples() -> list:
     """Data samples of four images of 8 pixels, each with another number of boxes."""
     samples = [BaseDataElement(metainfo=dict(batch_input_shape=(8, 8))) for _ in range(4)]
