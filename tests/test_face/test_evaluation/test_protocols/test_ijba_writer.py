@@ -2,14 +2,12 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections import Counter, defaultdict
 
 import cv2
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, warm_python
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.protocols import file_faults, read_ijba
@@ -239,10 +237,8 @@ def test_the_seed_decides_every_byte(folder, written, tmp_path):
 def test_images_can_be_missing_and_pairs_few(folder, tmp_path):
     (tmp_path / 'set.part').mkdir()
     (tmp_path / 'set.part/left').write_text('over')
-    options = ['--splits', '1', '--missing', '3', '--impostors', '20', '--test-share', '0.5']
-    run = subprocess.run(
-        [sys.executable, str(TOOL), str(folder), str(tmp_path / 'set'), *options], capture_output=True, text=True
-    )
+    options = ('--splits', 1, '--missing', 3, '--impostors', 20, '--test-share', 0.5)
+    run = warm_python(TOOL, folder, tmp_path / 'set', *options)
     assert run.returncode == 0, run.stderr
     assert not (tmp_path / 'set/left').exists() and 'split1' in run.stdout and 'split2' not in run.stdout
     protocol = read_ijba(tmp_path / 'set', splits=[1])
