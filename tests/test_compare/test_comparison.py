@@ -55,13 +55,11 @@ options = {{
 
 # tools/compare.py whose workers are forked: what spawned ones import takes as long as what they train (test_resume.py has those)
 SCRIPT = f"""
-import os, sys
+import os, runpy
 from multiprocessing import context
 os.cpu_count = lambda: 1  # two threads of so small a network wait for each other
-sys.path.insert(0, '{ROOT / 'tools'}')
 context.SpawnProcess, context.SpawnContext = context.ForkProcess, context.ForkContext
-from compare import main
-main()
+runpy.run_path('{ROOT / 'tools/compare.py'}', run_name='__main__')
 """
 EXECUTE = """
 import os, sys, mmsskd

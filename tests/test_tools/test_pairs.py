@@ -27,7 +27,6 @@ SAMPLE = [
     'edgenext-small_8xb256_in1k__edgenext-xsmall_8xb256_in1k',
     'yolox_s_8xb8-300e_coco__yolox_tiny_8xb8-300e_coco__neck',
     'retinanet_swin-t-p4-w7_fpn_1x_coco__retinanet_r18_fpn_1x_coco__neck',
-    'gfl_r101_fpn_ms-2x_coco__gfl_r50_fpn_1x_coco__neck-bbox_head-gfl_cls',
 ]
 
 
