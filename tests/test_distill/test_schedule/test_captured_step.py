@@ -111,6 +111,7 @@ def epochs(work_dir, teacher_path, **overrides):
     return cfg
 
 
+@pytest.mark.slow
 def test_epochs_with_a_smaller_last_batch_validation_and_ema(tmp_path, teacher_path, recorded, said):
     ema = dict(type='EMAHook', begin_epoch=3, momentum=0.3)
     cfg = epochs(tmp_path / 'captured', teacher_path, custom_hooks=[ema])
@@ -126,6 +127,7 @@ def test_epochs_with_a_smaller_last_batch_validation_and_ema(tmp_path, teacher_p
     torch.testing.assert_close(*averages, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, teacher_path):
     cfg = captured(tmp_path, teacher_path)
     cfg.default_hooks.checkpoint.interval = 5  # 5 and 15 lie within the phases
@@ -141,6 +143,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, teacher_pat
         assert (logs[0][0] == logs[1][0]).all()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_recorded_steps_goes_on_without_them(tmp_path, teacher_path):
     """Learning rates are numbers in it, and no option of the optimizer is another one."""
     cfg = captured(tmp_path / 'captured', teacher_path)
@@ -189,6 +192,7 @@ def test_a_loss_that_is_not_finite_is_found_a_step_late_and_its_step_is_not_made
     assert same(before, kept['state_dict'], [name for name in before if 'running' not in name and 'num_b' not in name])
 
 
+@pytest.mark.slow
 def test_another_size_for_good_is_recorded_anew(tmp_path, teacher_path, recorded, said):
     cfg = captured(tmp_path / 'captured', teacher_path, 14, custom_hooks=[dict(type='Spoil', begin=7, sizes=[6])])
     cfg.default_hooks.stage_schedule.phases = [dict(train='layer1')]
