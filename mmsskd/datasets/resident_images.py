@@ -74,7 +74,7 @@ class ResidentImages(Dataset):
             raise ConfigError('mmsskd.ResidentImages needs no workers, and cannot be used in one: set num_workers=0')
         if self.images is None:
             self._load()
-        where = torch.as_tensor(indices).to(self.device)
+        where = torch.as_tensor(indices).to(self.device, non_blocking=True)
         samples = [DataSample() for _ in indices]
         for sample, index in zip(samples, indices, strict=True):
             if self.labels[index] is not None:
@@ -89,9 +89,9 @@ class ResidentImages(Dataset):
         size = (height, width) if self.crop is None else self.crop['size']
         top, left = (torch.randint(whole - part + 1, where.shape) for whole, part in zip((height, width), size))
         flipped = torch.rand(where.shape) < self.flip
-        rows = (top[:, None] + torch.arange(size[0])).to(self.device)
+        rows = (top[:, None] + torch.arange(size[0])).to(self.device, non_blocking=True)
         columns = left[:, None] + torch.arange(size[1])
-        columns = torch.where(flipped[:, None], columns.flip(1), columns).to(self.device)
+        columns = torch.where(flipped[:, None], columns.flip(1), columns).to(self.device, non_blocking=True)
         images = self.images[where[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (N, H, W, C)
         return images.permute(0, 3, 1, 2).contiguous()
 

@@ -62,10 +62,10 @@ class CudaGraph:
     def watch(cls, step: Callable) -> tuple:
         """Run ``step`` aside; returns what it returns, and where it waited for the GPU, None where it did not."""
         mode = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode('warn')
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter('always')
+                torch.cuda.set_sync_debug_mode('warn')
                 result = cls.aside(step)
         finally:
             torch.cuda.set_sync_debug_mode(mode)
@@ -76,7 +76,9 @@ class CudaGraph:
         """Record ``step`` without doing its work; returns what it returns, whose tensors each replay fills."""
         before = torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(self.graph, pool=self.pool, stream=self.stream):
+            # other threads, such as one that pins batches, may go on meanwhile
+            mode = dict(capture_error_mode='thread_local')
+            with torch.cuda.graph(self.graph, pool=self.pool, stream=self.stream, **mode):
                 return step()
         finally:
             torch.cuda.set_stream(before)  # which a recording that fails leaves behind
