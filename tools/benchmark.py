@@ -35,6 +35,7 @@ os.environ.setdefault('KINETO_LOG_LEVEL', '6')  # the profiler would print betwe
 
 import benchmark_steps as steps
 import torch
+from matplotlib.figure import Figure
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from torch.profiler import ProfilerActivity, profile
@@ -171,6 +172,27 @@ def show(rows: list[dict], ratios) -> None:
     print(text_table(lines, '>'))
 
 
+def draw(rows: list[dict], path: str) -> None:
+    """Bars of the times, in ms, of each stage's schemes; a PNG."""
+    figure = Figure(figsize=(2 + 1.5 * len(rows), 4), layout='constrained')
+    axes = figure.subplots()
+    names = list(dict.fromkeys(name for row in rows for name in row['seconds']))
+    for i, name in enumerate(names):
+        bars = [
+            (place + i / (len(names) + 1), 1000 * row['seconds'][name])
+            for place, row in enumerate(rows)
+            if name in row['seconds']
+        ]
+        axes.bar(*zip(*bars), width=1 / (len(names) + 1), align='edge', label=name)
+    axes.set(
+        ylabel='ms a step',
+        xticks=[place + 0.4 for place in range(len(rows))],
+        xticklabels=[row['stage'] for row in rows],
+    )
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
 def timed_phases(cfg, distiller, head: bool) -> list:
     """A phase for each stage, as by default, and the head's with the run's optimizer."""
     stages = list(distiller.stages)
@@ -192,7 +214,9 @@ def main():
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help=shape)
     parser.number('--rounds', 'timed steps of each way and stage', 15)
     parser.add_argument('--head', action='store_true', help='also measure the head phase')
-    parser.add_argument('--json', metavar='FILE', help='also write the numbers to this file')
+    parser.add_argument(
+        '--json', metavar='FILE', help='also write the numbers to this file, and their bars to a PNG beside it'
+    )
     add_common_arguments(parser)
     args = parser.parse_args()
     MMLogger.get_instance('mmengine', log_level='WARNING')
@@ -224,6 +248,7 @@ def main():
     if args.json:
         with open(args.json, 'w') as file:
             json.dump(rows, file, indent=1)
+        draw(rows, f'{os.path.splitext(args.json)[0]}.png')
 
 
 if __name__ == '__main__':

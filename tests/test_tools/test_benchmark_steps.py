@@ -51,6 +51,11 @@ def test_captured_columns(tmp_path, monkeypatch, capsys):
     assert all(loss == pytest.approx(losses['mmsskd'], rel=1e-4) for loss in losses.values()), losses
     seconds = dict(mmsskd=0.2, bare=0.1, full=1, unfrozen=1)
     benchmark.show([dict(stage='layer1', seconds=seconds, memory=seconds)], benchmark.TRANSFER_RATIOS)
+    benchmark.draw(
+        [dict(stage='layer1', seconds=seconds), dict(stage='head', seconds=dict(mmsskd=1, stock=1))],
+        tmp_path / 'bars.png',
+    )
+    assert (tmp_path / 'bars.png').read_bytes().startswith(b'\x89PNG')
     head, *_, line = capsys.readouterr().out.strip().splitlines()
     assert 'mmsskd captured' in head and line.split().count('-') == 3  # two columns and their ratio
 

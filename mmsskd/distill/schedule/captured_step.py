@@ -77,8 +77,8 @@ class CudaGraph:
         before = torch.cuda.current_stream()
         try:
             # other threads, such as one that pins batches, may go on meanwhile
-            mode = dict(capture_error_mode='thread_local')
-            with torch.cuda.graph(self.graph, pool=self.pool, stream=self.stream, **mode):
+            only = 'thread_local'
+            with torch.cuda.graph(self.graph, pool=self.pool, stream=self.stream, capture_error_mode=only):
                 return step()
         finally:
             torch.cuda.set_stream(before)  # which a recording that fails leaves behind
