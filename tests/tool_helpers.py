@@ -1,6 +1,7 @@
 """The command-line tools, called in this process."""
 
 import runpy
+import signal
 import sys
 
 from helpers import ROOT
@@ -23,6 +24,7 @@ def call(monkeypatch, capsys, tool, *args):
     """Run a tool in this process; returns exit code, standard output and standard error."""
     monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
     held = {kind: kind._instance_dict.copy() for kind in MANAGERS}
+    of_workers = signal.getsignal(signal.SIGCHLD)
     try:
         runpy.run_path(str(TOOLS / tool), run_name='__main__')
         code = 0
@@ -32,5 +34,6 @@ def call(monkeypatch, capsys, tool, *args):
         for kind, instances in held.items():
             kind._instance_dict.clear()
             kind._instance_dict.update(instances)
+        signal.signal(signal.SIGCHLD, of_workers)  # a tool that fails hears of no more
     captured = capsys.readouterr()
     return code, captured.out, captured.err

@@ -5,6 +5,8 @@ No defect of the code, so one message, with the way to go on, in place of a trac
 
 import errno
 import re
+import signal
+import traceback
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNREADABLE = re.compile(r'failed to load image|cannot identify image file|image file is truncated')
@@ -18,16 +20,18 @@ def trouble_of(error: BaseException) -> str | None:
     Args:
         error: What ended the training; what it came from counts too.
     """
+    # torch raises in it, wherever the process is by then, once a worker of the data loader has ended: here, too
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     for each in _chain(error):
         text = of_worker(str(each))
         if getattr(each, 'errno', None) in FULL or 'No space left on device' in text or 'PytorchStreamWriter' in text:
             where = getattr(each, 'filename', None)
             return f'the disk is full{f" ({where})" if where else ""}. Make room'
         killed = KILLED.search(text)
-        if killed:
+        if killed or _handing_over(each):
             return (
-                f'a worker of the data loader (process {killed[1]}) was killed, as by a machine that is out of memory: fewer '
-                f'num_workers or a smaller batch_size need less'
+                f'a worker of the data loader{f" (process {killed[1]})" if killed else ""} was killed, as by a machine that is '
+                'out of memory: fewer num_workers or a smaller batch_size need less'
             )
         if isinstance(each, OSError) or UNREADABLE.search(text):
             return f'a file cannot be read or written: {text}. Mend it, or take it out of its list'
@@ -43,6 +47,12 @@ def of_worker(message: str) -> str:
     """The message itself where a worker of a data loader raised it: torch puts the worker's traceback before it."""
     found = re.search(r'^Caught \w+Error in DataLoader worker.*\n[\w.]*Error: (.*)', message, re.DOTALL)
     return found[1].strip() if found else message
+
+
+def _handing_over(error: BaseException) -> bool:
+    """Whether it came while a worker handed over a batch: it waits for that at a socket, and gets an answer as long as it lives."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get('__name__') == 'multiprocessing.resource_sharer' for frame, _ in frames)
 
 
 def _chain(error: BaseException | None):

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_sharer
 
 import pytest
 import yapf.yapflib.yapf_api
@@ -72,7 +73,7 @@ def run(work_dir, teacher_path, monkeypatch, capsys, hook=None, worker=None):
     ('options', 'words'),
     [
         (dict(hook='disk'), 'the disk is full (iter_2.pth). Make room. The same command with --resume'),
-        (dict(worker='killed'), 'a worker of the data loader (process '),
+        (dict(worker='killed'), 'a worker of the data loader'),
         (
             dict(worker='unreadable'),
             "cannot be read or written: [Errno 2] No such file or directory: 'cat.jpg'. Mend it",
@@ -84,6 +85,19 @@ def test_one_message(tmp_path, teacher_path, monkeypatch, capsys, options, words
     line = next(line for line in error.splitlines() if line.startswith('error: '))
     assert code == 1 and words in line and '--resume goes on from the last checkpoint' in line
     assert 'Traceback' not in error
+
+
+def test_a_worker_that_is_killed_while_it_hands_over_a_batch(tmp_path, capsys):
+    """The process that asks for the batch gets no answer, and torch tells it of the end of the worker in the midst of that."""
+    before = signal.signal(signal.SIGCHLD, lambda *_: 1 / 0)
+    try:
+        with pytest.raises(SystemExit), plain_errors() as progress:
+            progress.training = True
+            resource_sharer._resource_sharer.get_connection((str(tmp_path / 'socket of a dead worker'), 1))
+        os.kill(os.getpid(), signal.SIGCHLD)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert capsys.readouterr().err.startswith('error: a worker of the data loader was killed')
 
 
 @pytest.mark.slow
