@@ -93,7 +93,10 @@ class ResidentImages(Dataset):
         columns = left[:, None] + torch.arange(size[1])
         columns = torch.where(flipped[:, None], columns.flip(1), columns).to(self.device, non_blocking=True)
         images = self.images[where[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (N, H, W, C)
-        return images.permute(0, 3, 1, 2).contiguous()
+        images = images.permute(0, 3, 1, 2).contiguous()
+        return images.view(
+            images.shape
+        )  # of one channel the strides are still those of channels-last, which models would follow
 
     def _load(self) -> None:
         """Read all images, with the padding of their crops around them."""

@@ -37,6 +37,14 @@ def test_without_draws_a_batch_is_that_of_the_data_set_to_the_bit():
     assert batch['data_samples'][0] is not batch['data_samples'][2]  # a model writes into it
 
 
+@pytest.mark.parametrize('count', [2, 32])
+def test_a_gray_batch_is_not_in_channels_last_order(count):
+    """Models would follow such strides, in which a CPU's torch 2.12.1 dies at 1x1 convolutions of stride 2 with few channels."""
+    pipeline = [dict(type='RandomCrop', crop_size=8, padding=1), FLIP]
+    inputs = resident(*pipeline, indices=32).__getitems__(list(range(count)))['inputs']
+    assert inputs.stride() == (64, 64, 8, 1)
+
+
 def test_each_crop_is_one_of_the_padded_image_and_all_are_as_likely():
     torch.manual_seed(0)
     images = resident(CROP, FLIP, indices=4)

@@ -77,8 +77,8 @@ def _arms(kd_rate):
     }
 
 
-# Gray images in memory make a network run in channels-last order on a CPU, where torch 2.12.1 dies in the backward of 1x1
-# convolutions of stride 2 with fewer than 8 channels.
+# As it was measured: gray images in memory then made a network run in channels-last order, in which torch 2.12.1 on a CPU dies in
+# the backward of 1x1 convolutions of stride 2 with fewer than 8 channels.
 _half = {
     _set: dict(
         _delete_=True,
