@@ -82,7 +82,7 @@ def _normalise(state, name, x):
 
 
 def iresnet_forward(state, depth, x) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """The maps behind the four stages and the embedding, in eval mode."""
+    """The maps after the four stages and the embedding, in eval mode."""
     x = F.conv2d(x, state['conv1.weight'], padding=1)
     x = F.prelu(_normalise(state, 'bn1', x), state['prelu.weight'])
     maps = []
@@ -102,7 +102,7 @@ def iresnet_forward(state, depth, x) -> tuple[list[torch.Tensor], torch.Tensor]:
 
 
 def mobilefacenet_forward(state, blocks, x) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """The maps at half, a fourth, an eighth and a sixteenth of the size, the last behind conv_sep, and the embedding."""
+    """The maps at half, a fourth, an eighth and a sixteenth of the size, the last after conv_sep, and the embedding."""
 
     def conv(name, x, stride=1, groups=1, padding=0, prelu=True):
         x = F.conv2d(x, state[f'{name}.layers.0.weight'], stride=stride, padding=padding, groups=groups)

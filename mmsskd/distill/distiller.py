@@ -60,7 +60,7 @@ class StagewiseDistiller(BaseModel):
         projector: Config of a small network that stays in the student, between its last mimicked feature and the head:
             ``dict(type='mmsskd.BottleneckProjector', reduction=2)``. It trains with the last stage, whose feature is then the
             projected one, and the student's head (a neck that is no stage included) is built as the teacher's. In front of the
-            neck; behind it where the neck is the last stage. None: there is none.
+            neck; after it where the neck is the last stage. None: there is none.
         init_from_teacher: ``'all'``: the student starts from those of the teacher's weights that have the name and shape of one
             of its own. Of the same widths with fewer blocks these are the first blocks of each stage. (DistilBERT,
             https://arxiv.org/abs/1910.01108, section 3, takes every other layer.) ``'head'``: only its head does, which must be
@@ -261,7 +261,7 @@ class StagewiseDistiller(BaseModel):
             return list(self.stages[part].modules)
         taken = {path for stage in self.stages.values() for path in stage.modules}
         # modules that hold what no stage has, at any depth: a dense head that a stage ends in, levels of a neck that none has,
-        # and what a backbone that classifies runs behind its last stage
+        # and what a backbone that classifies runs after its last stage
         holders = {name[:i] for name in self.parameters_of(HEAD) for i, letter in enumerate(name) if letter == '.'}
         taken |= {name.rpartition('.')[0] for stage in self.stages.values() for name in stage.idle}
         return [
@@ -305,7 +305,7 @@ class StagewiseDistiller(BaseModel):
         return model(inputs, data_samples, mode=mode)
 
     def _without_labels(self, preprocessor: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        """Leave ground truth behind, with its masks and its loop over samples, where no loss of the phase looks at it.
+        """Leave out ground truth, with its masks and its loop over samples, where no loss of the phase looks at it.
 
         Preprocessors that change it together with the images, and those of others, get it all the same.
         """

@@ -147,7 +147,7 @@ def test_the_rehearsal_is_in_training_mode_and_leaves_no_trace(photos, detection
 
 
 def test_upsampling_of_features_is_not_taken_for_resizing():
-    """An FPN upsamples; so may a backbone, behind its first layer."""
+    """An FPN upsamples; so may a backbone, after its first layer."""
     model = build_model(ConfigDict(detector()))
     assert len(find_stages(model, STAGES, torch.randn(1, 3, 64, 64))) == 5
 

@@ -358,5 +358,5 @@ def test_what_needs_its_head_is_refused(tmp_path, reason, option):
 @pytest.mark.parametrize('reason', TEACHERS)
 def test_a_projector_needs_its_head(tmp_path, reason):
     path = save_weights(TEACHERS[reason], tmp_path / 'teacher.pth')
-    with pytest.raises(ConfigError, match=f"^model.projector: behind it stands the teacher's head, but {reason}"):
+    with pytest.raises(ConfigError, match=f"^model.projector: the teacher's head follows it, but {reason}"):
         build(path, teacher=TEACHERS[reason], projector=dict(type='mmsskd.BottleneckProjector'))

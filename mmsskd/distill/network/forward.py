@@ -235,7 +235,7 @@ def _with_all_before(nodes: Iterable) -> set:
 
 
 def image_resizers(tensors: Sequence[Tensor]) -> list[str]:
-    """Names of the operations behind ``tensors`` that change the size of the image itself, before any layer with weights."""
+    """Names of the operations before ``tensors`` that change the size of the image itself, before any layer with weights."""
     resizers = [node for node in nodes_behind(tensors) if node.name().startswith(RESIZING)]
     return [
         node.name()
@@ -274,7 +274,7 @@ def original_tensors(output) -> list[int]:
     """Places, among the tensors of a module's output, of those that are not made from another one of them.
 
     A Swin stage of mmdet returns its tokens and, made from them, the smaller ones that the next stage starts with. A block of TNT
-    returns the tokens of an image behind those inside each of its patches: parts of an image, counted as samples, are no feature.
+    returns the tokens of an image after those inside each of its patches: parts of an image, counted as samples, are no feature.
     """
     tensors = feature_tensors(output)
     samples = min((len(tensor) for tensor in tensors if tensor.ndim > 1), default=0)

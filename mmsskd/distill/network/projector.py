@@ -152,9 +152,7 @@ def _with_projector(student: ConfigDict, teacher: ConfigDict, model: Mapping) ->
         built = {who: build_model(without_init(each), f'model.{who}').eval() for who, each in models.items()}
         reason = predicts_nothing(built['teacher'])
         if reason:
-            raise ConfigError(
-                f"model.projector: behind it stands the teacher's head, but {reason}; remove model.projector"
-            )
+            raise ConfigError(f"model.projector: the teacher's head follows it, but {reason}; remove model.projector")
         in_front = _stands_in_front(built['student'], model.get('stages'))
         part = 'backbone' if in_front else 'neck'
         own, theirs = (_output(each, part, shape, who) for who, each in built.items())
@@ -168,7 +166,7 @@ def _with_projector(student: ConfigDict, teacher: ConfigDict, model: Mapping) ->
     if heads['student'] != heads['teacher']:
         found = ' and '.join(f'{", ".join(sorted(keys)) or "none"} of the {who}' for who, keys in heads.items())
         raise ConfigError(
-            "model.projector: behind it stands the teacher's head, so both models must have the same parts behind the neck; "
+            "model.projector: the teacher's head follows it, so both models must have the same parts after the neck; "
             f'found {found}. Take models of one kind, or remove model.projector'
         )
     taken: dict = {key: teacher[key] for key in sorted(heads['teacher'])}
@@ -190,7 +188,7 @@ def _with_projector(student: ConfigDict, teacher: ConfigDict, model: Mapping) ->
 
 
 def _stands_in_front(student: nn.Module, stages: Sequence[str] | None) -> bool:
-    """Whether the projector stands between backbone and neck; else behind the neck, which is then the last stage.
+    """Whether the projector stands between backbone and neck; else after the neck, which is then the last stage.
 
     Raises:
         ConfigError: The last stage is neither in the backbone nor the neck.
@@ -199,7 +197,7 @@ def _stands_in_front(student: nn.Module, stages: Sequence[str] | None) -> bool:
     root = last.split('.')[0]
     if last != 'neck' and root != 'backbone' and root in dict(student.named_children()):
         raise ConfigError(
-            f'model.projector stands behind the backbone or the whole neck, but the last stage is {last!r}; end model.stages in '
+            f'model.projector stands after the backbone or the whole neck, but the last stage is {last!r}; end model.stages in '
             "the backbone or in 'neck', or remove model.projector"
         )
     return last != 'neck'
@@ -208,7 +206,7 @@ def _stands_in_front(student: nn.Module, stages: Sequence[str] | None) -> bool:
 def _output(model: nn.Module, part: str, shape: Sequence[int], who: str) -> tuple[Tensor, ...]:
     """The tensors that backbone or neck of ``model`` gives for an image; in front of a neck only one can be projected."""
     if not isinstance(getattr(model, part, None), nn.Module):
-        raise ConfigError(f'model.projector stands behind the {part} of both models, but the {who} has none')
+        raise ConfigError(f'model.projector stands after the {part} of both models, but the {who} has none')
     image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad(), capture(model, [part]) as outputs:

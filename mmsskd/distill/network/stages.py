@@ -106,7 +106,7 @@ class Stage:
         parameters: Names of the parameters that belong to the stage.
         modules: Paths of the modules that belong to the stage (a container belongs to each stage that it holds modules of).
         levels: The tensors of the feature.
-        beside: Whether the feature stands beside the path to the next stage, behind a norm of its own.
+        beside: Whether the feature stands beside the path to the next stage, after a norm of its own.
         idle: Names of the backbone's parameters that nothing that the model gives depends on (known in its last stage): nobody
             trains them.
     """
@@ -166,7 +166,7 @@ def find_stages(
         key: The config key that holds ``names``, for messages.
         must_own: Every parameter of the backbone that the model's feature depends on must belong to a stage. Not so for a teacher:
             nothing of it trains.
-        pooled: Whether the last stage may end behind a pooling in the backbone (ConvNeXt's), else before it; what is behind it is
+        pooled: Whether the last stage may end after a pooling in the backbone (ConvNeXt's), else before it; what is after it is
             then the head's.
 
     Raises:
@@ -269,7 +269,7 @@ def _classifies(model: nn.Module, trace: Trace) -> bool:
 def _depths(model: nn.Module, blocks: list[str], trace: Trace) -> list[str]:
     """The last blocks of the stages of a network whose ``blocks`` all have one resolution.
 
-    Those behind the features that the backbone returns, where it is configured to return those of several blocks
+    Those on which the features depend that the backbone returns, where it is configured to return those of several blocks
     (``out_indices``); else a quarter, a half, three quarters, and all of the blocks.
     """
     owns = [{id(parameter) for parameter in model.get_submodule(block).parameters()} for block in blocks]
@@ -410,7 +410,7 @@ def _assign(
 ) -> list[Stage]:
     """Give every parameter and module of the backbone to a stage, and of the named parts outside it those that one depends on.
 
-    What the backbone runs behind the last stage, where that does not end in what is ``pooled``, is the head's.
+    What the backbone runs after the last stage, where that does not end in what is ``pooled``, is the head's.
     """
     names, taps = [end.name for end in ends], [end.path for end in ends]
     backbone = model.get_submodule('backbone')
@@ -476,7 +476,7 @@ def _assign(
             modules[path] = holds  # and what it holds
         else:
             runs_in = sum(end < trace.entered[path] for end in exits) if path in trace.entered else None
-            if runs_in == len(exits):  # behind the last tap: in a head, the head's own
+            if runs_in == len(exits):  # after the last tap: in a head, the head's own
                 runs_in = None if path.split('.')[0] in trace.heads or (inner and not pooled) else runs_in - 1
             modules[path] = holds or ({runs_in} - {None})
     for path in sorted(inside, key=lambda path: -path.count('.')):  # a container belongs to each stage that it holds
@@ -613,7 +613,7 @@ def _end_of_backbone(model: nn.Module, tap: str, after: Sequence[str], trace: Tr
     ``pooled`` (or are scores) is not to be the feature, it is such a norm or ``tap`` itself.
     """
     before, output = ([tensor.shape for tensor in _original(trace.outputs[path])] for path in (tap, 'backbone'))
-    # Conformer's last norm has but one of two branches behind it
+    # Conformer's last norm has but one of two branches before it
     behind = parameters_behind(feature_tensors(trace.outputs[tap]))
     norms = [
         path

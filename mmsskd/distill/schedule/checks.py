@@ -166,7 +166,7 @@ def _check_starts(runner: Runner, phases: Sequence[Phase], distiller: StagewiseD
     left = [stage for stage in distiller.stages if stage not in trained and not distiller.starts_trained(stage)]
     if left and not load_from:
         runner.logger.warning(
-            f'no phase trains {", ".join(left)}, which start from random weights and stay so: what comes behind gets features of '
+            f'no phase trains {", ".join(left)}, which start from random weights and stay so: what comes after gets features of '
             'no use. Add them to a phase, or start from trained weights (model.init_from_teacher, model.student_checkpoint, '
             'init_cfg of the backbone).'
         )

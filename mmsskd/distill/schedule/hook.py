@@ -109,7 +109,7 @@ class StageScheduleHook(Hook):
             ``param_scheduler``.
         evaluate_teacher: Measure the teacher once on the validation set before training.
         stitched: In phases in which the student itself predicts nothing yet, validate its stages so far with the teacher's
-            remaining ones and its head behind them: ``val/stitched_top1_layer2``. It costs a forward of student and teacher for
+            remaining ones and its head after them: ``val/stitched_top1_layer2``. It costs a forward of student and teacher for
             each validation image.
         cuda_graph: Make the steps of each phase by one CUDA graph, recorded in its first steps: for small networks, of which a
             GPU waits for Python. Where a phase cannot be recorded the log says why, and it runs as without. See docs/speed.md.

@@ -168,7 +168,7 @@ def average_buffers(distiller: StagewiseDistiller) -> None:
         all_reduce_params(buffers, op='mean')
 
 
-# -- the student's stages so far with the rest of the teacher behind them ----------------------------------------------
+# -- the student's stages so far with the rest of the teacher after them -----------------------------------------------
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def test_a_relu_ends_it_only_where_the_feature_of_the_teacher_is_not_negative(tm
     assert {'neck.fc.weight', 'neck.projector.layers.0.weight'} <= set(model.student.state_dict())
 
 
-def test_behind_an_fpn_its_levels_share_it_and_the_heads_are_those_of_the_teacher(tmp_path):
+def test_after_an_fpn_its_levels_share_it_and_the_heads_are_those_of_the_teacher(tmp_path):
     teacher, student = detector(), detector(width=4, channels=8)
     path = save_detector(teacher, tmp_path / 'detector.pth')
     model = build(

@@ -134,7 +134,7 @@ def test_parameters_that_a_container_holds_go_with_the_module_that_uses_them():
     assert 'backbone.stages.1.0.gamma' in convnext[1].parameters  # layer scale
 
 
-def test_what_runs_behind_the_last_tap_belongs_to_the_last_stage():
+def test_what_runs_after_the_last_tap_belongs_to_the_last_stage():
     last = find_stages(build('mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py'), None, IMAGE)[-1]
     assert last.tap == 'backbone' and 'backbone.conv2.conv.weight' in last.parameters and last.shapes == ((1280, 2, 2),)
 
@@ -152,7 +152,7 @@ def test_activation_checkpointing_does_not_hide_parameters():
     assert model.backbone.layer1[0].with_cp
 
 
-def test_truncated_forward_runs_nothing_behind_the_tap():
+def test_truncated_forward_runs_nothing_after_the_tap():
     model = build('mmpretrain::resnet/resnet18_8xb32_in1k.py').eval()
     ran = []
     for name, module in model.named_modules():
@@ -242,7 +242,7 @@ CUTS = [
         ),
         224, [f'network.{i}' for i in range(4)], 'backbone', [((4, 56, 56),), ((8, 28, 28),), ((8, 14, 14),), ((49, 16),)],
     ),
-    (  # its last norm has but one of the two branches behind it
+    (  # its last norm has but one of the two branches before it
         dict(type='mmpretrain.Conformer', arch=dict(embed_dims=16, channel_ratio=1, num_heads=2, depths=3)), 64,
         ['conv_1', 'conv_trans_3'], 'backbone', [((64, 16, 16),), ((256,), (16,))],
     ),
@@ -413,7 +413,7 @@ def test_side_norm_belongs_to_the_stage_whose_feature_it_normalizes(side_norms):
     assert sorted(owned) == sorted(f'backbone.{name}' for name, _ in model.backbone.named_parameters())
 
 
-def test_feature_behind_a_side_norm_is_what_the_neck_sees(side_norms):
+def test_feature_after_a_side_norm_is_what_the_neck_sees(side_norms):
     model, (stages, _) = side_norms
     outputs = features_at(model, IMAGE, [stage.tap for stage in stages])
     for stage, seen in zip(stages, model.extract_feat(IMAGE), strict=True):

@@ -1,4 +1,4 @@
-"""Student and teacher stitched: the student's stages so far, and behind them the rest of the teacher, as one network."""
+"""Student and teacher stitched: the student's stages so far, and after them the rest of the teacher, as one network."""
 
 import json
 

@@ -32,7 +32,7 @@ def test_necks_take_vectors(kind):
         (dict(type='mmsskd.CIFARResNet', depth=8), 64, 8),
     ],
 )
-def test_necks_work_behind_other_backbones(kind, backbone, channels, size):
+def test_necks_work_after_other_backbones(kind, backbone, channels, size):
     neck = dict(type=f'mmsskd.{kind}', in_channels=channels, feature_size=size, num_features=16)
     assert FaceRecognizer(backbone, neck).eval()(torch.randn(2, 3, 32, 32)).shape == (2, 16)
 
