@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch.nn import functional as F
@@ -250,11 +251,12 @@ def test_a_step_makes_one_matrix_of_faces_times_classes_and_one_gradient_of_the_
 
 
 def test_it_is_a_head_of_mmpretrain():
-    model = ImageClassifier(
-        backbone=dict(type='mmsskd.IResNet', depth=18, base_channels=4),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='mmsskd.MarginClsHead', num_classes=5, in_channels=32),
-    ).eval()
+    with DefaultScope.overwrite_default_scope('mmpretrain'):  # whatever a run before has set
+        model = ImageClassifier(
+            backbone=dict(type='mmsskd.IResNet', depth=18, base_channels=4),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='mmsskd.MarginClsHead', num_classes=5, in_channels=32),
+        ).eval()
     images = torch.randn(3, 3, 32, 32)
     assert model(images, samples([0, 1, 4]), mode='loss')['loss'] > 0
     predicted = [sample.pred_label.item() for sample in model(images, mode='predict')]
