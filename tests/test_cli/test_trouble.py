@@ -116,6 +116,7 @@ def test_a_command_that_always_goes_on_names_no_option(capsys):
         assert f'{words} same command goes on' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_text_of_a_config_is_laid_out_once_a_run(tmp_path, teacher_path, monkeypatch):
     laid_out, lay_out = [], yapf.yapflib.yapf_api.FormatCode
     monkeypatch.setattr(

@@ -103,6 +103,7 @@ def test_images_of_different_sizes_are_refused(tmp_path):
         images[0]
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_them_and_resumes_to_the_bit(tmp_path, teacher_path):
     cfg = run_cfg(tmp_path / 'whole', teacher_path, hook=dict(evaluate_teacher=False))
     for loader in (cfg.train_dataloader, cfg.val_dataloader):

@@ -498,6 +498,7 @@ def test_weights_of_a_loss_train_with_their_stage(tmp_path, teacher_path):
     assert set(plain) == {name for name in last if not name.startswith(('mimic_losses', 'adapters'))}
 
 
+@pytest.mark.slow
 def test_weights_of_a_loss_resume_to_the_bit(tmp_path, teacher_path):
     phases = dict(phases=[dict(train='layer1', epochs=2), dict(train='layer2')])
     whole = train(run_cfg(tmp_path / 'whole', teacher_path, hook=phases, **MGD)).model.state_dict()

@@ -140,6 +140,7 @@ def test_what_was_written_is_what_train_takes(called, monkeypatch, capsys):
     assert (folder / 'again/student.pth').is_file()
 
 
+@pytest.mark.slow
 def test_photos_without_labels(folder, tmp_path, capsys, monkeypatch):
     """Interrupted in the second epoch, and called again."""
     weights = save_weights(small(14, 0.5), tmp_path / 'teacher.pth')

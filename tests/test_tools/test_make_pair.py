@@ -15,6 +15,7 @@ def make(monkeypatch, capsys, *arguments):
     return code, out, error
 
 
+@pytest.mark.slow
 def test_classifiers(tmp_path, monkeypatch, capsys):
     """CIFAR's images are 32 pixels wide; 200 epochs by 12 for each stage; the milestones of the head at the same shares."""
     path = tmp_path / 'pair.py'

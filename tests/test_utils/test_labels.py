@@ -136,6 +136,7 @@ def test_a_label_of_a_figure_is_the_name():
     assert [(text.strip(), math) for text, math in drawn] == [(one_line(name), False) for name in NAMES]
 
 
+@pytest.mark.slow
 def test_the_plots_and_tables_of_faces(tmp_path):
     points = dict(far=[0.1, 1.0], fpir=[0.1, 1.0], rank=[1, 2], rate=[0.5, 1.0], over=1)
     rate = dict(mean=0.5, std=None, over=1)

@@ -342,6 +342,7 @@ def test_what_is_no_data_is_refused(value, tmp_path):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'x.pth'), map_location='cpu')
 
 
+@pytest.mark.slow
 def test_a_whole_run_with_ema_and_a_scheduler_of_one_cycle_resumes(tmp_path, teacher_path):
     """And the text that MMEngine's first versions put into a checkpoint, which a Runner runs as Python on resume, is not run."""
     cfg = run_cfg(tmp_path, teacher_path)

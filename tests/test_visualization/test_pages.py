@@ -84,6 +84,7 @@ def written(tmp_path_factory):
     return [folder / f'{name}.html' for name in pages]
 
 
+@pytest.mark.slow
 def test_the_html_of_each_page(written):
     for path in written:
         check_html(path.read_text())

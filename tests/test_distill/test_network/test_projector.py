@@ -176,6 +176,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, teacher_path, tmp_path):
     assert same(weights(tmp_path / 'student.pth'), weights(run[1] / 'student.pth'))
 
 
+@pytest.mark.slow
 def test_then_all_trains_it_with_the_head(teacher_path, tmp_path):
     hook = dict(phases='sskd_then_all')
     cfg = run_cfg(tmp_path, teacher_path, student=NARROW, hook=hook)

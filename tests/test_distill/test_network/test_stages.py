@@ -114,6 +114,7 @@ def test_resolution_stages_of_the_zoo(package, path, names, last_tap, first):
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+@pytest.mark.slow
 def test_swin_stage_gives_its_tokens_and_its_downsampling_goes_to_the_next_stage():
     model = build('mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py')
     first, second = find_stages(model, None, LARGE)[:2]
@@ -125,6 +126,7 @@ def test_swin_stage_gives_its_tokens_and_its_downsampling_goes_to_the_next_stage
     )
 
 
+@pytest.mark.slow
 def test_parameters_that_a_container_holds_go_with_the_module_that_uses_them():
     stages = find_stages(
         build('mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py'), ['layers.3', 'layers.11'], LARGE

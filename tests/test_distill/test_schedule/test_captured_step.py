@@ -78,7 +78,10 @@ def assert_equal_runs(one, other, name=f'iter_{2 * ITERS}.pth') -> None:
     'wrapper',
     [
         dict(optimizer=ADAM),
-        dict(optimizer=SGD, paramwise_cfg=dict(norm_decay_mult=0.0), clip_grad=dict(max_norm=0.1)),
+        pytest.param(
+            dict(optimizer=SGD, paramwise_cfg=dict(norm_decay_mult=0.0), clip_grad=dict(max_norm=0.1)),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=['adam', 'sgd_groups_clip'],
 )

@@ -182,6 +182,7 @@ def test_learning_rate_of_three_phases_is_that_of_three_separate_runs(tmp_path, 
     assert together[6:9] == pytest.approx([0.1, 0.55, 1.0])
 
 
+@pytest.mark.slow
 def test_default_schedule_of_a_transfer_phase_warms_up_and_ends_near_zero(tmp_path, teacher_path):
     cfg = run_cfg(tmp_path, teacher_path, hook=dict(transfer=dict(epochs=10)), custom_hooks=[dict(type='Recorder')])
     cfg.default_hooks.stage_schedule.phases = [dict(train='layer1'), dict(train='layer2')]

@@ -101,6 +101,7 @@ def test_untrained_features_give_another_one_through_adapter_and_projector(tmp_p
     assert not reasons and [sample.pred_label.item() for sample in outputs] == expected.tolist()
 
 
+@pytest.mark.slow
 def test_a_run_shows_it_until_the_student_itself_predicts(tmp_path, teacher_path):
     train(run_cfg(tmp_path / 'on', teacher_path))
     assert shown(tmp_path / 'on') == {f'val/stitched_top1_{stage}' for stage in STAGES}

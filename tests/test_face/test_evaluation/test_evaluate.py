@@ -306,6 +306,7 @@ def test_nist_files(tmp_path):
     assert path.name == 'my_set_1_G1.candidate_lists'
 
 
+@pytest.mark.slow
 def test_plots(tmp_path):
     protocol, features = random_protocol(8)
     reports = {'teacher': evaluate_templates(protocol, features), 'student': evaluate_templates(protocol, -features)}

@@ -49,6 +49,7 @@ def test_mobilefacenet_names_wrong_blocks():
         MobileFaceNet(blocks=(1, 4, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('scale', 'adapted'), [(2, ['layers.1']), (1, ['layers.3', 'layers.5'])])
 def test_mobilefacenet_needs_adapters_only_where_it_is_of_another_width(scale, adapted):
     teacher = FaceRecognizer(dict(type='mmsskd.IResNet', depth=50), dict(type='mmsskd.FaceEmbedNeck'))

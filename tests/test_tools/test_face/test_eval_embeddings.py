@@ -110,6 +110,7 @@ def test_options_reach_the_numbers(folder, tmp_path):
     assert {'rank-2', 'rank-3', 'tpir@fpir=0.2'} < set(report['summary']) and 'mate at any rank' in result.stdout
 
 
+@pytest.mark.slow
 def test_pairs_of_single_faces(tmp_path):
     rng = np.random.default_rng(0)
     lines = ['10\t5']
