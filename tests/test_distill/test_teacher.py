@@ -141,6 +141,7 @@ def test_a_callable_a_dotted_path_and_a_folder_of_torch_hub(tmp_path):
     assert ExternalTeacher(tiny, pretrained=True, normalize=HALF).backbone[0][0].weight.mean() == 1
 
 
+@pytest.mark.slow
 def test_a_run_with_a_teacher_that_brings_its_weights(tmp_path):
     """Gray images and a teacher of three channels; its metric is skipped, and so said; the student is exported."""
     teacher = dict(
@@ -333,6 +334,7 @@ SIMCLR = dict(
 TEACHERS = {'ImageClassifier has no head': HEADLESS, 'SimCLR is self-supervised': SIMCLR}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('reason', TEACHERS)
 def test_it_teaches_and_is_not_measured_which_is_said_once(tmp_path, reason):
     teacher = TEACHERS[reason]

@@ -107,6 +107,7 @@ def test_the_tables_of_a_comparison(tmp_path):
     ] == NAMES
 
 
+@pytest.mark.slow
 def test_the_pages_of_the_demo(tmp_path):
     """All of their plots, in one report, with such names for networks, classes, stages and parts."""
     records = [{f'val/relative_error_{name}': 0.5, 'step': step} for name in NAMES for step in (1, 2)]

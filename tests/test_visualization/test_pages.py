@@ -102,6 +102,7 @@ def test_an_arm_has_one_color_in_all_plots():
     assert all(tick == int(tick) for tick in curves.axes[0].get_xticks())
 
 
+@pytest.mark.slow
 def test_numbers_stand_beside_the_plots(written):
     text = written[0].read_text()
     assert '<th scope="row">layer2</th><td>0.500 (epoch 1)</td><td>0.200 (epoch 4)</td>' in text

@@ -447,6 +447,7 @@ def test_norm_of_an_adapter_moves_with_its_stage_only(teacher_path):
     assert norm.num_batches_tracked == 1 and feature.training and torch.isfinite(losses['loss_mimic_layer2'])
 
 
+@pytest.mark.slow
 def test_normed_adapters_of_a_run(tmp_path, teacher_path):
     """Each moves in its own phase, to the bit in no other, and is not exported."""
     cfg = run_cfg(tmp_path, teacher_path, student=classifier(depth=8, width=1))

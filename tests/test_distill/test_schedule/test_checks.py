@@ -539,6 +539,7 @@ def test_nothing_is_said_before_a_right_run(tmp_path, good_teacher, name):
     assert not [line for line in said.splitlines() if 'requires_grad=False' not in line]
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_a_right_run(tmp_path, good_teacher):
     cfg = config(tmp_path, good_teacher, before=False)
     cfg.train_dataloader = loader(count=600, batch_size=16)
@@ -601,6 +602,7 @@ def test_within_a_phase_without_checkpoints(tmp_path, teacher_path):
     assert not (tmp_path / 'student.pth').exists()
 
 
+@pytest.mark.slow
 def test_epochs(tmp_path, teacher_path):
     cfg = diverging(tmp_path, teacher_path, 12, iters=None, interval=-1, save_last=False)
     with pytest.raises(NonFiniteLossError, match=r'phase 4/4 head.*last good.*phase3_layer3.pth'):
@@ -619,6 +621,7 @@ def test_after_a_loss_that_is_not_finite_no_weights_are_saved_that_were_not_befo
     assert not list(tmp_path.glob('non_finite*'))
 
 
+@pytest.mark.slow
 def test_export_of_such_a_checkpoint(tmp_path, teacher_path):
     train(run_cfg(tmp_path, teacher_path, iters=1))
     checkpoint = torch.load(tmp_path / 'iter_4.pth', weights_only=False)

@@ -428,6 +428,7 @@ def test_hooks_find_in_the_last_checkpoint_what_is_in_every_other(tmp_path, teac
     assert (tmp_path / 'student.pth').is_file()
 
 
+@pytest.mark.slow
 def test_agreement_is_measured_where_it_is_logged_and_the_log_is_the_same(tmp_path, teacher_path, monkeypatch):
     def log_of(name):
         measured = []
