@@ -51,6 +51,11 @@ def test_lengths_and_starts():
     assert chosen(unlabelled_count=101).on_unlabelled and not chosen(unlabelled_count=99).on_unlabelled
 
 
+def test_stages_before_a_projector_take_a_third_of_the_epochs_at_most():
+    assert [phase['epochs'] for phase in chosen(epochs=8, wanted='projector').phases] == [1, 1, 6]
+    assert chosen(epochs=5, wanted='projector').phases == [dict(train='stages', mimic='c', epochs=5)]
+
+
 def test_too_few_epochs_are_refused_with_the_least():
     with pytest.raises(ConfigError, match='epochs=3 is too few for 4 phases .*; set epochs=4 or more'):
         chosen(epochs=3, unlabelled_count=101)
