@@ -117,3 +117,30 @@ def slow_pool(templates, features, mirrored=None, scores=None, normalize=False, 
         total = np.sum([np.mean(medium, axis=0) for medium in means.values()], axis=0) if means else 0
         pooled.append(total / np.linalg.norm(total) if np.any(total) else None)
     return pooled
+
+
+def random_templates(rng, count, faces, people):
+    rows = count + rng.integers(0, 3 * count)
+    owner = np.concatenate((np.arange(count), rng.integers(0, count, rows - count)))
+    return make_templates(
+        rng.integers(0, people, count), owner, rng.integers(0, faces, rows), rng.integers(0, 20, rows)
+    )
+
+
+def random_protocol(seed, splits=2, faces=50, people=8):
+    """Splits with 1:1 and 1:N, and features of which some are failures."""
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((faces, 8)).astype(np.float32)
+    features[rng.random(faces) < 0.3] = rng.choice([np.nan, 0])
+    made = []
+    for number in range(splits):
+        templates = random_templates(rng, 20, faces, people)
+        pairs = rng.integers(0, 20, (150, 2)).astype(np.int32)
+        genuine = templates.subjects[pairs[:, 0]] == templates.subjects[pairs[:, 1]]
+        search = Identification('', random_templates(rng, 6, faces, people), random_templates(rng, 40, faces, people))
+        made.append(Split(str(number + 1), Verification(templates, pairs, genuine), (search,)))
+    return TemplateProtocol('random', make_faces(faces), tuple(made)), features
+
+
+def cosine(left, right):
+    return -np.inf if left is None or right is None else float(left @ right)

@@ -8,6 +8,9 @@ import numpy as np
 
 from mmsskd.face.data.recordio import MAGIC, RecordWriter, pack
 
+LABELS = [0, 0, 1, 2, 2, 2]
+EXPECTED = [(10 * key, label) for key, label in enumerate(LABELS, 1)]  # of ``insightface(LABELS)``, as of ``contents``
+
 
 def jpeg(value: int, size=(16, 16), suffix='.jpg') -> bytes:
     """A grey image whose value tells which one it is."""
@@ -48,3 +51,15 @@ def raw_record(payload: bytes, kind=0) -> bytes:
 def put_records(reader, places, queue):
     """What a child process does; here, because a spawned one imports the module again."""
     queue.put([reader.read(place) for place in places])
+
+
+def grey(item) -> int:
+    return int(item['img'].mean().round())
+
+
+def contents(dataset) -> list[tuple[int, int]]:
+    return [(grey(item), item['gt_label']) for item in dataset]
+
+
+def read_all(reader):
+    return [reader.read(place) for place in range(len(reader))]

@@ -15,8 +15,7 @@ from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
 from mmsskd.compare.plan import read_plan
 from mmsskd.compare.resume import weights_of
-from mmsskd.compare.statistics import GapClosed
-from mmsskd.compare.tables import Row, Table, to_markdown, to_text
+from mmsskd.compare.tables import Row, Table
 from mmsskd.errors import ConfigError
 
 FILE = """
@@ -248,34 +247,6 @@ def test_a_run_that_fails_is_named_and_the_others_are_kept(tmp_path):
     done = call(tmp_path)
     assert done.returncode == 1, done.stdout
     assert "gives no 'accuracy/top5'" in done.stderr and 'accuracy/top1' in done.stderr and 'run.log' in done.stderr
-
-
-def test_text_of_a_table():
-    rows = [
-        Row(name='teacher', scores=(90.0, 92.0), epochs=(30,), seconds=None, parameters=1000),
-        Row(
-            name='a',
-            scores=(80.0, 82.0),
-            epochs=(2, 3),
-            seconds=12.3,
-            parameters=10,
-            plain='p',
-            gap=GapClosed(0.5, 0.25, 1.0),
-        ),
-        Row(
-            name='b',
-            scores=(80.0, 82.0),
-            epochs=(5,),
-            seconds=1.0,
-            parameters=10,
-            plain='p',
-            gap=GapClosed(None, reason='why'),
-        ),
-    ]
-    text = to_text(Table('equal epochs', rows, 2))
-    assert '91.00 ± 1.41' in text and '50 % [25, 100]' in text and '2 + 3' in text
-    assert '| a | 81.00 ± 1.41 | 50 % [25, 100] | 2 + 3 | 12 | 10 |' in to_markdown([Table('equal epochs', rows, 2)])
-    assert 'not quoted' in text and text.endswith('(no share of the gap is quoted: why)')
 
 
 @pytest.mark.slow

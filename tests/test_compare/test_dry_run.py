@@ -10,7 +10,6 @@ from helpers import ROOT
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.dry_run import dry_run
 from mmsskd.compare.plan import parse_plan
-from mmsskd.compare.tables import Row, Table, to_markdown
 from mmsskd.errors import ConfigError
 
 
@@ -167,9 +166,3 @@ def test_it_is_done_once_and_leaves_nothing(tmp_path):
     with pytest.raises(AttributeError, match='submit'):  # it would begin
         changed._dry_run()
     assert '1 settings of the arms' in said[1]
-
-
-def test_names_with_signs_keep_their_row_in_markdown():
-    rows = [Row('a | b <i>', (50.0,), (4,), 1.0, 10)]
-    line = to_markdown([Table('equal epochs', rows, 1)]).splitlines()[-1]
-    assert line == r'| a \| b \<i\> | 50.00 |  | 4 | 1 | 10 |'

@@ -2,9 +2,7 @@
 
 import copy
 import os
-import pickle
 import struct
-import zlib
 
 import cv2
 import numpy as np
@@ -12,42 +10,13 @@ import pytest
 from mmengine.dataset import ConcatDataset
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
-from record_helpers import claim, insightface, jpeg, write_rec
+from record_helpers import EXPECTED, LABELS, contents, grey, insightface, jpeg, write_rec
 from torch.utils.data import DataLoader, Subset
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.data import FaceRecordDataset
-from mmsskd.face.data.decoding import _header_size, decode
-from mmsskd.face.data.record_labels import load_labels, scan_labels
+from mmsskd.face.data.record_labels import scan_labels
 from mmsskd.face.data.recordio import MAGIC_BYTES, RecordReader, pack
-
-LABELS = [0, 0, 1, 2, 2, 2]
-
-
-def grey(item) -> int:
-    return int(item['img'].mean().round())
-
-
-def contents(dataset) -> list[tuple[int, int]]:
-    return [(grey(item), item['gt_label']) for item in dataset]
-
-
-EXPECTED = [(10 * key, label) for key, label in enumerate(LABELS, 1)]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    write_rec(tmp_path / 'train.rec', insightface(LABELS))
-    (tmp_path / 'property').write_text('3,16,16\n')
-    return tmp_path
-
-
-@pytest.fixture
-def said(monkeypatch):
-    """The warnings of the data set."""
-    messages = []
-    monkeypatch.setattr('mmsskd.face.data.face_record_dataset.print_log', lambda message, **_: messages.append(message))
-    return messages
 
 
 def test_images_are_blue_first_and_their_person_is_the_first_label(folder, said):
@@ -96,58 +65,6 @@ def test_an_image_that_holds_the_magic_number_is_put_together(tmp_path, said):
     reader = RecordReader(tmp_path / 'train.rec')
     assert scan_labels(reader)[0].tolist() == [4, 5, 6] and reader.read(0) == awkward
     assert contents(FaceRecordDataset(str(tmp_path))) == [(80, 4), (80, 5), (90, 6)]
-
-
-def test_labels_are_scanned_in_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr('mmsskd.face.data.record_labels.BLOCK', 7)
-    labels = [number // 3 for number in range(50)]
-    labels, has_image = scan_labels(RecordReader(write_rec(tmp_path / 'a.rec', insightface(labels))))
-    assert labels[:50].tolist() == [number // 3 for number in range(50)]
-    assert has_image.tolist() == [True] * 50 + [False] * 18
-
-
-def test_labels_are_kept_until_the_file_changes(folder, monkeypatch, said):
-    assert contents(FaceRecordDataset(str(folder))) == EXPECTED
-    cache = folder / 'train.rec.labels.npy'
-    assert np.load(cache).dtype == np.int32 and not list(folder.glob('*.part'))
-
-    def refuse(_):
-        raise AssertionError('scanned again')
-
-    with monkeypatch.context() as patch:
-        patch.setattr('mmsskd.face.data.record_labels.scan_labels', refuse)
-        assert contents(FaceRecordDataset(str(folder))) == EXPECTED
-        kept = cache.read_bytes()
-        for damaged in (b'', kept[:90], b'junk' * 50, pickle.dumps([1]), kept[:-4]):
-            cache.write_bytes(damaged)
-            with pytest.raises(AssertionError, match='scanned again'):
-                FaceRecordDataset(str(folder))
-        cache.write_bytes(kept)
-        os.utime(folder / 'train.rec', ns=(1, 1))
-        with pytest.raises(AssertionError, match='scanned again'):
-            FaceRecordDataset(str(folder))
-    FaceRecordDataset(str(folder))  # mends the cache
-    lines = (folder / 'train.idx').read_text().splitlines()
-    (folder / 'train.idx').write_text('\n'.join(reversed(lines)))  # the same file in another order
-    assert contents(FaceRecordDataset(str(folder))) == EXPECTED[::-1]
-
-
-def test_a_folder_that_cannot_be_written_to_serves_without_the_cache(folder, monkeypatch, said):
-    def refuse(*_):
-        raise PermissionError('read-only')
-
-    monkeypatch.setattr('mmsskd.face.data.record_labels.os.replace', refuse)
-    assert contents(FaceRecordDataset(str(folder))) == EXPECTED
-    assert len(said) == 1 and 'cannot be kept for later runs, each will read the whole file (read-only)' in said[0]
-    assert sorted(os.listdir(folder)) == ['property', 'train.idx', 'train.rec']
-
-
-@pytest.mark.parametrize('label', [-1, float('nan'), float('inf'), 0.5, 2**24])
-def test_labels_that_are_no_numbers_of_people_are_refused(tmp_path, label):
-    write_rec(tmp_path / 'train.rec', {1: pack(0, jpeg(10)), 5: pack((label, 1), jpeg(20)), 6: pack((-1, -1))})
-    with pytest.raises(ConfigError, match=r'key 5 at byte \d+: labels must be .* 0 to 16777215.*\(1 of 2 images'):
-        FaceRecordDataset(str(tmp_path))
-    assert not list(tmp_path.glob('*.npy'))
 
 
 @pytest.mark.parametrize(
@@ -211,53 +128,6 @@ def test_a_gap_behind_a_record_of_several_parts_is_found(tmp_path, said):
     (tmp_path / 'train.idx').write_text('\n'.join(lines[:1] + lines[2:]))
     with pytest.raises(ConfigError, match='bytes in 1 places are in no record'):
         FaceRecordDataset(str(tmp_path))
-
-
-def test_labels_of_a_cache_that_no_check_preceded_are_not_used(folder, said):
-    """Versions before this check kept labels of an index with lines missing."""
-    lines = (folder / 'train.idx').read_text().splitlines()
-    (folder / 'train.idx').write_text('\n'.join(lines[:2] + lines[3:]))
-    reader = RecordReader(folder / 'train.rec')
-    state = os.stat(reader.path)
-    key = np.array([1, state.st_size, state.st_mtime_ns, zlib.crc32(reader.offsets)], '<i8').view('<i4')
-    np.save(folder / 'train.rec.labels.npy', np.concatenate([key, np.zeros(len(reader), np.int32)]))
-    with pytest.raises(ConfigError, match='does not account for all of'):
-        FaceRecordDataset(str(folder))
-
-
-@pytest.mark.parametrize('kind', ['png', 'jpeg', 'bmp'])
-def test_an_image_that_claims_any_number_of_pixels_is_not_decoded(tmp_path, said, kind):
-    """60000x60000 is beyond what OpenCV decodes, 30000x30000 is not and takes 2.7 GB."""
-    png = jpeg(1, suffix='.png')
-    content = claim(png, 30_000, 30_000)
-    if kind == 'jpeg':
-        content = bytearray(jpeg(1))
-        frame = content.index(b'\xff\xc0')
-        content[frame + 5 : frame + 9] = struct.pack('>HH', 30_000, 30_000)
-    elif kind == 'bmp':
-        content = bytearray(jpeg(1, suffix='.bmp'))
-        content[18:26] = struct.pack('<ii', 30_000, 30_000)
-    write_rec(
-        tmp_path / 'train.rec',
-        {1: pack(0, jpeg(10)), 5: pack(1, bytes(content)), 6: pack(1, claim(png, 60_000, 60_000))},
-    )
-    dataset = FaceRecordDataset(str(tmp_path))
-    with pytest.raises(ConfigError, match=r'key 5 at byte \d+.*900,?000,?000.*178,?956,?970'):
-        dataset[1]
-    with pytest.raises(ConfigError, match='60000 x 60000 = 3,600,000,000 pixels, at most 178,956,970 are decoded'):
-        dataset[2]
-
-
-@pytest.mark.parametrize('flags', [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 1)])
-def test_the_size_in_the_header_of_a_jpeg_is_read_as_decoders_do(tmp_path, flags):
-    """With segments before it, a thumbnail's among them, and bytes that fill."""
-    content = cv2.imencode('.jpg', np.zeros((24, 40, 3), np.uint8), flags)[1].tobytes()
-    thumbnail = b'\xff\xe1' + struct.pack('>H', 2 + len(jpeg(1))) + jpeg(1)
-    for data in (content, content[:2] + thumbnail + b'\xff\xff' + content[2:]):
-        assert _header_size(data) == _header_size(np.frombuffer(data, np.uint8)) == (40, 24)
-        assert decode(data, '').shape == (24, 40, 3)
-    for length in range(0, len(content), 11):
-        decode(content[:length], '')  # raises nothing
 
 
 def test_bytes_that_are_no_image_are_named_with_key_and_offset(tmp_path, said):
@@ -388,10 +258,3 @@ def test_a_head_for_fewer_people_is_noticed_before_training(folder, said):
         check_data(
             runner, [phase], [SimpleNamespace(dataset=dataset)], SimpleNamespace(student=model, teacher_classes=None)
         )
-
-
-def test_the_cache_serves_the_labels_that_a_scan_finds(folder):
-    reader = RecordReader(folder / 'train.rec')
-    scanned, unwritten = load_labels(reader)
-    cached, _ = load_labels(reader)
-    assert scanned.tolist() == cached.tolist() == [*LABELS, -1, -1, -1, -1] and not unwritten

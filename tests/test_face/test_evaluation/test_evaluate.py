@@ -5,43 +5,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from metric_helpers import identity_protocol, make_faces, make_templates, singles, slow_pool, slow_ranks, slow_tar
+from metric_helpers import (
+    cosine,
+    identity_protocol,
+    make_faces,
+    random_protocol,
+    singles,
+    slow_pool,
+    slow_ranks,
+    slow_tar,
+)
 
 from mmsskd.errors import ConfigError
 from mmsskd.face.evaluation.evaluate import crop_hash, evaluate_templates, flat_metrics
-from mmsskd.face.evaluation.nist_output import write_nist_output
 from mmsskd.face.evaluation.options import EvaluationOptions
-from mmsskd.face.evaluation.protocol import Identification, Split, TemplateProtocol, Verification
-from mmsskd.face.evaluation.tables import compare_reports, format_report
-from mmsskd.face.evaluation.verification import pair_scores, score_blocks
-from mmsskd.face.plots import write_face_plots
-
-
-def random_templates(rng, count, faces, people):
-    rows = count + rng.integers(0, 3 * count)
-    owner = np.concatenate((np.arange(count), rng.integers(0, count, rows - count)))
-    return make_templates(
-        rng.integers(0, people, count), owner, rng.integers(0, faces, rows), rng.integers(0, 20, rows)
-    )
-
-
-def random_protocol(seed, splits=2, faces=50, people=8):
-    """Splits with 1:1 and 1:N, and features of which some are failures."""
-    rng = np.random.default_rng(seed)
-    features = rng.standard_normal((faces, 8)).astype(np.float32)
-    features[rng.random(faces) < 0.3] = rng.choice([np.nan, 0])
-    made = []
-    for number in range(splits):
-        templates = random_templates(rng, 20, faces, people)
-        pairs = rng.integers(0, 20, (150, 2)).astype(np.int32)
-        genuine = templates.subjects[pairs[:, 0]] == templates.subjects[pairs[:, 1]]
-        search = Identification('', random_templates(rng, 6, faces, people), random_templates(rng, 40, faces, people))
-        made.append(Split(str(number + 1), Verification(templates, pairs, genuine), (search,)))
-    return TemplateProtocol('random', make_faces(faces), tuple(made)), features
-
-
-def cosine(left, right):
-    return -np.inf if left is None or right is None else float(left @ right)
+from mmsskd.face.evaluation.protocol import Split, TemplateProtocol, Verification
+from mmsskd.face.evaluation.tables import format_report
 
 
 def slow_split(split, features, fars, fpirs):
@@ -193,26 +172,6 @@ def test_what_must_not_matter_does_not():
     assert evaluate_templates(protocol, 4 * features)['summary'] == evaluate_templates(protocol, features)['summary']
 
 
-def test_pairs_score_alike_by_matrix_and_by_row(monkeypatch):
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((70, 33)).astype(np.float32)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    features[5:9] = features[4]
-    valid = rng.random(70) < 0.9
-    pairs = rng.integers(0, 70, (3000, 2)).astype(np.int32)
-    scores = []
-    for pays in (0, 10**9):
-        monkeypatch.setattr('mmsskd.face.evaluation.verification.MATRIX_PAYS', pays)
-        scores += [pair_scores(features, valid, pairs, memory) for memory in (40_000, 2**28)]
-    expected = (features[pairs[:, 0]].astype(float) * features[pairs[:, 1]]).sum(axis=1)
-    expected[~valid[pairs].all(axis=1)] = -np.inf
-    for found in scores:
-        assert found.dtype == np.float32 and np.array_equal(found, expected.astype(np.float32))
-    assert len(pair_scores(features, valid, pairs[:0], 2**20)) == 0
-    (_, block), *_ = score_blocks(features, features, 2**20)
-    assert block.dtype == np.float32 and len(np.unique(block[4:9, 4:9])) == 1
-
-
 def test_report_names_its_options_and_crops():
     protocol, features = identity_protocol()
     report = evaluate_templates(protocol, features)
@@ -237,92 +196,3 @@ def test_more_failures_than_allowed_stop_it():
     with pytest.raises(ConfigError, match=r"3 of 60 faces have no usable feature .*allowed: 2 .*'img/0.jpg'"):
         evaluate_templates(protocol, features, options=EvaluationOptions(max_failures=2))
     assert evaluate_templates(protocol, features, options=EvaluationOptions(max_failures=3))['faces']['failed'] == 3
-
-
-def test_tables_print_what_numbers_rest_on():
-    protocol, features = random_protocol(5)
-    report = evaluate_templates(protocol, features, options=EvaluationOptions(fars=(1e-3, 0.1)))
-    point = report['splits'][0]['verification']['points'][1]
-    text = format_report(report)
-    assert 'rule: exact; flip: no; pooling: media, then templates' in text and 'std over 2 splits' in text
-    failed = report['faces']['failed']
-    assert f'Faces: 50, failures to enrol: {failed} (img/' in text and f'Crops: {report["crop_hash"]}' in text
-    row = (
-        f'| 1 | 1e-1 | {100 * point["tar"]:.2f} | {point["k"]}{"*" if point["k"] < 10 else ""} | {point["impostors"]} |'
-    )
-    assert row in text and f'| {point["threshold"]:.4f} | {point["realised_far"]:.3g} |' in text
-    assert f'| 1 | 1e-3 | not resolvable | 0 | {point["impostors"]} |' in text
-    assert 'fewer than 10 false alarms: the number rests on them' in text and 'mate at rank 1' in text
-    report['faces'] |= dict(failures_by_reason={'no file': 7}, aligned_by={'landmarks': 40, 'box': 3})
-    text = format_report(report)
-    assert 'Failures by reason: no file 7.' in text and 'Aligned by: landmarks 40, box 3.' in text
-
-
-def test_models_side_by_side():
-    protocol, features = random_protocol(6)
-    weaker = features + np.random.default_rng(0).standard_normal(features.shape).astype(np.float32)
-    reports = {'teacher': evaluate_templates(protocol, features), 'student': evaluate_templates(protocol, weaker)}
-    text = compare_reports(reports)
-    auc = reports['student']['summary']['auc']
-    assert f'{100 * auc["mean"]:.2f} ± {100 * auc["std"]:.2f}' in text and 'mean ± std over 2 splits' in text
-    assert text.count(reports['teacher']['crop_hash']) == 2 and 'not measured on the same' not in text
-    assert '| teacher | not resolvable |' in text and 'All: rule: exact' in text
-    other = evaluate_templates(protocol, features, options=EvaluationOptions(media_pooling=False))
-    other['crop_hash'] = '0' * 16
-    text = compare_reports(reports | dict(other=other))
-    assert 'not measured on the same faces' in text and '**Options differ**' in text and 'a template alike' in text
-
-
-def test_nist_files(tmp_path):
-    protocol, features = random_protocol(7)
-    written = write_nist_output(tmp_path / 'nist', protocol, features)
-    names = ['split1.matches', 'split1.candidate_lists', 'split2.matches', 'split2.candidate_lists']
-    assert [path.name for path in written] == names and sorted(p.name for p in (tmp_path / 'nist').iterdir()) == sorted(
-        names
-    )
-    split = protocol.splits[1]
-    lines = [line.split(' ') for line in written[2].read_text().splitlines()]
-    assert lines[0][0] == 'ENROLL_TEMPLATE_ID' and lines[0][-1] == 'SIMILARITY_SCORE' and len(lines) == 151
-    pooled = slow_pool(split.verification.templates, features)
-    for (enrolled, checked), line in zip(split.verification.pairs, lines[1:]):
-        sizes = [0 if pooled[one] is None else 32 for one in (enrolled, checked)]
-        assert line[:4] == [str(100 + enrolled), str(100 + checked), *map(str, sizes)]
-        assert line[4] == ('1' if 0 in sizes else '0')
-        assert float(line[5]) == pytest.approx(cosine(pooled[enrolled], pooled[checked]), abs=1e-6)
-    (search,) = split.identification
-    lines = [line.split(' ') for line in written[3].read_text().splitlines()]
-    assert lines[0][:3] == ['SEARCH_TEMPLATE_ID', 'CANDIDATE_RANK', 'ENROLL_TEMPLATE_ID'] and len(lines) == 1 + 40 * 6
-    gallery, probes = slow_pool(search.gallery, features), slow_pool(search.probes, features)
-    for number, probe in enumerate(probes):
-        rows = lines[1 + 6 * number : 7 + 6 * number]
-        scores = [cosine(probe, known) for known in gallery]
-        assert [row[1] for row in rows] == list('012345') and {row[0] for row in rows} == {str(100 + number)}
-        assert [float(row[6]) for row in rows] == pytest.approx(sorted(scores, reverse=True), abs=1e-6)
-        assert [scores[int(row[2]) - 100] for row in rows] == pytest.approx([float(row[6]) for row in rows], abs=1e-6)
-        assert [row[5] for row in rows] == ['1' if row[6] == '-inf' else '0' for row in rows]
-    assert write_nist_output(tmp_path / 'short', protocol, features, candidates=2)[1].read_text().count('\n') == 81
-    nameless = replace(protocol, name='my set/1', splits=(Split('', None, (replace(search, name='G1'),)),))
-    (path,) = write_nist_output(tmp_path / 'one', nameless, features)
-    assert path.name == 'my_set_1_G1.candidate_lists'
-
-
-@pytest.mark.slow
-def test_plots(tmp_path):
-    protocol, features = random_protocol(8)
-    reports = {'teacher': evaluate_templates(protocol, features), 'student': evaluate_templates(protocol, -features)}
-    for curve in reports['teacher']['curves'].values():
-        lengths = {len(values) for values in curve.values() if isinstance(values, list)}
-        assert len(lengths) == 1 and lengths.pop() <= 1000
-    written = write_face_plots(reports, tmp_path)
-    names = [f'{name}.{ending}' for name in ('roc', 'det', 'cmc', 'dir') for ending in ('png', 'svg')]
-    assert [path.name for path in written] == names and sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        names
-    )
-    for path in written:
-        start = path.read_bytes()[:200]
-        assert start.startswith(b'\x89PNG') if path.suffix == '.png' else b'<?xml' in start
-    only = dict(splits=tuple(replace(split, identification=()) for split in protocol.splits))
-    written = write_face_plots(
-        {'one': evaluate_templates(replace(protocol, **only), features)}, tmp_path / 'b', ['svg']
-    )
-    assert [path.name for path in written] == ['roc.svg', 'det.svg']
