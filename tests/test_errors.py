@@ -1,5 +1,6 @@
 """Messages that a user meets: what was found, what is allowed, and which part of a config it is."""
 
+import mmengine.hooks  # noqa: F401  they are registered
 import pytest
 from mmengine.config import ConfigDict
 from mmengine.registry import Registry
@@ -50,8 +51,8 @@ def test_errors_of_others_are_described_and_ours_stay():
     assert describe(ConfigError('as it is')) == 'as it is'
     assert describe(ValueError('wrong')) == 'ValueError: wrong' and describe(KeyError('a')) == 'KeyError: a'
     assert describe(ImportError("No module named 'mmcv._ext'")) == NO_OPS
-    message = describe(KeyError('mmpretrain.RseNet is not in the mmengine::model registry. Please check'))
-    assert message.startswith("there is no model of type 'mmpretrain.RseNet'; Candidates: ")
+    message = describe(KeyError('mmengine.LogerHook is not in the mmengine::hook registry. Please check'))
+    assert message.startswith("there is no hook of type 'mmengine.LogerHook'; did you mean 'LoggerHook'? Candidates: ")
     with pytest.raises(ConfigError, match='^the teacher: OSError: gone') as caught, explaining('the teacher'):
         raise OSError('gone')
     assert isinstance(caught.value.__cause__, OSError)
