@@ -18,7 +18,8 @@ def import_quietly(*modules: str) -> None:
     warnings.filterwarnings('ignore', 'Fail to import ``MultiScaleDeformableAttention``')
     logger = MMLogger.get_current_instance()  # made here: within the next lines it would print into nothing
     for handler in logger.handlers:
-        handler.addFilter(_has_use)
+        if not any(isinstance(each, _OfUse) for each in handler.filters):
+            handler.addFilter(_OfUse())
     with redirect_stdout(io.StringIO()):
         for module in modules:
             with suppress(ImportError):
@@ -37,8 +38,20 @@ def warnings_alone() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _has_use(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(('Line NMS is not compiled', 'Loads checkpoint by '))
+class _OfUse(logging.Filter):
+    """Passes what is of use, and once what each file that is read says of the environment: a comparison reads dozens."""
+
+    def __init__(self):
+        super().__init__()
+        self.said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message in self.said or message.startswith(('Line NMS is not compiled', 'Loads checkpoint by ')):
+            return False
+        if message.startswith('Using env variable '):
+            self.said.add(message)
+        return True
 
 
 import_quietly('mmpretrain.datasets')

@@ -34,3 +34,15 @@ def test_warnings_alone_are_heard_and_then_all(monkeypatch, capfd):
     logger.info('of the run')
     said = capfd.readouterr().out
     assert 'looked at' not in said and 'of a fault' in said and 'of the run' in said
+
+
+def test_what_each_file_says_of_the_environment_is_heard_once(monkeypatch, capfd):
+    logger = MMLogger.get_instance('of files', log_level='INFO')
+    monkeypatch.setattr(MMLogger, 'get_current_instance', lambda: logger)
+    for _ in range(2):
+        import_quietly()
+        logger.info('Using env variable `A` with value of 1 to replace item in config.')
+        logger.info('Using env variable `B` with value of 1 to replace item in config.')
+        logger.info('of the run')
+    said = capfd.readouterr().out
+    assert [said.count(each) for each in ('`A`', '`B`', 'of the run')] == [1, 1, 2]
