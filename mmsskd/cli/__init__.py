@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import os
+import signal
 import sys
 import warnings
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ def plain_errors(again: str = 'the same command with --resume'):
         print(f'interrupted{way}', file=sys.stderr)
         sys.exit(130)
     except Exception as error:
+        # once a worker of the data loader has ended, torch raises at this signal, wherever the process is by then: here, too
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         if os.environ.get('MMSSKD_TRACEBACK'):
             raise
         number = asked()

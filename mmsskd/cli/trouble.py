@@ -5,7 +5,6 @@ No defect of the code, so one message, with the way to go on, in place of a trac
 
 import errno
 import re
-import signal
 import traceback
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -20,8 +19,6 @@ def trouble_of(error: BaseException) -> str | None:
     Args:
         error: What ended the training; what it came from counts too.
     """
-    # torch raises in it, wherever the process is by then, once a worker of the data loader has ended: here, too
-    signal.signal(signal.SIGCHLD, lambda *_: None)
     for each in _chain(error):
         text = of_worker(str(each))
         if getattr(each, 'errno', None) in FULL or 'No space left on device' in text or 'PytorchStreamWriter' in text:

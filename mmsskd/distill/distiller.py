@@ -416,6 +416,8 @@ class StagewiseDistiller(BaseModel):
         """One step on a batch as the data loader gives it; as a CUDA graph where the hook has asked for that."""
         if self.captured is not None:
             return self.captured(data, optim_wrapper)
+        if any(parameter.grad is not None for parameter in self.parameters()):  # accumulated, and not to be spoilt
+            return super().train_step(data, optim_wrapper)
         with self._looked_at_before_the_update(optim_wrapper):
             return super().train_step(data, optim_wrapper)
 
@@ -435,13 +437,16 @@ class StagewiseDistiller(BaseModel):
         values, self._values = self._values, None
         failure = values and values.failure()
         if failure and self.on_non_finite is not None:
+            # what is saved then must not hold the gradients of this step: a resume would add them
+            for parameter in self.parameters() if self._looks_later else ():
+                parameter.grad = None
             self.on_non_finite(failure)
 
     @contextmanager
     def _looked_at_before_the_update(self, optim_wrapper: OptimWrapper):
         """Within this context losses are waited for when the backward pass has been launched, which keeps a GPU busy meanwhile.
 
-        Under DDP, whose wrapper asks for the losses, they are waited for at once.
+        Under DDP, whose wrapper asks for the losses, they are waited for at once; so they are where gradients are accumulated.
         """
         self._looks_later = True
         hook = optim_wrapper.optimizer.register_step_pre_hook(lambda *step: self._look_at_values())

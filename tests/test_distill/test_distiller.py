@@ -289,10 +289,13 @@ def test_losses_are_looked_at_between_the_backward_pass_and_the_update(teacher_p
     model.train_step(dict(inputs=list(IMAGES)), wrapper)
     assert order == ['backward', 'look', *(['update'] if accumulate == 1 else [])]
     model.on_non_finite = stop = Stop()
-    before = weight.clone()
+    before, gradients = weight.clone(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert bool(gradients) == (accumulate > 1)
+    gradients = {name: gradient.clone() for name, gradient in gradients.items()}
     with pytest.raises(Stop):
         model.train_step(dict(inputs=list(IMAGES * float('nan'))), wrapper)
     assert stop.said == 'loss=nan, loss_mimic_layer1=nan' and torch.equal(weight, before)
+    assert same({name: p.grad for name, p in model.named_parameters() if p.grad is not None}, gradients), 'as before it'
     assert not model._looks_later and not optimizer._optimizer_step_pre_hooks
 
 

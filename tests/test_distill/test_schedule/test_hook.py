@@ -315,6 +315,7 @@ def test_non_finite_loss_stops_before_the_step(tmp_path, teacher_path):
         train(cfg)
     saved = list(tmp_path.glob('non_finite_iter_*.pth'))
     assert len(saved) == 1 and weights(saved[0]).keys() >= {'backbone.conv1.weight', 'head.fc.weight'}
+    assert not torch.load(saved[0], weights_only=False)['stage_schedule']['gradients'], 'or a resume would add them'
     assert not list(tmp_path.glob('*.part'))
 
 
