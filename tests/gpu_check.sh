@@ -40,8 +40,10 @@ for name; do
         benchmark)
             mkdir -p "$OUT"
             benchmark cifar100_r56_r20 --batch-size 64
+            benchmark cifar100_r32x4_r8x4 --batch-size 64
             benchmark imagenet_r50_r18 --batch-size 64
             benchmark faster_rcnn_r101_r50 --batch-size 2 --shape 800 1344 --head
+            benchmark face_r50_r18_ms1mv3 --batch-size 64
             ;;
         suite) run suite 3000 "$PYTHON" -m pytest -n "${WORKERS:-4}" --dist loadgroup -q -rs tests ;;
     esac

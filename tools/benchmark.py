@@ -129,10 +129,16 @@ class Schemes:
         return {key for key in weights if not torch.equal(weights[key], self.weights[key])}
 
 
+def check_equal_work(distiller, phase, batch: dict) -> None:
+    """Check the schemes of a phase, see :meth:`Schemes.check_equal_work`; the distiller keeps its weights."""
+    schemes = Schemes(distiller, phase, batch)
+    schemes.check_equal_work(exact=phase.task_loss)
+    distiller.load_state_dict(schemes.weights)
+
+
 def measure(distiller, phase, batch: dict, rounds: int) -> dict:
     """Median seconds and peak bytes of a step of each scheme."""
     schemes = Schemes(distiller, phase, batch)
-    schemes.check_equal_work(exact=phase.task_loss)
     names = list(schemes.parts)
     times = {name: [] for name in names}
     for number in range(rounds + 2):
@@ -204,6 +210,19 @@ def timed_phases(cfg, distiller, head: bool) -> list:
     return phases_of(dict(train_cfg=dict(by_epoch=False)), stages, hook)
 
 
+def make_pair(cfg, shape=None, size: int | None = None) -> tuple:
+    """The distiller of a config with random weights, and a batch of noise of this height and width, and of this many images."""
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    with tempfile.TemporaryDirectory() as folder:
+        distiller = steps.random_distiller(cfg, folder).to(device)
+    defaults = dict(shape=tuple(cfg.model.get('input_shape', (3, 224, 224))), batch_size=8)
+    defaults = DETECTION if steps.detects(distiller) else defaults
+    channels, *default = defaults['shape']
+    return distiller, steps.make_batch(
+        distiller, (channels, *(shape or default)), size or defaults['batch_size'], device
+    )
+
+
 def main():
     parser = ToolParser(__doc__, 'python tools/benchmark.py configs/sskd/faster_rcnn_r101_r50.py --rounds 5')
     parser.add_argument(
@@ -219,7 +238,7 @@ def main():
     )
     add_common_arguments(parser)
     args = parser.parse_args()
-    MMLogger.get_instance('mmengine', log_level='WARNING')
+    MMLogger.get_current_instance().setLevel('WARNING')
     cfg = read_config(args, whole=False)
     for name in ('batch_size', 'rounds', 'shape'):
         value = getattr(args, name)
@@ -228,17 +247,15 @@ def main():
     if not is_stagewise(cfg):
         raise ConfigError(f'{args.config} is not the config of a stage-by-stage run')
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    with tempfile.TemporaryDirectory() as folder:
-        distiller = steps.random_distiller(cfg, folder).to(device)
-    defaults = dict(shape=tuple(cfg.model.get('input_shape', (3, 224, 224))), batch_size=8)
-    defaults = DETECTION if steps.detects(distiller) else defaults
-    shape = (defaults['shape'][0], *(args.shape or defaults['shape'][1:]))
-    size = args.batch_size or defaults['batch_size']
-    batch = steps.make_batch(distiller, shape, size, device)
+    distiller, batch = make_pair(cfg, args.shape, args.batch_size)
+    size, *shape = len(batch['inputs']), *batch['inputs'][0].shape
+    device = batch['inputs'][0].device.type
     place = torch.cuda.get_device_name() if device == 'cuda' else f'{torch.get_num_threads()} CPU threads'
     print(f'{args.config}, batch {size} of {"x".join(map(str, shape))}, {place}, torch {torch.__version__}')
-    rows = [measure(distiller, phase, batch, args.rounds) for phase in timed_phases(cfg, distiller, args.head)]
+    phases = timed_phases(cfg, distiller, args.head)
+    for phase in phases:  # all of them before the first is timed, which can take minutes
+        check_equal_work(distiller, phase, batch)
+    rows = [measure(distiller, phase, batch, args.rounds) for phase in phases]
     inner = [row for row in rows if row['stage'] in distiller.stages and steps.in_backbone(distiller, row['stage'])]
     outer = [row for row in rows if row['stage'] in distiller.stages and row not in inner]
     show([*inner, total_of(inner), *outer], TRANSFER_RATIOS)

@@ -1,7 +1,9 @@
 """The steps that `tools/benchmark.py` times: a pair of random weights, a batch of noise, and one training step in each scheme."""
 
 import copy
+import itertools
 import os
+import re
 from types import SimpleNamespace
 
 import torch
@@ -12,7 +14,9 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
+from mmsskd.distill.losses import CosineMimicLoss, FeatureMimicLoss
 from mmsskd.distill.network.forward import capture
+from mmsskd.distill.network.projector import PATH as PROJECTOR
 from mmsskd.distill.schedule.captured_step import WARM_UP, CapturedSteps, CudaGraph
 from mmsskd.distill.schedule.runner_state import student_with_adapters
 from mmsskd.errors import ConfigError
@@ -59,18 +63,18 @@ def captured_bare_step(distiller, phase):
 
 
 def bare_step(distiller, phase, **options):
-    """The same work by hand, for ResNets and a neck, from the modules alone: nothing of mmsskd or MMEngine runs in a step.
+    """The same work by hand, for ResNets, a neck and a projector, from the modules alone; nothing of MMEngine runs in a step.
 
     ``options`` are further ones of the optimizer.
     """
     (stage,) = phase.train
-    if in_backbone(distiller, stage):
-        *before, trained, teacher = _resnet_parts(distiller, stage)
-        before, teacher = nn.Sequential(*before), nn.Sequential(*teacher)
-    else:
-        before, trained, teacher = _neck_parts(distiller, stage)
+    own, theirs = distiller.stages[stage], distiller.teacher_stages[stage]
+    _check_by_hand(distiller, stage)
+    *before, trained = _parts(distiller.student, own.tap)
+    before, teacher = nn.Sequential(*before), nn.Sequential(*_parts(distiller.teacher, theirs.tap))
     adapter = distiller.adapter_of(stage)
-    adapters = adapter.levels if adapter else nn.ModuleList(nn.Identity() for _ in distiller.stages[stage].levels)
+    adapters = adapter.levels if adapter else nn.ModuleList(nn.Identity() for _ in own.levels)
+    compare, weight = _loss_by_hand(distiller.mimic_loss_of(stage)), distiller.mimic_loss_of(stage).loss_weight
     normalize = _normalize_by_hand(distiller.data_preprocessor)
     settings = {key: value for key, value in phase.optim_wrapper['optimizer'].items() if key != 'type'}
     optimizer = getattr(torch.optim, phase.optim_wrapper['optimizer']['type'])(
@@ -83,10 +87,10 @@ def bare_step(distiller, phase, **options):
             targets = _levels(teacher(images))
             inputs = before(images)
         losses = [
-            nn.functional.mse_loss(adapt(level), target) / target.var(dim=(0, 2, 3), correction=0).mean()
+            compare(adapt(level), target)
             for adapt, level, target in zip(adapters, _levels(trained(inputs)), targets, strict=True)
         ]
-        loss = sum(losses) / len(losses)
+        loss = sum(losses) * (weight / len(losses))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -166,35 +170,57 @@ def in_backbone(distiller, stage: str) -> bool:
     return distiller.stages[stage].tap.split('.')[0] == 'backbone'
 
 
-def _resnet_parts(distiller, stage: str) -> list:
-    """The stages of a student's ResNet up to ``stage``, one module each, and the list of the teacher's up to its own."""
-    inner = [name for name in distiller.stages if in_backbone(distiller, name)]
-    for side in (distiller.stages, distiller.teacher_stages):
-        names = [side[name].name for name in inner]
-        if names != [f'layer{i + 1}' for i in range(len(names))]:
-            raise ConfigError(f'the loop by hand knows ResNets with stages layer1, layer2, ... in order, found {names}')
-    teacher = _resnet(distiller.teacher.backbone, distiller.teacher_stages[stage].name)
-    return [*_resnet(distiller.student.backbone, stage), teacher]
+def _check_by_hand(distiller, stage: str) -> None:
+    """Refuse a stage that the loop by hand does not know."""
+    own, theirs = distiller.stages[stage], distiller.teacher_stages[stage]
+    for tap in (own.tap, theirs.tap):
+        if not re.fullmatch(rf'backbone\.layer[1-9]|neck|{re.escape(PROJECTOR)}', tap):
+            raise ConfigError(
+                'the loop by hand knows the stages layer1, layer2, ... of ResNets, a whole neck, and a projector; stage '
+                f'{stage!r} ends at {tap!r}'
+            )
+    places = [[shape[1:] for shape in side.shapes] for side in (own, theirs)]
+    if places[0] != places[1]:
+        raise ConfigError(
+            f'the loop by hand compares features of the same places; stage {stage!r} has {places[0]} and {places[1]}'
+        )
+    if getattr(distiller.teacher, 'own_input', None) is not None:
+        raise ConfigError('the loop by hand gives teacher and student the same images; this teacher prepares its own')
 
 
-def _resnet(backbone: nn.Module, stage: str) -> list[nn.Module]:
-    """The parts of a ResNet up to ``stage``, the stem in the first."""
-    if hasattr(backbone, 'stem'):
-        stem = [backbone.stem]
-    else:
-        stem = [backbone.conv1, backbone.norm1, backbone.relu]
-    stem += [backbone.maxpool] if hasattr(backbone, 'maxpool') else []
-    layers = [getattr(backbone, f'layer{i}') for i in range(1, int(stage.removeprefix('layer')) + 1)]
-    return [nn.Sequential(*stem, layers[0]), *layers[1:]]
+def _parts(model: nn.Module, tap: str) -> list[nn.Module]:
+    """What runs in ``model`` up to ``tap``, in order: the last is what a stage that ends there trains."""
+    if tap == 'neck':
+        return [model.backbone, model.neck]
+    children = dict(model.backbone.named_children())
+    names = [name for name in children if re.fullmatch(r'layer\d', name)]
+    stem = [children[name] for name in itertools.takewhile(lambda name: name not in names, children)]
+    names = names if tap == PROJECTOR else names[: names.index(tap.removeprefix('backbone.')) + 1]
+    first, *others = [children[name] for name in names]
+    parts = [nn.Sequential(*stem, first), *others]
+    if tap == PROJECTOR:
+        parts[-1] = nn.Sequential(parts[-1], model.get_submodule(PROJECTOR))
+    return parts
 
 
-def _neck_parts(distiller, stage: str) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Split into what runs before the student's neck, the neck, and the teacher up to the end of its own."""
-    taps = [side[stage].tap for side in (distiller.stages, distiller.teacher_stages)]
-    if taps != ['neck', 'neck']:
-        raise ConfigError(f'outside the backbone the loop by hand knows a stage that is the whole neck, found {taps}')
-    student, teacher = distiller.student, distiller.teacher
-    return student.backbone, student.neck, nn.Sequential(teacher.backbone, teacher.neck)
+def _loss_by_hand(loss: nn.Module):
+    """The comparison of two tensors that a loss stands for."""
+
+    def of_variance(student, teacher):
+        channels_apart = [0, *range(2, teacher.ndim)]
+        return nn.functional.mse_loss(student, teacher) / teacher.var(dim=channels_apart, correction=0).mean()
+
+    def of_direction(student, teacher):
+        return (1 - nn.functional.cosine_similarity(student, teacher)).mean()
+
+    if type(loss) is FeatureMimicLoss:
+        return of_variance if loss.normalize == 'variance' else nn.functional.mse_loss
+    if type(loss) is CosineMimicLoss:
+        return of_direction
+    raise ConfigError(
+        f'the loop by hand knows FeatureMimicLoss and CosineMimicLoss, found {type(loss).__name__}; to time the networks with '
+        'another loss: --cfg-options model.mimic_loss.type=mmsskd.FeatureMimicLoss'
+    )
 
 
 def _levels(output) -> tuple[torch.Tensor, ...]:

@@ -1,11 +1,14 @@
 """A step of the package beside one written by hand, in operations: on a GPU each is launched by Python."""
 
+import re
 import sys
 from collections import Counter
 
 import pytest
 from distill_helpers import build, phase
-from helpers import ROOT, classifier, save_weights
+from helpers import ROOT, classifier, is_detection, is_face, require_ops, save_weights
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from recorded_graph import RecordedGraph
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,6 +26,45 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         self.names[str(function)] += 1
         return function(*args, **(kwargs or {}))
+
+
+def named_configs() -> list[str]:
+    """The pairs that `docs/speed.md`, `tests/gpu_check.sh` and the tool's own default time."""
+    texts = [(ROOT / file).read_text() for file in ('docs/speed.md', 'tests/gpu_check.sh', 'tools/benchmark.py')]
+    names = re.findall(r'\bsskd/(\w+)\.py', ''.join(texts)) + re.findall(r'^ +benchmark (\w+)', texts[1], re.MULTILINE)
+    return sorted(set(names))
+
+
+def test_named_configs():
+    assert {'imagenet_r50_r18', 'cifar100_r56_r20', 'faster_rcnn_r101_r50'} <= set(named_configs())
+
+
+@pytest.mark.parametrize('name', named_configs())
+def test_the_schemes_do_equal_work_on_every_config_that_is_named(name, monkeypatch):
+    """A config whose loss, projector or stages change cannot leave the loop by hand behind unseen."""
+    monkeypatch.setattr(sys, 'path', [str(ROOT / 'tools'), *sys.path])
+    path = ROOT / f'configs/sskd/{name}.py'
+    cfg = Config.fromfile(path)
+    require_ops(cfg)
+    smaller = {}  # what takes most of the time: widths, people, boxes
+    if is_face(path):
+        smaller = dict(backbone=dict(base_channels=8), neck=dict(in_channels=64), head=dict(num_classes=10))
+    elif is_detection(path):
+        smaller = dict(
+            backbone=dict(base_channels=8),
+            neck=dict(in_channels=[32, 64, 128, 256]),
+            roi_head=dict(bbox_head=dict(fc_out_channels=16)),
+            train_cfg=dict(rcnn=dict(sampler=dict(num=16))),
+        )
+    cfg.merge_from_dict(dict(model=dict(teacher=smaller, student=smaller)))
+    import benchmark
+
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        side = 112 if is_face(path) else 64 if is_detection(path) else 32  # the neck of a face model knows one size
+        distiller, batch = benchmark.make_pair(cfg, (side, side), 2)
+        phases = benchmark.timed_phases(cfg, distiller, head=is_detection(path))
+        for phase in phases[:1] + phases[-2:]:
+            benchmark.check_equal_work(distiller, phase, batch)
 
 
 def test_captured_columns(tmp_path, monkeypatch, capsys):
