@@ -22,6 +22,7 @@ from .build import (
     weights_from_teacher,
 )
 from .losses import AgreementMeter, StepValues, build_loss, build_mimic_losses, takes_samples
+from .network.folded import StepTeacher
 from .network.forward import capture, features_at
 from .network.pairing import Pairing, find_logits, match_size, student_trains
 from .network.projector import resolve_student
@@ -78,6 +79,9 @@ class StagewiseDistiller(BaseModel):
         adapter_norm: Put batch normalization after the adapters of stages whose widths differ (docs/results.md: +1.4 points).
         logits: Path of the module whose outputs are the logits, in both networks, for instance ``'head.fc'``; or a dict of it as
             ``module`` and the config of a ``loss`` (None: :class:`~mmsskd.distill.LogitsKDLoss`). For phases with ``logits``.
+        fold_teacher: Training steps run a copy of the teacher whose batch normalizations are folded into convolutions and, under
+            autocast, whose weights are cast once (:class:`~mmsskd.distill.network.folded.StepTeacher`). Features differ by
+            rounding. None: on a GPU. Nothing else ever sees the copy.
         data_preprocessor: Replaces the student's own; MMEngine passes the config's top-level one.
 
     Raises:
@@ -122,6 +126,7 @@ class StagewiseDistiller(BaseModel):
         input_shape: Sequence[int] = (3, 224, 224),
         adapter_norm: bool = True,
         logits: str | dict | None = None,
+        fold_teacher: bool | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
         **unknown,
@@ -153,6 +158,8 @@ class StagewiseDistiller(BaseModel):
         losses = build_mimic_losses({name: stage.shapes for name, stage in self.teacher_stages.items()}, mimic_loss)
         self.mimic_losses = nn.ModuleDict({_key(name): loss for name, loss in losses.items()})
         self.logits, self.logits_loss = self._build_logits(logits, input_shape)
+        taps, logits_module = taps_of(self.teacher_stages.values()), self.logits and self.logits.module
+        self.step_teacher = StepTeacher(teacher_model, taps, logits_module, fold_teacher)
         self.init_from_teacher = init_from_teacher
         head = self.head_state()
         self._shared = weights_from_teacher(init_from_teacher, student_model, teacher_model, head, student_checkpoint)
@@ -367,7 +374,7 @@ class StagewiseDistiller(BaseModel):
         if not phase.mimic and not phase.logits:
             return {}
         taps = taps_of(self.teacher_stages[name] for name in phase.mimic)
-        return features_at(self.teacher, inputs, taps, self.logits.module if phase.logits else None)
+        return features_at(self.step_teacher(inputs), inputs, taps, self.logits.module if phase.logits else None)
 
     def _student_outputs(self, inputs: Tensor, data_samples: list | None, phase: Phase):
         """The student's own losses, weighted, where the phase has the task loss; and the outputs at its taps."""

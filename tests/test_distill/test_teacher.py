@@ -102,12 +102,14 @@ NETWORKS = {
 def test_features_are_those_of_its_own_library(tmp_path, library, preprocessor):
     teacher, constants, taps, stages = NETWORKS[library]
     teacher = dict(teacher, image_channels='bgr')
-    model, network = distiller(teacher, tmp_path, preprocessor, **stages)
+    model, network = distiller(teacher, tmp_path, preprocessor, fold_teacher=True, **stages)
     wanted = by_itself(network, [teacher['size']] * 2, *constants, taps)
     found = through_the_run(model, taps)
     for tap in taps:
         torch.testing.assert_close(found[tap], wanted[tap], rtol=1e-4, atol=1e-4)
-    assert 'loss_mimic_layer1' in phase(model, train='layer1')(torch.randn(2, 3, 32, 32), mode='loss')
+    images = torch.randn(2, 3, 32, 32)
+    assert 'loss_mimic_layer1' in phase(model, train='layer1')(images, mode='loss')
+    assert (model.step_teacher(images) is model.teacher) == (library != 'torchvision'), 'it has convolutions and norms'
 
 
 class Tiny(nn.Sequential):

@@ -183,7 +183,7 @@ def begin_epoch_anew(checkpoint: dict, begun: int, logger) -> None:
 
 # options of the model that are pinned elsewhere, or do not change what is learned
 ELSEWHERE = (
-    'student', 'teacher', 'teacher_checkpoint', 'student_checkpoint', 'data_preprocessor', 'input_shape', 'type',
+    'student', 'teacher', 'teacher_checkpoint', 'student_checkpoint', 'data_preprocessor', 'input_shape', 'fold_teacher', 'type',
 )  # fmt: skip
 MOST_HASHED = 64 * 2**20  # bytes of a list of images; of a longer one the size counts
 MOST_LOOKED_AT = 256  # images of a set without a list

@@ -132,18 +132,21 @@ def test_epochs_with_a_smaller_last_batch_validation_and_ema(tmp_path, teacher_p
 
 @pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path, teacher_path):
-    cfg = captured(tmp_path, teacher_path)
+    fold = {'model.fold_teacher': True}  # as on a GPU
+    cfg = captured(tmp_path, teacher_path, **fold)
     cfg.default_hooks.checkpoint.interval = 5  # 5 and 15 lie within the phases
-    train(cfg)
+    model = train(cfg).model
+    assert model.step_teacher.copy is not model.teacher
     whole = {name: torch.load(tmp_path / name, weights_only=False) for name in ('iter_10.pth', 'iter_18.pth')}
     for start in (5, 15):
-        resumed = captured(tmp_path / f'from_{start}', teacher_path)
+        resumed = captured(tmp_path / f'from_{start}', teacher_path, **fold)
         train(resumed.merge_from_dict(dict(resume=True, load_from=str(tmp_path / f'iter_{start}.pth'))) or resumed)
         last = torch.load(tmp_path / f'from_{start}' / 'iter_18.pth', weights_only=False)
         assert same(last['state_dict'], whole['iter_18.pth']['state_dict'])
         assert str(last['optimizer']) == str(whole['iter_18.pth']['optimizer'])
         logs = [each['message_hub']['log_scalars']['train/loss'].data for each in (last, whole['iter_18.pth'])]
         assert (logs[0][0] == logs[1][0]).all()
+    assert not any('teacher' in name for name in last['state_dict'])
 
 
 @pytest.mark.slow
