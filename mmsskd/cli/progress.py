@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
 from unittest import mock
 
@@ -132,7 +133,7 @@ class Progress(Hook):
         values = [
             f'{key} {value:.4g}' + (f' (teacher {teacher[key]:.4g})' if key in teacher else '')
             for key, value in (metrics or {}).items()
-            if isinstance(value, (int, float))
+            if isinstance(value, Real)
         ]
         parts, self.held = dict(parts), {}
         shorter = dict(rate='', errors=parts.pop('last error', ''), pace='')

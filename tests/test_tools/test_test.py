@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 from helpers import warm_python, warm_ranks
+from mmengine.config import Config
 from tool_helpers import TOOLS, call
 
 
@@ -23,6 +24,19 @@ def test_test_takes_a_checkpoint_of_the_run_and_the_exported_student(run, monkey
         lines.append([line for line in out.splitlines() if line.startswith(('student: ', 'teacher: '))])
     assert lines[0][0].startswith('teacher: accuracy/top1: ')
     assert lines[0][1] == lines[1][0]
+
+
+@pytest.mark.slow
+def test_a_metric_of_each_class_is_shown(run, monkeypatch, capsys, tmp_path):
+    """The shipped configs of Fashion-MNIST's 10,000 images have one: a list is no number."""
+    path, work_dir, _ = run
+    cfg = Config.fromfile(path)
+    cfg.test_evaluator = dict(type='SingleLabelMetric', items=('recall',), average=None)
+    cfg.dump(tmp_path / 'config.py')
+    arguments = (tmp_path / 'config.py', work_dir / 'student.pth', '--work-dir', tmp_path)
+    code, out, error = call(monkeypatch, capsys, 'test.py', *arguments)
+    assert code == 0, error
+    assert 'student: single-label/recall_classwise: [' in out
 
 
 @pytest.mark.slow

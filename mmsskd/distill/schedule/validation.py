@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+from numbers import Real
 
 import torch
 from mmengine.dist import all_reduce_params
@@ -112,8 +113,10 @@ def check_student(runner: Runner, distiller: StagewiseDistiller, metrics: dict, 
 
 
 def show(metrics: dict) -> str:
-    """Metrics on one line."""
-    return '  '.join(f'{key}: {value:.4f}' for key, value in metrics.items())
+    """Metrics on one line; one that is no number, such as a list by class, as it stands."""
+    return '  '.join(
+        f'{key}: {value:.4f}' if isinstance(value, Real) else f'{key}: {value}' for key, value in metrics.items()
+    )
 
 
 @torch.no_grad()
@@ -152,7 +155,7 @@ def _precision(runner: Runner, distiller: StagewiseDistiller) -> torch.autocast:
 
 
 def _numbers(metrics: dict) -> dict[str, float]:
-    return {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
+    return {key: float(value) for key, value in metrics.items() if isinstance(value, Real)}
 
 
 def average_buffers(distiller: StagewiseDistiller) -> None:
