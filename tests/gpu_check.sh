@@ -3,7 +3,7 @@
 # What needs a GPU, each part within its time limit; without arguments the first three, in less than half an hour:
 #   captured   steps as one CUDA graph beside steps made one by one; fallbacks; losses that are not finite
 #   resume     resume and export to the bit, with deterministic kernels
-#   benchmark  the table of docs/speed.md for three pairs, into the folder OUT (default: gpu_check)
+#   benchmark  the table of docs/speed.md for five pairs, into the folder OUT (default: gpu_check)
 #   suite      all tests, on WORKERS (default: 4)
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -28,7 +28,7 @@ run() { # NAME SECONDS COMMAND...
 benchmark() { # CONFIG ARGUMENTS...
     local config=$1
     shift
-    run "benchmark of $config" 300 "$PYTHON" tools/benchmark.py "configs/sskd/$config.py" "$@" --json "$OUT/$config.json"
+    run "benchmark of $config" 220 "$PYTHON" tools/benchmark.py "configs/sskd/$config.py" "$@" --runner --profile --json "$OUT/$config.json"
 }
 for name; do
     case $name in

@@ -12,6 +12,17 @@ On a GPU also, '-' on a CPU:
 
   mmsskd captured, bare captured  the steps of mmsskd (`cuda_graph=True`) and of bare, each as one CUDA graph.
 
+Where torchdistill is installed also, for backbones, '-' without:
+
+  torchdistill  both networks cut to a Sequential, its own DistillationBox.
+
+With --runner also whole iterations of MMEngine's Runner, with data that are noise in memory (of classifiers as ResidentImages),
+hooks and log:
+
+  runner, runner captured  as `tools/train.py` runs them; the second on a GPU alone.
+
+With --profile also where the time of one step of mmsskd goes, captured too on a GPU, and of bare, by torch's profiler.
+
 With --head also the head phase, two ways: mmsskd, and
 
   stock   the plain student with the same parts frozen, `train_step` of its own.
@@ -28,6 +39,7 @@ import statistics
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from itertools import accumulate
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # where benchmark_steps is, however this was started
@@ -53,7 +65,14 @@ from mmsskd.utils.tables import text_table
 TRANSFER = dict(mmsskd=steps.package_step, bare=steps.bare_step, full=steps.full_step, unfrozen=steps.unfrozen_step)
 CAPTURED = {'mmsskd captured': steps.captured_package_step, 'bare captured': steps.captured_bare_step}
 HEAD = dict(mmsskd=steps.package_step, stock=steps.stock_step)
-TRANSFER_RATIOS = (('mmsskd', 'bare'), ('full', 'mmsskd'), ('unfrozen', 'mmsskd'), tuple(CAPTURED))
+TRANSFER_RATIOS = (
+    ('mmsskd', 'bare'),
+    ('mmsskd', 'torchdistill'),
+    ('full', 'mmsskd'),
+    ('unfrozen', 'mmsskd'),
+    tuple(CAPTURED),
+)
+RUNNER_RATIOS = (('runner', 'bare'), ('runner captured', 'bare captured'))
 HEAD_RATIOS = (('mmsskd', 'stock'),)
 DETECTION = dict(shape=(3, 320, 480), batch_size=1)  # in place of the defaults of classification
 
@@ -90,6 +109,10 @@ class Schemes:
         self.batch = batch
         captured = CAPTURED if torch.cuda.is_available() else {}
         makers = HEAD if phase.task_loss else TRANSFER | captured
+        if find_spec('torchdistill') and not phase.task_loss and steps.in_backbone(distiller, phase.name):
+            from benchmark_torchdistill import torchdistill_step
+
+            makers = makers | dict(torchdistill=torchdistill_step)
         self.parts = {name: make(distiller, phase) for name, make in makers.items()}
         for _ in range(WARM_UP + 1):  # as many as are made before one is recorded
             for name in set(self.parts) & set(captured):
@@ -124,6 +147,16 @@ class Schemes:
                 loss, other = losses['loss'].item(), other_losses['loss'].item()
                 torch.testing.assert_close(other, loss, rtol=1e-4, atol=0.0, msg=label)
             assert self._changed(weights) == self._changed(other_weights), name
+            self._check_same_update(weights, other_weights, name)
+
+    def _check_same_update(self, weights: dict, others: dict, name: str) -> None:
+        """Check that two steps moved the weights alike. Not one by one: Adam turns rounding of a gradient near 0 into a step."""
+        moved, apart = (
+            sum((a[key].double() - b[key].double()).abs().sum().item() for key in self._changed(weights))
+            for a, b in ((weights, self.weights), (weights, others))
+        )
+        allowed = 0.3 if torch.cuda.is_available() else 0.05
+        assert apart <= allowed * moved, f'{name}: its update differs by {apart / moved:.3f} of it'
 
     def _changed(self, weights: dict) -> set[str]:
         return {key for key in weights if not torch.equal(weights[key], self.weights[key])}
@@ -136,8 +169,8 @@ def check_equal_work(distiller, phase, batch: dict) -> None:
     distiller.load_state_dict(schemes.weights)
 
 
-def measure(distiller, phase, batch: dict, rounds: int) -> dict:
-    """Median seconds and peak bytes of a step of each scheme."""
+def measure(distiller, phase, batch: dict, rounds: int, profiled: bool = False) -> dict:
+    """Median seconds and peak bytes of a step of each scheme, and what one spends its time on where that is asked for."""
     schemes = Schemes(distiller, phase, batch)
     names = list(schemes.parts)
     times = {name: [] for name in names}
@@ -148,34 +181,59 @@ def measure(distiller, phase, batch: dict, rounds: int) -> dict:
             if number >= 2:
                 times[name].append(seconds)
     memory = {name: peak_memory(schemes.prepare(name, 0)) for name in names}
+    profiles = {}
+    if profiled:
+        from benchmark_profile import profile_of
+
+        kinds = [name for name in ('mmsskd', 'bare', *CAPTURED) if name in names]
+        profiles = dict(profile={name: profile_of(schemes.prepare(name, 0)) for name in kinds})
     distiller.load_state_dict(schemes.weights)
     seconds = {name: statistics.median(values) for name, values in times.items()}
-    return dict(stage=phase.name, seconds=seconds, memory=memory)
+    return dict(stage=phase.name, seconds=seconds, memory=memory, **profiles)
+
+
+def add_iterations(rows: list[dict], cfg, distiller, phases: list, batch: dict, rounds: int) -> None:
+    """Give the rows of the phases their columns of whole iterations; ``data`` is what of it waits for data."""
+    from benchmark_runner import iterations
+
+    images = batch['inputs']
+    for name in ['runner', *(['runner captured'] if torch.cuda.is_available() else [])]:
+        shape, truth = tuple(images[0].shape), steps.truth_of(distiller)
+        found = iterations(cfg, phases, truth, shape, len(images), rounds, captured=name != 'runner')
+        for row in rows:
+            if row['stage'] in found:
+                row['seconds'][name], waits = found[row['stage']]
+                row.setdefault('data', {})[name] = waits
 
 
 def total_of(rows: list[dict]) -> dict:
     """A row with the sum of the times and the highest memory."""
-    names = rows[0]['seconds']
     return dict(
         stage='sum / highest',
-        seconds={name: sum(row['seconds'][name] for row in rows) for name in names},
-        memory={name: max(row['memory'][name] for row in rows) for name in names},
+        seconds={name: sum(row['seconds'][name] for row in rows) for name in rows[0]['seconds']},
+        memory={name: max(row['memory'][name] for row in rows) for name in rows[0]['memory']},
     )
 
 
 def show(rows: list[dict], ratios) -> None:
     """A table, times in ms and memory in MiB; ``ratios`` are the pairs of schemes whose times are divided."""
     names = list(rows[0]['seconds'])
-    missing = [name for name in dict.fromkeys(sum(ratios, ())) if name not in names]  # what only a GPU has
-    lines = [['stage', *names, *missing, *('/'.join(pair) for pair in ratios), f'memory: {names[0]}', *names[1:]]]
+    memory = list(rows[0]['memory'])
+    missing = [name for name in dict.fromkeys(sum(ratios, ())) if name not in names]  # what is not to be had here
+    lines = [
+        ['stage', *names, *missing, *('/'.join(pair) for pair in ratios), f'memory: {memory[0]}', *memory[1:]],
+    ]
     for row in rows:
-        seconds, memory = row['seconds'], row['memory']
-        cells = [f'{1000 * seconds[name]:.{0 if seconds[name] > 0.1 else 1}f} ms' for name in names] + ['-'] * len(
-            missing
-        )
-        cells += [f'{seconds[a] / seconds[b]:.3f}' if {a, b} <= set(names) else '-' for a, b in ratios]
-        lines.append([row['stage'], *cells, *(f'{memory[name] / 2**20:.0f} MiB' for name in names)])
+        seconds = row['seconds']
+        cells = [_cell(1000 * seconds[name] if name in seconds else None, ' ms') for name in names + missing]
+        cells += [f'{seconds[a] / seconds[b]:.3f}' if {a, b} <= set(seconds) else '-' for a, b in ratios]
+        cells += [f'{row["memory"][name] / 2**20:.0f} MiB' if name in row['memory'] else '-' for name in memory]
+        lines.append([row['stage'], *cells])
     print(text_table(lines, '>'))
+
+
+def _cell(value: float | None, unit: str) -> str:
+    return '-' if value is None else f'{value:.{0 if value > 100 else 1}f}{unit}'
 
 
 def draw(rows: list[dict], path: str) -> None:
@@ -233,6 +291,8 @@ def main():
     parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help=shape)
     parser.number('--rounds', 'timed steps of each way and stage', 15)
     parser.add_argument('--head', action='store_true', help='also measure the head phase')
+    parser.add_argument('--runner', action='store_true', help='also time whole iterations of a Runner, with data')
+    parser.add_argument('--profile', action='store_true', help='also say where the time of a step goes')
     parser.add_argument(
         '--json', metavar='FILE', help='also write the numbers to this file, and their bars to a PNG beside it'
     )
@@ -255,13 +315,22 @@ def main():
     phases = timed_phases(cfg, distiller, args.head)
     for phase in phases:  # all of them before the first is timed, which can take minutes
         check_equal_work(distiller, phase, batch)
-    rows = [measure(distiller, phase, batch, args.rounds) for phase in phases]
+    rows = [measure(distiller, phase, batch, args.rounds, args.profile) for phase in phases]
+    ratios = TRANSFER_RATIOS
+    if args.runner:
+        add_iterations(rows, cfg, distiller, [phase for phase in phases if not phase.task_loss], batch, args.rounds)
+        ratios += RUNNER_RATIOS
     inner = [row for row in rows if row['stage'] in distiller.stages and steps.in_backbone(distiller, row['stage'])]
     outer = [row for row in rows if row['stage'] in distiller.stages and row not in inner]
-    show([*inner, total_of(inner), *outer], TRANSFER_RATIOS)
+    show([*inner, total_of(inner), *outer], ratios)
     if args.head:
         print()
         show(rows[-1:], HEAD_RATIOS)
+    if args.profile:
+        from benchmark_profile import HEADER, profile_lines
+
+        lines = [line for row in rows for line in profile_lines(row['stage'], row['profile'], row.get('data', {}))]
+        print(f'\n{text_table([HEADER, *lines], ">")}')
     if args.json:
         with open(args.json, 'w') as file:
             json.dump(rows, file, indent=1)

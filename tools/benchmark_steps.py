@@ -70,12 +70,14 @@ def bare_step(distiller, phase, **options):
     (stage,) = phase.train
     own, theirs = distiller.stages[stage], distiller.teacher_stages[stage]
     _check_by_hand(distiller, stage)
-    *before, trained = _parts(distiller.student, own.tap)
-    before, teacher = nn.Sequential(*before), nn.Sequential(*_parts(distiller.teacher, theirs.tap))
+    *before, trained = paths_of(distiller.student, own.tap)
+    before, trained = _sequential(distiller.student, *before), _sequential(distiller.student, trained)
+    teacher = _sequential(distiller.teacher, *paths_of(distiller.teacher, theirs.tap))
     adapter = distiller.adapter_of(stage)
     adapters = adapter.levels if adapter else nn.ModuleList(nn.Identity() for _ in own.levels)
-    compare, weight = _loss_by_hand(distiller.mimic_loss_of(stage)), distiller.mimic_loss_of(stage).loss_weight
-    normalize = _normalize_by_hand(distiller.data_preprocessor)
+    loss = distiller.mimic_loss_of(stage)
+    compare, weight = loss_by_hand(loss), loss.loss_weight
+    normalize = normalize_by_hand(distiller.data_preprocessor)
     settings = {key: value for key, value in phase.optim_wrapper['optimizer'].items() if key != 'type'}
     optimizer = getattr(torch.optim, phase.optim_wrapper['optimizer']['type'])(
         [*trained.parameters(), *adapters.parameters()], **settings, **options
@@ -84,11 +86,11 @@ def bare_step(distiller, phase, **options):
     def step(batch):
         images = normalize(batch['inputs'])
         with torch.no_grad():
-            targets = _levels(teacher(images))
+            targets = levels(teacher(images))
             inputs = before(images)
         losses = [
             compare(adapt(level), target)
-            for adapt, level, target in zip(adapters, _levels(trained(inputs)), targets, strict=True)
+            for adapt, level, target in zip(adapters, levels(trained(inputs)), targets, strict=True)
         ]
         loss = sum(losses) * (weight / len(losses))
         loss.backward()
@@ -166,8 +168,9 @@ def optimizer(distiller, phase):
 
 
 def in_backbone(distiller, stage: str) -> bool:
-    """Whether a stage of the student lies in its backbone."""
-    return distiller.stages[stage].tap.split('.')[0] == 'backbone'
+    """Whether a stage of the student lies in its backbone, but for a projector after it."""
+    tap = distiller.stages[stage].tap
+    return tap == PROJECTOR or tap.startswith('backbone.')
 
 
 def _check_by_hand(distiller, stage: str) -> None:
@@ -188,22 +191,27 @@ def _check_by_hand(distiller, stage: str) -> None:
         raise ConfigError('the loop by hand gives teacher and student the same images; this teacher prepares its own')
 
 
-def _parts(model: nn.Module, tap: str) -> list[nn.Module]:
-    """What runs in ``model`` up to ``tap``, in order: the last is what a stage that ends there trains."""
+def paths_of(model: nn.Module, tap: str) -> list[list[str]]:
+    """The modules that run in ``model`` up to ``tap``, in order, by stage: the last is what a stage that ends there trains."""
     if tap == 'neck':
-        return [model.backbone, model.neck]
-    children = dict(model.backbone.named_children())
-    names = [name for name in children if re.fullmatch(r'layer\d', name)]
-    stem = [children[name] for name in itertools.takewhile(lambda name: name not in names, children)]
-    names = names if tap == PROJECTOR else names[: names.index(tap.removeprefix('backbone.')) + 1]
-    first, *others = [children[name] for name in names]
-    parts = [nn.Sequential(*stem, first), *others]
+        return [['backbone'], ['neck']]
+    children = [name for name, _ in model.backbone.named_children()]
+    layers = [name for name in children if re.fullmatch(r'layer\d', name)]
+    stem = itertools.takewhile(lambda name: name not in layers, children)
+    if tap != PROJECTOR:
+        layers = layers[: layers.index(tap.removeprefix('backbone.')) + 1]
+    stages = [[f'backbone.{name}'] for name in layers]
+    stages[0] = [*(f'backbone.{name}' for name in stem), *stages[0]]
     if tap == PROJECTOR:
-        parts[-1] = nn.Sequential(parts[-1], model.get_submodule(PROJECTOR))
-    return parts
+        stages[-1].append(PROJECTOR)
+    return stages
 
 
-def _loss_by_hand(loss: nn.Module):
+def _sequential(model: nn.Module, *stages: list[str]) -> nn.Sequential:
+    return nn.Sequential(*(model.get_submodule(path) for stage in stages for path in stage))
+
+
+def loss_by_hand(loss: nn.Module):
     """The comparison of two tensors that a loss stands for."""
 
     def of_variance(student, teacher):
@@ -223,11 +231,11 @@ def _loss_by_hand(loss: nn.Module):
     )
 
 
-def _levels(output) -> tuple[torch.Tensor, ...]:
+def levels(output) -> tuple[torch.Tensor, ...]:
     return (output,) if torch.is_tensor(output) else tuple(output)
 
 
-def _normalize_by_hand(preprocessor):
+def normalize_by_hand(preprocessor):
     """Images as a data loader gives them -> the batch that the preprocessor makes of them."""
     mean, std, divisor = preprocessor.mean, preprocessor.std, preprocessor.pad_size_divisor or 1
     # mmpretrain and MMEngine have different names for it
@@ -245,16 +253,21 @@ def _normalize_by_hand(preprocessor):
     return normalize
 
 
-def random_distiller(cfg, folder: str):
-    """The distiller of a config with a teacher of random weights, saved first, since the distiller loads them."""
+def random_model(cfg, folder: str) -> dict:
+    """The model of a config with a teacher of random weights, saved into ``folder``, since a distiller loads them."""
     preprocessor = cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor')
     torch.manual_seed(0)
     teacher = without_init(resolve_model_cfg(cfg.model.teacher, 'teacher'))
     path = os.path.join(folder, 'teacher.pth')
     torch.save(build_model(teacher).state_dict(), path)
     student = without_init(resolve_model_cfg(cfg.model.student, 'student', preprocessor))
-    models = dict(teacher=teacher, teacher_checkpoint=path, student=student)
-    return MODELS.build(dict(cfg.model, **models, data_preprocessor=preprocessor))
+    return dict(cfg.model, teacher=teacher, teacher_checkpoint=path, student=student)
+
+
+def random_distiller(cfg, folder: str):
+    """The distiller of a config with random weights."""
+    preprocessor = cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor')
+    return MODELS.build(dict(random_model(cfg, folder), data_preprocessor=preprocessor))
 
 
 def detects(distiller) -> bool:
@@ -262,19 +275,30 @@ def detects(distiller) -> bool:
     return any(kind.__module__.startswith('mmdet.') for kind in type(distiller.student).__mro__)
 
 
+def truth_of(distiller) -> str:
+    """What ground truth the student learns from: ``'labels'``, ``'boxes'``, or ``'masks'`` with boxes."""
+    if not detects(distiller):
+        return 'labels'
+    return 'masks' if getattr(distiller.student, 'with_mask', False) else 'boxes'
+
+
 def make_batch(distiller, shape, size: int, device) -> dict:
     """A batch as a data loader gives it: 8-bit images, and labels or boxes."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (size, *shape), dtype=torch.uint8, generator=generator).to(device)
-    if detects(distiller):
-        masks = getattr(distiller.student, 'with_mask', False)
-        samples = [_random_boxes(shape[-2:], masks, generator) for _ in range(size)]
-    else:
-        from mmpretrain.structures import DataSample
-
-        samples = [DataSample().set_gt_label(0) for _ in range(size)]
+    images, samples = noise(shape, size, truth_of(distiller))
+    images = images.to(device)
     inputs = list(images) if detects(distiller) else images  # as the loaders of the two collate
     return dict(inputs=inputs, data_samples=[sample.to(device) for sample in samples])
+
+
+def noise(shape, size: int, truth: str) -> tuple[torch.Tensor, list]:
+    """8-bit images, (size, C, H, W), and their data samples; ``truth`` is one of :func:`truth_of`."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (size, *shape), dtype=torch.uint8, generator=generator)
+    if truth != 'labels':
+        return images, [_random_boxes(shape[-2:], truth == 'masks', generator) for _ in range(size)]
+    from mmpretrain.structures import DataSample
+
+    return images, [DataSample().set_gt_label(0) for _ in range(size)]
 
 
 def _random_boxes(size, masks: bool, generator):

@@ -65,15 +65,18 @@ def test_benchmark_of_a_detection_pair_has_the_neck_and_the_head(tmp_path):
     config, out = tmp_path / 'pair.py', tmp_path / 'figures.json'
     config.write_text(CONFIG)
     # 90 is no multiple of 32: the loop by hand must pad as the preprocessor does
-    arguments = ('--shape', 90, 128, '--batch-size', 2, '--rounds', 1, '--head', '--json', out)
+    arguments = ('--shape', 90, 128, '--batch-size', 2, '--rounds', 1, '--head', '--runner', '--json', out)
     result = warm_python(ROOT / 'tools/benchmark.py', config, *arguments)
     assert result.returncode == 0, result.stderr
     rows = {row['stage']: row for row in json.loads(out.read_text())}
     assert list(rows) == ['layer1', 'layer2', 'layer3', 'layer4', 'neck', 'head']
     for name, row in rows.items():
         schemes = ['mmsskd', 'stock'] if name == 'head' else ['mmsskd', 'bare', 'full', 'unfrozen']
-        for kind in ('seconds', 'memory'):
-            assert list(row[kind]) == schemes and min(row[kind].values()) > 0
+        whole = [] if name == 'head' else ['runner']
+        for kind, columns in (('seconds', [*schemes, *whole]), ('memory', schemes)):
+            found = {key: value for key, value in row[kind].items() if key != 'torchdistill'}
+            assert list(found) == columns and min(row[kind].values()) > 0
+        assert list(row.get('data', {})) == whole
     first = rows['layer1']['memory']
     assert first['full'] > 1.1 * first['mmsskd'], 'the first stage keeps the least of a forward'
     lines = [line.split()[0] for line in result.stdout.splitlines() if ' ms ' in line]
@@ -85,17 +88,24 @@ def test_benchmark_does_equal_work_and_needs_no_more_memory_than_full_forwards(t
     """The three schemes are compared step by step inside the tool, which stops where their losses or what they train differ."""
     config = ROOT / 'configs/sskd/digits_r14x2_r8.py'
     out = tmp_path / 'figures.json'
-    result = warm_python(ROOT / 'tools/benchmark.py', config, '--batch-size', 4, '--rounds', 1, '--json', out)
+    arguments = ('--batch-size', 4, '--rounds', 1, '--runner', '--profile', '--json', out)
+    result = warm_python(ROOT / 'tools/benchmark.py', config, *arguments)
     assert result.returncode == 0, result.stderr
     rows = json.loads(out.read_text())
     assert [row['stage'] for row in rows] == ['layer1', 'layer2', 'layer3']
     for row in rows:
         assert all(seconds > 0 for seconds in row['seconds'].values())
         assert row['memory']['mmsskd'] <= 1.001 * row['memory']['full']
+        assert row['seconds']['runner'] > row['data']['runner'] > 0
+        steps = row['profile']
+        assert list(steps) == ['mmsskd', 'bare'] and 'number of waits' in steps['mmsskd'], steps
+        assert steps['mmsskd']['number of operations'] > steps['bare']['number of operations'] > 50, steps
+        assert 0 < steps['bare']['operations'] < steps['bare']['step'], steps
     assert rows[0]['memory']['mmsskd'] < 0.95 * rows[0]['memory']['full'], (
         'the first stage keeps the least of a forward'
     )
-    assert 'sum / highest' in result.stdout
+    assert 'sum / highest' in result.stdout and 'runner/bare' in result.stdout
+    assert 'dearest operations' in result.stdout and 'aten::convolution_backward' in result.stdout
 
 
 def test_benchmark_says_which_networks_it_knows(tmp_path):

@@ -62,6 +62,8 @@ def test_the_schemes_do_equal_work_on_every_config_that_is_named(name, monkeypat
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         side = 112 if is_face(path) else 64 if is_detection(path) else 32  # the neck of a face model knows one size
         distiller, batch = benchmark.make_pair(cfg, (side, side), 2)
+        layers = [stage for stage in distiller.stages if stage.startswith('layer')]
+        assert all(benchmark.steps.in_backbone(distiller, stage) for stage in layers), 'they count in the sum'
         phases = benchmark.timed_phases(cfg, distiller, head=is_detection(path))
         for phase in phases[:1] + phases[-2:]:
             benchmark.check_equal_work(distiller, phase, batch)
@@ -99,7 +101,7 @@ def test_captured_columns(tmp_path, monkeypatch, capsys):
     )
     assert (tmp_path / 'bars.png').read_bytes().startswith(b'\x89PNG')
     head, *_, line = capsys.readouterr().out.strip().splitlines()
-    assert 'mmsskd captured' in head and line.split().count('-') == 3  # two columns and their ratio
+    assert 'mmsskd captured' in head and line.split().count('-') == 5  # two columns and their ratio; torchdistill's
 
 
 def test_a_step_has_few_operations_beyond_those_of_a_loop_by_hand(tmp_path, monkeypatch):
