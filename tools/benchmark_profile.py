@@ -1,4 +1,4 @@
-"""What one step of `tools/benchmark.py` spends its time on, by torch's profiler."""
+"""Profile of one step of `tools/benchmark.py`: what it spends its time on."""
 
 import time
 from collections import Counter

@@ -276,7 +276,7 @@ def detects(distiller) -> bool:
 
 
 def truth_of(distiller) -> str:
-    """What ground truth the student learns from: ``'labels'``, ``'boxes'``, or ``'masks'`` with boxes."""
+    """Name the ground truth that the student learns from: ``'labels'``, ``'boxes'``, or ``'masks'`` with boxes."""
     if not detects(distiller):
         return 'labels'
     return 'masks' if getattr(distiller.student, 'with_mask', False) else 'boxes'

@@ -25,7 +25,7 @@ def test_the_check_on_a_gpu_knows_its_parts():
     named = [word for word in script.read_text().split() if word.startswith('tests/') and word.endswith('.py')]
     assert len(named) == 3 and all((ROOT / name).is_file() for name in named)
     configs = re.findall(r'^ +benchmark (\w+) --', script.read_text(), re.MULTILINE)
-    assert len(configs) == 3 and all((ROOT / f'configs/sskd/{name}.py').is_file() for name in configs)
+    assert len(configs) == 5 and all((ROOT / f'configs/sskd/{name}.py').is_file() for name in configs)
 
 
 @pytest.mark.parametrize(
