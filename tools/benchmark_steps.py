@@ -70,9 +70,8 @@ def bare_step(distiller, phase, **options):
     (stage,) = phase.train
     own, theirs = distiller.stages[stage], distiller.teacher_stages[stage]
     _check_by_hand(distiller, stage)
-    *before, trained = paths_of(distiller.student, own.tap)
-    before, trained = _sequential(distiller.student, *before), _sequential(distiller.student, trained)
-    teacher = _sequential(distiller.teacher, *paths_of(distiller.teacher, theirs.tap))
+    before, trained = (_sequential(distiller.student, paths) for paths in paths_before_and_in(distiller, stage))
+    teacher = _sequential(distiller.teacher, paths_of(distiller.teacher, theirs.tap))
     adapter = distiller.adapter_of(stage)
     adapters = adapter.levels if adapter else nn.ModuleList(nn.Identity() for _ in own.levels)
     loss = distiller.mimic_loss_of(stage)
@@ -191,24 +190,27 @@ def _check_by_hand(distiller, stage: str) -> None:
         raise ConfigError('the loop by hand gives teacher and student the same images; this teacher prepares its own')
 
 
-def paths_of(model: nn.Module, tap: str) -> list[list[str]]:
-    """The modules that run in ``model`` up to ``tap``, in order, by stage: the last is what a stage that ends there trains."""
+def paths_of(model: nn.Module, tap: str) -> list[str]:
+    """The modules that run in ``model`` up to ``tap``, in order."""
     if tap == 'neck':
-        return [['backbone'], ['neck']]
-    children = [name for name, _ in model.backbone.named_children()]
-    layers = [name for name in children if re.fullmatch(r'layer\d', name)]
-    stem = itertools.takewhile(lambda name: name not in layers, children)
-    if tap != PROJECTOR:
-        layers = layers[: layers.index(tap.removeprefix('backbone.')) + 1]
-    stages = [[f'backbone.{name}'] for name in layers]
-    stages[0] = [*(f'backbone.{name}' for name in stem), *stages[0]]
-    if tap == PROJECTOR:
-        stages[-1].append(PROJECTOR)
-    return stages
+        return ['backbone', 'neck']
+    children = [f'backbone.{name}' for name, _ in model.backbone.named_children()]
+    layers = [path for path in children if re.search(r'layer\d$', path)]
+    stem = itertools.takewhile(lambda path: path not in layers, children)
+    last = layers[-1] if tap == PROJECTOR else tap
+    return [*stem, *layers[: layers.index(last) + 1], *([PROJECTOR] if tap == PROJECTOR else [])]
 
 
-def _sequential(model: nn.Module, *stages: list[str]) -> nn.Sequential:
-    return nn.Sequential(*(model.get_submodule(path) for stage in stages for path in stage))
+def paths_before_and_in(distiller, stage: str) -> tuple[list[str], list[str]]:
+    """Those of :func:`paths_of` of the student that a phase of ``stage`` alone leaves frozen, and those that it trains."""
+    own = distiller.stages[stage]
+    paths = paths_of(distiller.student, own.tap)
+    trained = [i for i, path in enumerate(paths) if any(name.startswith(f'{path}.') for name in own.parameters)]
+    return paths[: trained[0]], paths[trained[0] :]
+
+
+def _sequential(model: nn.Module, paths: list[str]) -> nn.Sequential:
+    return nn.Sequential(*map(model.get_submodule, paths))
 
 
 def loss_by_hand(loss: nn.Module):

@@ -1,7 +1,6 @@
 """The step of torchdistill 1.1.5 for `tools/benchmark.py`, where that is installed: a peer, not a dependency."""
 
 import logging
-from itertools import chain
 
 import benchmark_steps as steps
 from torch import nn
@@ -31,8 +30,7 @@ def torchdistill_step(distiller, phase):
 
     def_logger.setLevel(logging.WARNING)
     (stage,) = phase.train
-    *before, trained = steps.paths_of(distiller.student, distiller.stages[stage].tap)
-    frozen, adapter = [*chain(*before)], distiller.adapter_of(stage)
+    (frozen, trained), adapter = steps.paths_before_and_in(distiller, stage), distiller.adapter_of(stage)
     loss = distiller.mimic_loss_of(stage)
     register_low_level_loss(key='by hand')(lambda: ByHand(steps.loss_by_hand(loss)))
     register_adaptation_module(key='adapter of mmsskd')(lambda: adapter.levels[0])
@@ -41,7 +39,7 @@ def torchdistill_step(distiller, phase):
     config = dict(
         num_epochs=1,
         teacher=dict(
-            sequential=[*chain(*steps.paths_of(distiller.teacher, distiller.teacher_stages[stage].tap))],
+            sequential=steps.paths_of(distiller.teacher, distiller.teacher_stages[stage].tap),
             forward_proc='forward_batch_only',
             requires_grad=False,
         ),

@@ -6,13 +6,16 @@ of a phase have their rules in :mod:`mmsskd.distill.phases`.
 
 import inspect
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.hooks import CheckpointHook
 from mmengine.registry import MODELS
+from mmengine.runner import Runner
 
 from ..distill import StageScheduleHook, StagewiseDistiller
 from ..distill.build import check_config_path, check_file
@@ -98,7 +101,11 @@ GIVEN: dict[str, Rule] = {
 KEYS = {
     'randomness': ('seed', 'deterministic', 'diff_rank_seed'),
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'auto_scale_lr': ('enable', 'base_batch_size'),
 }
+# What the Runner reads beside them; a name as near as this to one that is not set is taken for it
+RUNNER = [name for name in inspect.signature(Runner).parameters if name not in ('cfg', 'launcher')]
+NEAR = 0.85
 
 
 def check_run(cfg: Config, whole: bool = True) -> None:
@@ -119,7 +126,8 @@ def check_run(cfg: Config, whole: bool = True) -> None:
             if found and (required or value is not None) and not rule(value):
                 raise ConfigError(f'{key} must be {allowed}; found {value!r}')
     for key, names in KEYS.items():
-        check_keys(parts.get(key, {}), names, key)
+        check_keys(parts.get(key) or {}, names, key)
+    _check_names(parts)
     check_part(parts['model'], 'model')
     _check_hooks(parts)
     if whole:
@@ -165,6 +173,16 @@ def _check_scope(scope: str | None) -> None:
         raise ConfigError(f'default_scope: there is no package {scope!r}; {candidates(scope, MODULE2PACKAGE)}')
 
 
+def _check_names(parts: Mapping) -> None:
+    """MMEngine lets variables of any name stand in a config, so it is silent where one was to be a key of its own."""
+    for name, value in parts.items():
+        near = get_close_matches(name, RUNNER, n=1, cutoff=NEAR) if name not in RUNNER else []
+        if near and value is not None and not parts.get(near[0]):
+            raise ConfigError(
+                f'{name}: nobody reads this; did you mean {near[0]!r}? If it is a variable of your own, begin its name with _'
+            )
+
+
 def _check_hooks(parts: Mapping) -> None:
     hooks = parts.get('default_hooks') or {}
     named = {
@@ -177,6 +195,10 @@ def _check_hooks(parts: Mapping) -> None:
         ours = str(hook['type']).endswith(('CheckpointHook', 'LoggerHook'))
         if ours and (not isinstance(interval, int) or isinstance(interval, bool)):
             raise ConfigError(f'{key}.interval must be a whole number of epochs or iterations; found {interval!r}')
+        if hook['type'] in ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook):
+            # it hands what it does not know to Runner.save_checkpoint, which fails at the first checkpoint
+            known = [name for name in inspect.signature(CheckpointHook).parameters if name != 'kwargs']
+            check_keys(hook, ['type', '_scope_', 'priority', 'meta', *known], key)
 
 
 def _check_company(parts: Mapping) -> None:

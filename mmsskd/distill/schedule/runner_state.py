@@ -2,8 +2,9 @@
 
 import copy
 import functools
+import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,11 +19,17 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ...errors import ConfigError, candidates
+from ...errors import ConfigError, candidates, check_keys
 from ...utils.states import seed_random_states
 from ..build import BESIDE
 from ..phases import Phase, default_param_scheduler
 from .mmengine_private import forget, scaled_by, set_batch_sampler
+
+CLIPS: dict[str, Callable] = dict(norm=nn.utils.clip_grad_norm_, value=nn.utils.clip_grad_value_)
+PARAMWISE = (  # what MMEngine's own constructor reads
+    'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult', 'flat_decay_mult',
+    'dcn_offset_lr_mult', 'bypass_duplicate',
+)  # fmt: skip
 
 
 def build_optimization(runner: Runner, phase: Phase, iterations: int) -> None:
@@ -52,12 +59,39 @@ def build_optimization(runner: Runner, phase: Phase, iterations: int) -> None:
 
 
 def check_optimizer(wrapper: dict, where: str, scope: str | None = None) -> None:
-    """Refuse an optimizer that is not registered; what MMEngine says of it names neither the key nor the type."""
+    """Refuse an optimizer that is not registered, and keys beside it that nobody reads.
+
+    What MMEngine says of the former names neither the key nor the type. Of the latter it says nothing, or torch does, at the
+    first step.
+
+    Args:
+        wrapper: The config of an optimizer wrapper.
+        where: Its key, for messages.
+        scope: Whose optimizers are looked through first.
+
+    Raises:
+        ConfigError: With near names.
+    """
     kind = (wrapper.get('optimizer') or {}).get('type')
     with OPTIMIZERS.switch_scope_and_registry(scope) as registry:
         if isinstance(kind, str) and registry.get(kind) is None:
             known = {*OPTIMIZERS.module_dict, *registry.module_dict}
             raise ConfigError(f'{where}: there is no optimizer {kind!r}; {candidates(kind, sorted(known))}')
+    if wrapper.get('paramwise_cfg') and wrapper.get('constructor') in (None, 'DefaultOptimWrapperConstructor'):
+        check_keys(wrapper['paramwise_cfg'], PARAMWISE, f'{where}.paramwise_cfg')
+    if isinstance(wrapper.get('clip_grad'), Mapping):
+        _check_clipping(wrapper['clip_grad'], f'{where}.clip_grad')
+
+
+def _check_clipping(cfg: Mapping, where: str) -> None:
+    kind = cfg.get('type', 'norm')
+    if kind not in CLIPS:
+        raise ConfigError(f'{where}.type must be one of {", ".join(CLIPS)}; found {kind!r}')
+    _, *arguments = inspect.signature(CLIPS[kind]).parameters.values()  # without the parameters of the network
+    check_keys(cfg, ['type', *(argument.name for argument in arguments)], where)
+    needed = arguments[0].name
+    if not isinstance(cfg.get(needed), (int, float)) or cfg[needed] <= 0:
+        raise ConfigError(f'{where}.{needed} must be a number above 0, found {cfg.get(needed)!r}')
 
 
 @contextmanager

@@ -7,9 +7,11 @@ from numbers import Real
 
 import torch
 from mmengine.dist import all_reduce_params
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ...errors import ConfigError, candidates
 from ..build import predicts_nothing
 from ..distiller import StagewiseDistiller
 from ..losses import AgreementMeter
@@ -91,6 +93,7 @@ def measure_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
         hub.update_info('teacher_metrics', metrics)
         runner.visualizer.add_scalars({f'teacher/{key}': value for key, value in metrics.items()}, step=0)
     metrics = hub.get_info('teacher_metrics')
+    check_watched(runner, metrics)
     runner.logger.info(f'teacher on the validation set: {show(metrics)}')
     guesses = at_chance(metrics, dataset, classes_of_task(teacher, dataset))
     if guesses:
@@ -99,6 +102,28 @@ def measure_teacher(runner: Runner, distiller: StagewiseDistiller) -> None:
             'model.teacher_checkpoint name its trained weights, is its preprocessing that of its training, and do the labels of '
             'val_dataloader mean the same classes in the same order?'
         )
+
+
+def check_watched(runner: Runner, metrics: Mapping) -> None:
+    """Refuse hooks that look for a metric that there is not: stock ones fail, or do nothing, at the first validation.
+
+    Args:
+        runner: Its hooks are those of MMEngine that keep the best checkpoint, and that stop early.
+        metrics: Of the teacher, by the evaluator of the run: the student will have the same.
+
+    Raises:
+        ConfigError: With near names.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            names, key = [*(getattr(hook, 'key_indicators', None) or ())], 'CheckpointHook.save_best'
+        elif isinstance(hook, EarlyStoppingHook):
+            names, key = [hook.monitor], 'EarlyStoppingHook.monitor'
+        else:
+            continue
+        for name in names:
+            if name not in metrics and name != 'auto':
+                raise ConfigError(f'{key}: no metric {name!r} is measured; {candidates(name, metrics)}')
 
 
 def check_student(runner: Runner, distiller: StagewiseDistiller, metrics: dict, position: str) -> None:
