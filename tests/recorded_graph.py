@@ -57,6 +57,7 @@ class RecordedGraph:
     """Takes the place of ``mmsskd.distill.schedule.captured_step.CudaGraph``; counts what is done with all of them."""
 
     recorded = replayed = 0
+    drawn_once = ('python', 'numpy')  # what torch draws on a CPU, a GPU draws on a GPU
 
     def __init__(self, beside=None):
         self.calls = []

@@ -170,7 +170,7 @@ class StagewiseDistiller(BaseModel):
         self._predictor = 'student'
         self.on_non_finite: Callable[..., None] | None = None
         # makes the steps of the phase, where one is set
-        self.captured: Callable[[dict, OptimWrapper], dict] | None = None
+        self.steps: Callable[[dict, OptimWrapper], dict] | None = None
         self.measures_agreement = True
         self._values: StepValues | None = None  # of the current step, as long as nobody has looked at them
         self._looks_later = False
@@ -420,9 +420,9 @@ class StagewiseDistiller(BaseModel):
         return student, teacher
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """One step on a batch as the data loader gives it; as a CUDA graph where the hook has asked for that."""
-        if self.captured is not None:
-            return self.captured(data, optim_wrapper)
+        """One step on a batch as the data loader gives it; in the way that the hook has set for the phase, if it has."""
+        if self.steps is not None:
+            return self.steps(data, optim_wrapper)
         if any(parameter.grad is not None for parameter in self.parameters()):  # accumulated, and not to be spoilt
             return super().train_step(data, optim_wrapper)
         with self._looked_at_before_the_update(optim_wrapper):
@@ -444,10 +444,19 @@ class StagewiseDistiller(BaseModel):
         values, self._values = self._values, None
         failure = values and values.failure()
         if failure and self.on_non_finite is not None:
-            # what is saved then must not hold the gradients of this step: a resume would add them
-            for parameter in self.parameters() if self._looks_later else ():
-                parameter.grad = None
-            self.on_non_finite(failure)
+            self._stop(failure, drop_gradients=self._looks_later)
+
+    def check_norm(self, name: str, norm: Tensor) -> None:
+        """Report a norm of gradients that is not finite, as a loss that is not; the loss first, if that is not."""
+        self._look_at_values()
+        if self.on_non_finite is not None and not norm.isfinite():
+            self._stop(f'{name}={norm.item():.4g}', drop_gradients=True)
+
+    def _stop(self, failure: str, drop_gradients: bool) -> None:
+        """Report; what is saved then must not hold the gradients of this step: a resume would add them."""
+        for parameter in self.parameters() if drop_gradients else ():
+            parameter.grad = None
+        self.on_non_finite(failure)
 
     @contextmanager
     def _looked_at_before_the_update(self, optim_wrapper: OptimWrapper):
@@ -532,7 +541,7 @@ class StagewiseDistiller(BaseModel):
     def __deepcopy__(self, memo: dict) -> 'StagewiseDistiller':
         """A copy, such as EMA makes, shares the teacher and drops the run's callbacks."""
         memo[id(self.teacher)] = self.teacher
-        memo[id(self.on_non_finite)] = memo[id(self.captured)] = None
+        memo[id(self.on_non_finite)] = memo[id(self.steps)] = None
         clone = self.__class__.__new__(self.__class__)
         memo[id(self)] = clone
         clone.__dict__.update(copy.deepcopy(self.__dict__, memo))

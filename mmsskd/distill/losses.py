@@ -607,8 +607,9 @@ class StepValues:
     """The values of a step, copied from the GPU when it comes to it. Nothing waits for that before :meth:`read`.
 
     Args:
-        names: Of the values; one is ``'loss'``, the sum.
+        names: Of the values.
         values: (N,), on any device.
+        finite: Names of those that must be finite; ``'loss'`` is the sum.
 
     Example:
         >>> values = StepValues(['loss', 'loss_cls', 'accuracy'], torch.tensor([float('nan'), float('nan'), 0.5]))
@@ -616,8 +617,9 @@ class StepValues:
         'loss=nan, loss_cls=nan'
     """
 
-    def __init__(self, names: list[str], values: Tensor):
+    def __init__(self, names: list[str], values: Tensor, finite: Sequence[str] = ('loss',)):
         self.names, self.values = names, values.to('cpu', non_blocking=True)  # into pinned memory
+        self.finite = finite
         self.copied = torch.cuda.Event() if values.is_cuda else None
         if self.copied is not None:
             self.copied.record()
@@ -629,8 +631,9 @@ class StepValues:
         return dict(zip(self.names, self.values.tolist(), strict=True))
 
     def failure(self) -> str | None:
-        """The losses as text where their sum is not finite, else None; waits as :meth:`read` does."""
+        """Losses, and what else must be finite, as text where one is not, else None; waits as :meth:`read` does."""
         values = self.read()
-        if math.isfinite(values['loss']):
+        if all(math.isfinite(values[name]) for name in self.finite if name in values):
             return None
-        return ', '.join(f'{name}={value:.4g}' for name, value in values.items() if 'loss' in name)
+        shown = [name for name in values if 'loss' in name or name in self.finite]
+        return ', '.join(f'{name}={values[name]:.4g}' for name in shown)

@@ -2,32 +2,28 @@
 
 A graph does again what the GPU did while it was recorded, at the same addresses, and nothing that Python does. So what changes
 from step to step is put into tensors that stay where they are: the batch and the learning rates. What the GPU finds out is read
-one step late, so that no step waits for it. Once a loss is not finite, the optimizer changes nothing any more.
+one step late, as in unwaited_step.py.
 """
 
+import pickle
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import torch
-from mmengine.model import BaseModel
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ...errors import ConfigError, describe
+from ...utils.states import random_states
 from ..distiller import StagewiseDistiller
-from ..losses import StepValues
 from ..phases import Phase
+from .unwaited_step import UnwaitedSteps
 
 WARM_UP = 3  # steps of one kind before it is recorded: kernels are chosen and the optimizer's state is made meanwhile
 PATIENCE = 20  # steps in succession that no graph fits
 CHANGES = 3  # of the kind of step in a phase
-FUSED = (SGD, Adam, AdamW)  # whose fused kernels read the learning rate, and whether to step, from the GPU
 
 
 class CudaGraph:
@@ -38,6 +34,7 @@ class CudaGraph:
     """
 
     stream: torch.cuda.Stream | None = None
+    drawn_once = ('python', 'numpy', 'torch')  # random numbers of which a graph keeps those of its recording
 
     def __init__(self, beside: 'CudaGraph | None' = None):
         self.graph = torch.cuda.CUDAGraph()
@@ -88,98 +85,6 @@ class CudaGraph:
         self.graph.replay()
 
 
-class OnGpu(dict):
-    """Losses of a step, on the GPU. It gives no items: MMEngine would read each, and wait; the log gets them one step later."""
-
-    def items(self):
-        return ().__iter__()
-
-
-class LateValues:
-    """Values of steps that the GPU may still be making; they reach the log in the order of the steps.
-
-    Args:
-        runner: Its message hub gets them.
-        distiller: Its ``on_non_finite`` gets the losses as text and the iteration, from 1, where their sum is not finite.
-    """
-
-    def __init__(self, runner: Runner, distiller: StagewiseDistiller):
-        self.runner, self.distiller = runner, distiller
-        self.waiting: deque[tuple[int, StepValues]] = deque()
-
-    def add(self, names: list[str], values: Tensor) -> None:
-        """Start to copy the values of the step that was launched last."""
-        self.waiting.append((self.runner.iter + 1, StepValues(names, values)))
-
-    def read(self, leave: int = 0) -> None:
-        """Give the log all but the last ``leave`` steps; waits for the GPU to have made them."""
-        while len(self.waiting) > leave:
-            iteration, step = self.waiting.popleft()
-            failure = step.failure()
-            if failure is not None:
-                self.waiting.clear()
-                self.distiller.on_non_finite(failure, iteration)
-            for name, value in step.read().items():
-                self.runner.message_hub.update_scalar(f'train/{name}', value)
-
-
-class GraphOptimizer:
-    """An optimizer of which a graph can hold the step: the fused one, with its learning rates in tensors.
-
-    Schedulers, logs and checkpoints see the groups as they always are.
-
-    Args:
-        optimizer: One of ``FUSED``; its state may be loaded from a checkpoint.
-        device: Where its parameters are.
-    """
-
-    def __init__(self, optimizer: Optimizer, device: torch.device):
-        self.optimizer: Any = optimizer
-        self.rates = [torch.zeros((), device=device) for _ in optimizer.param_groups]
-        self.filled = [None] * len(self.rates)
-        self.failed = torch.zeros((), device=device)  # 1 from the first loss on that is not finite
-        for parameter, state in optimizer.state.items():
-            if 'step' in state:  # Adam counts on the CPU, where it is not fused
-                state['step'] = torch.as_tensor(state['step'], dtype=torch.float32).to(parameter.device)
-
-    def fill(self) -> None:
-        """Take over the learning rates that the schedulers have set."""
-        for i, group in enumerate(self.optimizer.param_groups):
-            if self.filled[i] != group['lr']:
-                self.rates[i].fill_(group['lr'])
-                self.filled[i] = group['lr']
-
-    @contextmanager
-    def within(self) -> Iterator[None]:
-        """Within this context a step is one that a graph can hold."""
-        groups = self.optimizer.param_groups
-        kept = [dict(group) for group in groups]
-        for group, rate in zip(groups, self.rates, strict=True):
-            group.update(lr=rate, fused=True, foreach=False, **({'capturable': True} if 'capturable' in group else {}))
-        self.optimizer.found_inf = self.failed  # as GradScaler does
-        try:
-            yield
-        finally:
-            del self.optimizer.found_inf
-            for group, each in zip(groups, kept, strict=True):
-                group.update(each)
-
-    def numbers(self) -> tuple:
-        """Options that are numbers in a graph: momentum, weight decay and all else but the learning rate."""
-        rates = ('params', 'lr', 'initial_lr')
-        return tuple(
-            (key, value) for group in self.optimizer.param_groups for key, value in group.items() if key not in rates
-        )
-
-    def places(self) -> tuple[int, ...]:
-        """Addresses of the parameters and of their state."""
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group['params']]
-        states = [
-            value for parameter in parameters for value in self.optimizer.state[parameter].values() if _is_tensor(value)
-        ]
-        return tuple(tensor.data_ptr() for tensor in (*parameters, *states))
-
-
 class StaticBatch:
     """A batch whose tensors stay where they are.
 
@@ -202,7 +107,7 @@ class StaticBatch:
             torch._foreach_copy_(labels, others)  # in one kernel
 
 
-class CapturedSteps:
+class CapturedSteps(UnwaitedSteps):
     """The steps of one phase, recorded after a few, replayed from then on.
 
     What a batch of another size needs, as the last one of an epoch has, is done as without graphs. Where nothing can be
@@ -216,56 +121,18 @@ class CapturedSteps:
     graph = CudaGraph
 
     def __init__(self, runner: Runner, distiller: StagewiseDistiller, phase: Phase, position: str):
-        self.logger, self.distiller, self.position = runner.logger, distiller, position
-        self.accumulates = phase.optim_wrapper.get('accumulative_counts', 1) > 1
-        self.late = LateValues(runner, distiller)
-        self.optimizer: GraphOptimizer | None = None
+        super().__init__(runner, distiller, phase)
+        self.logger, self.position = runner.logger, position
         self.graphs: dict[bool, tuple[CudaGraph, list[str], Tensor]] = {}  # with and without what is only logged
         self.batch: StaticBatch | None = None
         self.kind: dict | None = None  # of the steps that the graphs fit
         self.places: tuple = ()
         self.next_kind: dict | None = None
+        # with and without what is only logged: made once, so that a recording loads no kernel
         self.tried: set[bool] = set()
+        self.next_tried: set[bool] = set()
         self.count = self.missed = self.changes = 0
         self.plain = False
-
-    def __call__(self, data: dict, wrapper: OptimWrapper) -> dict:
-        """Train on a batch as the data loader gives it; returns its losses."""
-        model = self.distiller
-        if self.optimizer is None and not self.plain:
-            self._start(wrapper)
-        if self.optimizer is None:
-            return BaseModel.train_step(model, data, wrapper)
-        with wrapper.optim_context(model):
-            data = model.data_preprocessor(data, True)
-        samples = data.get('data_samples') if model.looks_at_samples else None
-        data = dict(inputs=data['inputs'], data_samples=samples)
-        self.optimizer.fill()
-        names, values = self._step(data, wrapper)
-        values = values.clone()
-        self.late.add(names, values)
-        self.late.read(leave=0 if model.measures_agreement else 1)
-        return OnGpu(zip(names, values, strict=True))
-
-    def _start(self, wrapper: OptimWrapper) -> None:
-        """Take over the optimizer of the phase, or say why not."""
-        reason = None
-        if self.accumulates:
-            reason = 'gradients are accumulated over several batches (accumulative_counts)'
-        elif isinstance(wrapper, AmpOptimWrapper) and wrapper.loss_scaler.is_enabled():
-            reason = (
-                "the scale of the loss is looked at in each step; bfloat16 needs none: optim_wrapper=dict(dtype='bfloat16', "
-                'loss_scale=dict(enabled=False), ...)'
-            )
-        elif type(wrapper) not in (OptimWrapper, AmpOptimWrapper):
-            reason = f'the optim_wrapper is a {type(wrapper).__name__}; OptimWrapper and AmpOptimWrapper are known'
-        elif type(wrapper.optimizer) not in FUSED:
-            known = ', '.join(kind.__name__ for kind in FUSED)
-            reason = f'the optimizer is {type(wrapper.optimizer).__name__}; those that can be recorded are {known}'
-        if reason:
-            self._give_up(reason)
-        else:
-            self.optimizer = GraphOptimizer(wrapper.optimizer, next(self.distiller.parameters()).device)
 
     def _give_up(self, reason: str) -> None:
         self.plain = True
@@ -273,7 +140,7 @@ class CapturedSteps:
         self.logger.warning(f'cuda_graph: {self.position} runs without: {reason}')
 
     def _step(self, data: dict, wrapper: OptimWrapper) -> tuple[list[str], Tensor]:
-        """Make one step; returns names and values of what is logged."""
+        """Make one step on a preprocessed batch; returns names and values of what is logged."""
         step = lambda: self._work(data, wrapper)  # noqa: E731
         if self.plain:
             return step()
@@ -284,12 +151,16 @@ class CapturedSteps:
         if not self._fits(data):
             if self.plain:
                 return step()
-            self.tried.add(self.distiller.measures_agreement)
             if self.count < WARM_UP:
                 return self.graph.aside(step)
+            before = random_states()
             result, where = self.graph.watch(step)
+            after = random_states()
+            drawn = [kind for kind in self.graph.drawn_once if pickle.dumps(before[kind]) != pickle.dumps(after[kind])]
             if where:
                 self._give_up(f'a step reads a value from the GPU in {where}')
+            elif drawn:
+                self._give_up(f'a step draws random numbers on the CPU ({drawn[0]}), which a graph would draw once')
             return result
         return self._replay(data, wrapper)
 
@@ -302,19 +173,26 @@ class CapturedSteps:
         last, places = self.next_kind, self.optimizer.places()
         if kind != self.kind:
             self.count = self.count + 1 if kind == last else 1
+            self.next_tried = self.next_tried if kind == last else set()
             self.next_kind = kind
             self.missed += 1
             if self.count > WARM_UP:
-                last, self.kind = self.kind, kind
+                last, self.kind, self.tried = self.kind, kind, self.next_tried
                 self._forget(changed=last is not None)
         elif self.graphs and self.places != places:
             self._forget(changed=True)
         if self.changes > CHANGES or self.missed > PATIENCE:
             self._give_up(f'{_difference(kind, last)} change again and again')
-        if self.plain or kind != self.kind:
+        if self.plain:
+            return False
+        logged = self.distiller.measures_agreement
+        if kind != self.kind:
+            self.next_tried.add(logged)
             return False
         self.count = self.missed = 0
-        return self.distiller.measures_agreement in self.tried  # its kernels are loaded
+        tried = logged in self.tried
+        self.tried.add(logged)
+        return tried
 
     def _forget(self, changed: bool) -> None:
         """Drop what was recorded; ``changed``: it has fitted steps before."""
@@ -342,52 +220,19 @@ class CapturedSteps:
         graph, names, values = self.graphs[key]
         self.batch.fill(data)
         graph.replay()
-        return names, values
-
-    def _work(self, data: dict, wrapper: OptimWrapper) -> tuple[list[str], Tensor]:
-        """The work of a step on a preprocessed batch: nothing in it depends on a value."""
-        model, optimizer = self.distiller, self.optimizer
-        with optimizer.within(), _norm_kept(wrapper) as norms:
-            with wrapper.optim_context(model):
-                losses = model(**data, mode='loss')
-            loss, values = BaseModel.parse_losses(model, losses)
-            optimizer.failed.copy_(torch.maximum(optimizer.failed, (~loss.detach().isfinite()).float()))
-            wrapper.update_params(loss)
-        values.update(norms)
-        return list(values), torch.stack([value.detach() for value in values.values()])
+        return names, values.clone()  # before the next replay overwrites them
 
 
 def cannot_capture(runner: Runner, distiller: nn.Module) -> str | None:
     """The reason why no phase of a run can be captured; None where they can."""
-    if not CapturedSteps.graph.runs_on(next(distiller.parameters()).device):
-        return 'there is no GPU'
     if runner.distributed:
         return 'the run has several processes'
+    if not CapturedSteps.graph.runs_on(next(distiller.parameters()).device):
+        return 'there is no GPU'
     saving = [name for name, module in distiller.named_modules() if getattr(module, 'with_cp', False) is True]
     if runner.cfg.get('activation_checkpointing') or saving:
         return f'activations are computed again in the backward pass ({saving[0] if saving else "activation_checkpointing"})'
     return None
-
-
-@contextmanager
-def _norm_kept(wrapper: OptimWrapper):
-    """Within this context a norm by which gradients are clipped is kept as a tensor; MMEngine reads it for the log."""
-    norms: dict[str, Tensor] = {}
-    if not wrapper.clip_grad_kwargs:
-        yield norms
-        return
-    clip = wrapper.clip_func
-
-    def clip_func(*args, **kwargs) -> None:
-        norm = clip(*args, **kwargs)
-        if norm is not None:
-            norms[wrapper.grad_name] = norm
-
-    wrapper.clip_func = clip_func
-    try:
-        yield norms
-    finally:
-        wrapper.clip_func = clip
 
 
 def _is_tensor(value) -> bool:

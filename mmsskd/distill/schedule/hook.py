@@ -17,6 +17,7 @@ from ..phases import HEAD, Phase, phases_of
 from . import checks, dry_run, mmengine_private, resume, runner_state, validation
 from .captured_step import CapturedSteps, cannot_capture
 from .data_checks import check_data
+from .unwaited_step import UnwaitedSteps, send_without_waiting
 
 
 class Schedule:
@@ -151,7 +152,7 @@ class StageScheduleHook(Hook):
         self.schedule: Schedule | None = None
         self.index: int | None = None
         self.learning: checks.Learning | None = None
-        self.captured: CapturedSteps | None = None
+        self.steps: UnwaitedSteps | None = None
         self.first_batches: list[dict | None] = []
         self.pending: dict = {}
 
@@ -236,6 +237,7 @@ class StageScheduleHook(Hook):
         # the phase of which it is: where it closed one, the next is entered as in the uninterrupted run
         self._enter(runner, min(saved['phase'], index))
         self.pending = saved['gradients']
+        resume.count_on_cpu(checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         """Try the losses of all phases, enter the one in which the run starts or goes on, and measure the teacher.
@@ -252,6 +254,7 @@ class StageScheduleHook(Hook):
         if reason:
             runner.logger.warning(f'cuda_graph: the run goes without: {reason}')
             self.cuda_graph = False
+        send_without_waiting(self.distiller.data_preprocessor)
         resumed = self.index is not None
         index = self.index if resumed else self.schedule.at(self._now(runner))
         self._enter(runner, index, keep_optimization=resumed)
@@ -304,12 +307,19 @@ class StageScheduleHook(Hook):
             runner_state.build_optimization(runner, self.phase, schedule.iterations[index])
         done = runner.iter - schedule.iterations_before(index)
         runner.optim_wrapper.initialize_count_status(runner.model, max(done, 0), schedule.iterations[index])
-        self.captured = CapturedSteps(runner, self.distiller, self.phase, self.position) if self.cuda_graph else None
-        self.distiller.captured = self.captured
+        self.distiller.steps = self.steps = self._steps(runner)
         # both train loops look at val_begin
         begin = runner.cfg.get('train_cfg', {}).get('val_begin', 1)
         predicts = schedule.predicts(index, self.distiller)
         runner.train_loop.val_begin = begin if predicts else self.phase.end + 1
+
+    def _steps(self, runner: Runner) -> UnwaitedSteps | None:
+        """What makes the steps of the current phase; None: they are made as always."""
+        if self.cuda_graph:
+            return CapturedSteps(runner, self.distiller, self.phase, self.position)
+        if UnwaitedSteps.runs_on(next(self.distiller.parameters()).device) and not runner.distributed:
+            return UnwaitedSteps(runner, self.distiller, self.phase)
+        return None
 
     def _begin(self, runner: Runner) -> None:
         """Do once what belongs to a phase that really begins rather than goes on."""
@@ -364,8 +374,8 @@ class StageScheduleHook(Hook):
             mmengine_private.save_on_this_rank(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
 
     def _check_weights(self, runner: Runner) -> None:
-        if self.captured is not None:
-            self.captured.late.read()
+        if self.steps is not None:
+            self.steps.late.read()
         checks.check_weights(runner, self.distiller, self.phase, self.position)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:

@@ -12,8 +12,10 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import BaseStorageBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
+from mmengine.model import BaseDataPreprocessor
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, checkpoint
 from mmengine.utils import ManagerMixin
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ...utils.files import replacing
@@ -204,6 +206,12 @@ def scaled_by(runner: Runner, train_dataloader: dict | None):
         yield
     finally:
         runner._train_dataloader = own
+
+
+def copy_without_waiting(preprocessor: nn.Module) -> None:
+    """Let a data preprocessor copy batches to the GPU while Python goes on. Most kinds have no argument for it."""
+    if isinstance(preprocessor, BaseDataPreprocessor):
+        preprocessor._non_blocking = True
 
 
 def set_batch_sampler(loader: DataLoader, batches) -> None:

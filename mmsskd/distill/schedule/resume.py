@@ -409,6 +409,18 @@ def asked() -> int | None:
     return _asked[0] if _asked else None
 
 
+def count_on_cpu(checkpoint: Mapping) -> None:
+    """Put the numbers of steps of an optimizer where torch looks at them.
+
+    MMEngine loads a checkpoint to the GPU, where Adam would wait for the number of each parameter in each step. One that counts
+    there takes them back when it loads.
+    """
+    states = (checkpoint.get('optimizer') or {}).get('state') or {}
+    for state in states.values():
+        if isinstance(state.get('step'), torch.Tensor):
+            state['step'] = state['step'].cpu()
+
+
 def end_if_asked(runner: Runner, by_epoch: bool, within: bool) -> None:
     """End the process where a signal has asked for it; on the first rank, which the others follow.
 

@@ -45,6 +45,7 @@ def build_optimization(runner: Runner, phase: Phase, iterations: int) -> None:
         optim_wrapper = build_optim_wrapper(student, ConfigDict(copy.deepcopy(phase.optim_wrapper)))
     for group in optim_wrapper.param_groups:
         group['params'] = [parameter for parameter in group['params'] if parameter.requires_grad]
+    _report_norms(optim_wrapper, distiller)
     runner.optim_wrapper = optim_wrapper
     runner.param_schedulers = None  # scale_lr insists on coming before the schedulers
     with scaled_by(runner, phase.train_dataloader):
@@ -56,6 +57,25 @@ def build_optimization(runner: Runner, phase: Phase, iterations: int) -> None:
         if not scheduler.get('by_epoch', True):
             scheduler.setdefault('end', iterations)
     runner.param_schedulers = runner.build_param_scheduler(schedulers)
+
+
+def _report_norms(optim_wrapper, distiller: nn.Module) -> None:
+    """Let the distiller report norms of gradients that must be finite and are not.
+
+    Torch's own error, of clip_grad=dict(error_if_nonfinite=True), names neither phase nor checkpoint, and comes before losses
+    that are not finite have been looked at.
+    """
+    if not (getattr(optim_wrapper, 'clip_grad_kwargs', None) or {}).get('error_if_nonfinite'):
+        return
+    clip = optim_wrapper.clip_func
+
+    def clip_func(parameters, *, error_if_nonfinite: bool = False, **options):
+        norm = clip(parameters, **options)
+        if error_if_nonfinite:
+            distiller.check_norm(optim_wrapper.grad_name, norm)
+        return norm
+
+    optim_wrapper.clip_func = clip_func
 
 
 def check_optimizer(wrapper: dict, where: str, scope: str | None = None) -> None:
