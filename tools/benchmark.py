@@ -273,6 +273,7 @@ def make_pair(cfg, shape=None, size: int | None = None) -> tuple:
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     with tempfile.TemporaryDirectory() as folder:
         distiller = steps.random_distiller(cfg, folder).to(device)
+    distiller.measures_agreement = False  # as in all iterations but those that are logged
     defaults = dict(shape=tuple(cfg.model.get('input_shape', (3, 224, 224))), batch_size=8)
     defaults = DETECTION if steps.detects(distiller) else defaults
     channels, *default = defaults['shape']

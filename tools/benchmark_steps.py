@@ -19,24 +19,32 @@ from mmsskd.distill.network.forward import capture
 from mmsskd.distill.network.projector import PATH as PROJECTOR
 from mmsskd.distill.schedule.captured_step import WARM_UP, CapturedSteps, CudaGraph
 from mmsskd.distill.schedule.runner_state import student_with_adapters
+from mmsskd.distill.schedule.unwaited_step import UnwaitedSteps
 from mmsskd.errors import ConfigError
 
 BOXES = 8  # of ground truth in an image; COCO has 7 on average
 
 
 def package_step(distiller, phase):
-    """A training step of this package."""
+    """A training step of this package, as the hook makes it."""
     wrapper = optimizer(distiller, phase)
+    if UnwaitedSteps.runs_on(next(distiller.parameters()).device):
+        steps = UnwaitedSteps(_runner(), distiller, phase)
+        return lambda batch: steps(batch, wrapper), distiller
     return lambda batch: distiller.train_step(batch, wrapper), distiller
 
 
 def captured_package_step(distiller, phase):
     """A training step of this package as one CUDA graph, as ``cuda_graph=True`` in the hook makes it."""
     wrapper = optimizer(distiller, phase)
-    hub = MessageHub.get_instance('benchmark')
-    runner = SimpleNamespace(logger=MMLogger.get_current_instance(), message_hub=hub, iter=0)
-    steps = CapturedSteps(runner, distiller, phase, phase.name)
+    steps = CapturedSteps(_runner(), distiller, phase, phase.name)
     return lambda batch: steps(batch, wrapper), distiller
+
+
+def _runner() -> SimpleNamespace:
+    """What steps ask of a Runner: where their losses go."""
+    hub = MessageHub.get_instance('benchmark')
+    return SimpleNamespace(logger=MMLogger.get_current_instance(), message_hub=hub, iter=0)
 
 
 def captured_bare_step(distiller, phase):

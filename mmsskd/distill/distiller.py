@@ -1,6 +1,7 @@
 """The method: what a step of a phase computes, what is frozen meanwhile, and what a checkpoint holds."""
 
 import copy
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -423,7 +424,8 @@ class StagewiseDistiller(BaseModel):
         """One step on a batch as the data loader gives it; in the way that the hook has set for the phase, if it has."""
         if self.steps is not None:
             return self.steps(data, optim_wrapper)
-        if any(parameter.grad is not None for parameter in self.parameters()):  # accumulated, and not to be spoilt
+        trained = itertools.chain.from_iterable(group['params'] for group in optim_wrapper.param_groups)
+        if any(parameter.grad is not None for parameter in trained):  # accumulated, and not to be spoilt
             return super().train_step(data, optim_wrapper)
         with self._looked_at_before_the_update(optim_wrapper):
             return super().train_step(data, optim_wrapper)

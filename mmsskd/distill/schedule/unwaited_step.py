@@ -13,7 +13,7 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ..distiller import StagewiseDistiller
@@ -24,13 +24,13 @@ from .mmengine_private import copy_without_waiting
 FUSED = (SGD, Adam, AdamW)  # whose fused kernels read the learning rate, and whether to step, from the GPU
 
 
-def send_without_waiting(preprocessor: nn.Module) -> None:
+def send_without_waiting(preprocessor: Any) -> None:
     """Let a data preprocessor send batches to the GPU while Python goes on; a copy that waits does so for all that was launched."""
     copy_without_waiting(preprocessor)
     preprocessor.register_forward_pre_hook(_send_labels)
 
 
-def _send_labels(preprocessor: nn.Module, args: tuple) -> None:
+def _send_labels(preprocessor: Any, args: tuple) -> None:
     """Send the class labels of a batch in one piece. mmpretrain's preprocessor does that too, and waits."""
     samples = args[0].get('data_samples') or () if isinstance(args[0], dict) else ()
     labels = [getattr(sample, 'gt_label', None) for sample in samples]
