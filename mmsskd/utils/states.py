@@ -77,7 +77,10 @@ def seed_random_states(*words: int) -> None:
     seeds = np.random.SeedSequence(words).generate_state(3)
     random.seed(int(seeds[0]))
     np.random.seed(int(seeds[1]))  # noqa: NPY002  the legacy state is what transforms draw from
-    torch.manual_seed(int(seeds[2]))
+    if torch.accelerator.is_available():
+        torch.manual_seed(int(seeds[2]))
+    else:  # which would note, with a traceback, what a GPU has to do once there is one
+        torch.default_generator.manual_seed(int(seeds[2]))
 
 
 @contextmanager

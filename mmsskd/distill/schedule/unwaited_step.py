@@ -115,8 +115,10 @@ class GuardedOptimizer:
         """Within this context a step is one that the GPU can leave out, and that a graph can hold."""
         groups = self.optimizer.param_groups
         kept = [dict(group) for group in groups]
+        recording = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()  # otherwise torch warns
         for group, rate in zip(groups, self.rates, strict=True):
-            group.update(lr=rate, fused=True, foreach=False, **({'capturable': True} if 'capturable' in group else {}))
+            capturable = {'capturable': recording} if 'capturable' in group else {}
+            group.update(lr=rate, fused=True, foreach=False, **capturable)
         self.optimizer.found_inf = self.failed  # as GradScaler does
         try:
             yield
