@@ -42,7 +42,7 @@ def captured_package_step(distiller, phase):
 
 
 def _runner() -> SimpleNamespace:
-    """What steps ask of a Runner: where their losses go."""
+    """The part of a Runner that steps ask for: where their losses go."""
     hub = MessageHub.get_instance('benchmark')
     return SimpleNamespace(logger=MMLogger.get_current_instance(), message_hub=hub, iter=0)
 

@@ -17,6 +17,7 @@ from .losses import (
     PKDLoss,
 )
 from .network.projector import BottleneckProjector
+from .schedule.captured_run import CapturedStepsHook
 from .schedule.hook import StageScheduleHook
 from .schedule.mmengine_private import lay_out_once, read_checkpoints_as_data
 from .teacher import ExternalTeacher
@@ -26,6 +27,7 @@ __all__ = [
     'BalancedMimicLoss',
     'BottleneckProjector',
     'CWDLoss',
+    'CapturedStepsHook',
     'CosineMimicLoss',
     'ExternalTeacher',
     'FeatureMimicLoss',

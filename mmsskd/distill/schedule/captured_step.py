@@ -213,7 +213,7 @@ class CapturedSteps(UnwaitedSteps):
             except Exception as error:
                 raise ConfigError(
                     f'{self.position}: its step cannot be recorded as a CUDA graph ({describe(error)}). Set cuda_graph=False in '
-                    'the StageScheduleHook'
+                    'the StageScheduleHook, or remove the CapturedStepsHook'
                 ) from error
             self.graphs[key] = graph, *result
             self.places = self.optimizer.places()

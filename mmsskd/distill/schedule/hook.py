@@ -314,7 +314,7 @@ class StageScheduleHook(Hook):
         runner.train_loop.val_begin = begin if predicts else self.phase.end + 1
 
     def _steps(self, runner: Runner) -> UnwaitedSteps | None:
-        """What makes the steps of the current phase; None: they are made as always."""
+        """The maker of the steps of the current phase; None: they are made as always."""
         if self.cuda_graph:
             return CapturedSteps(runner, self.distiller, self.phase, self.position)
         if UnwaitedSteps.runs_on(next(self.distiller.parameters()).device) and not runner.distributed:

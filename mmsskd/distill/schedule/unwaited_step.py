@@ -172,7 +172,7 @@ class UnwaitedSteps:
             if reason:
                 self._give_up(reason)
                 model.steps = None
-                return model.train_step(data, wrapper)
+                return type(model).train_step(model, data, wrapper)
             self.optimizer = GuardedOptimizer(wrapper.optimizer, next(model.parameters()).device)
         with wrapper.optim_context(model):
             data = model.data_preprocessor(data, True)
