@@ -4,13 +4,14 @@ import json
 import time
 from pathlib import Path
 
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 from ..distill.schedule.hook import StageScheduleHook
 from ..utils.files import write_text
 from ..utils.states import random_states, set_random_states
 
+SAVE_AFTER = 30.0  # seconds of training that an interruption may cost, and what is left of an epoch
 SECONDS, DRAWS = 'compare_seconds', 'compare_draws'
 
 
@@ -19,7 +20,8 @@ class ComparisonClock(Hook):
 
     Checkpoints keep the seconds, as ``[phase, seconds, jobs, whether it was the first epoch of its process]``, and the states that
     random numbers are drawn from: a plain run, which no schedule seeds anew at each epoch, draws after a resume what it would have
-    drawn. Points of the curve are in ``curve.json`` beside them, since MMEngine validates after it has saved.
+    drawn. They are saved by the time, too. Points of the curve are in ``curve.json`` beside them, since MMEngine validates after it
+    has saved.
 
     Args:
         metric: Key of the task metric.
@@ -32,7 +34,8 @@ class ComparisonClock(Hook):
         self.metric, self.jobs = metric, jobs
 
     def before_train(self, runner: Runner) -> None:
-        self._first = True
+        self._first, self._saved = True, time.monotonic()
+        self._intervals = {hook: hook.interval for hook in runner.hooks if isinstance(hook, CheckpointHook)}
         if SECONDS not in runner.message_hub.runtime_info:
             runner.message_hub.update_info(SECONDS, [])
 
@@ -48,6 +51,11 @@ class ComparisonClock(Hook):
         runner.message_hub.get_info(SECONDS).append(note)
         runner.message_hub.update_info(DRAWS, random_states())
         self._first = False
+        due = time.monotonic() - self._saved >= SAVE_AFTER
+        for hook, interval in self._intervals.items():  # it comes after this one
+            hook.interval = 1 if due else interval
+        if due:
+            self._saved = time.monotonic()
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if metrics and self.metric in metrics:

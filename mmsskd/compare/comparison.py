@@ -2,8 +2,9 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from ..errors import ConfigError
 from .checks import check_config, check_names, check_splits
 from .dry_run import DryRuns, distinct, dry_run
 from .plan import Arm, Plan
+from .resume import weights_of
 from .runs import Run, build_config, execute
 from .tables import Table, row_of
 from .workers import KILLED, workers
@@ -58,36 +60,40 @@ class Comparison:
                     if arm.tries:
                         check_splits(cfg)
 
-    def run(self) -> list[Table]:
-        """Run everything; returns the tables."""
-        with workers(self.jobs) as self._pool:
-            return self._run_all()
+    def run(self, report: Callable[[list[Table]], None] = lambda tables: None) -> list[Table]:
+        """Run everything, one seed after the other; returns the tables.
 
-    def _run_all(self) -> list[Table]:
-        plan = self.plan
-        self._dry_run()
-        teachers = [self._teacher(seed) for seed in self._teacher_seeds()]
-        self._all(teachers)
-        self._search()
-        runs = [
-            self._run(arm, seed, 'equal_epochs', plan.epochs, self.chosen[arm.name])
-            for seed in plan.seeds
-            for arm in plan.arms
-        ]
-        self._all(runs)
-        seconds = self._seconds()
-        tables = [self._table('equal epochs', runs, seconds)]
-        if plan.equal_seconds is not None:
-            tables.append(self._equal_seconds(seconds))
-        return tables
+        Args:
+            report: Is given the tables of what is there, at first and after each run of an arm.
+        """
+        with workers(self.jobs) as self._pool:
+            self._dry_run()
+            self._search()
+            runs = self._runs('equal_epochs', dict.fromkeys(self.chosen, self.plan.epochs))
+            titled = [('equal epochs', runs, {})]
+            self._all(runs, report=lambda: report(self._so_far(titled)))
+            seconds = self._seconds()
+            titled = [('equal epochs', runs, seconds)]
+            if self.plan.equal_seconds is not None:
+                title, equal = self._equal_seconds(seconds)
+                titled.append((title, equal, seconds))
+                self._all(equal, report=lambda: report(self._so_far(titled)))
+            return self._so_far(titled)
+
+    def _so_far(self, titled: Sequence[tuple[str, Sequence[Run], dict]]) -> list[Table]:
+        tables = [self._table(*each) for each in titled]
+        return [table for table in tables if table.rows]
 
     # -- which runs ----------------------------------------------------------------------------------------------------
 
-    def _teacher_seeds(self) -> list[int]:
-        if self.plan.teacher_checkpoint is not None:
-            return [0]
-        searches = [self.plan.search_seed] if any(arm.tries for arm in self.plan.arms) else []
-        return [*self.plan.seeds, *(seed for seed in searches if seed not in self.plan.seeds)]
+    def _runs(self, table: str, epochs: Mapping[str, int]) -> list[Run]:
+        """The runs of a table, seed by seed, with the epochs of each arm by its name."""
+        return [
+            self._run(arm, seed, table, epochs[arm.name], self.chosen[arm.name])
+            for place, seed in enumerate(self.plan.seeds)
+            for arm in self.plan.arms
+            if arm.seeds is None or place < arm.seeds
+        ]
 
     def _teacher(self, seed: int) -> Run:
         plan = self.plan
@@ -182,19 +188,14 @@ class Comparison:
             self._all(list(runs.values()), jobs=1)
         return {name: run.result()['seconds_per_epoch'] for name, run in runs.items()}
 
-    def _equal_seconds(self, seconds: dict[str, list[float]]) -> Table:
-        """Run each arm for as many epochs as fit into the seconds of ``plan.equal_seconds`` at equal epochs."""
+    def _equal_seconds(self, seconds: dict[str, list[float]]) -> tuple[str, list[Run]]:
+        """Title and runs of each arm for as many epochs as fit into the seconds of ``plan.equal_seconds`` at equal epochs."""
         plan = self.plan
         lengths = {arm.name: self._lengths(arm, plan.epochs) for arm in plan.arms}
         cost = {name: _total(lengths[name], seconds[name]) for name in lengths}
         budget = cost[plan.equal_seconds]
-        runs = []
-        for seed in plan.seeds:
-            for arm in plan.arms:
-                epochs = max(round(plan.epochs * budget / cost[arm.name]), len(lengths[arm.name]))
-                runs.append(self._run(arm, seed, 'equal_seconds', epochs, self.chosen[arm.name]))
-        self._all(runs)
-        return self._table(f'equal seconds ({budget:.0f} s, those of {plan.equal_seconds})', runs, seconds)
+        epochs = {name: max(round(plan.epochs * budget / cost[name]), len(lengths[name])) for name in lengths}
+        return f'equal seconds ({budget:.0f} s, those of {plan.equal_seconds})', self._runs('equal_seconds', epochs)
 
     def _lengths(self, arm: Arm, epochs: int) -> list[int]:
         run = self._run(arm, 0, 'equal_epochs', epochs, self.chosen[arm.name])
@@ -202,51 +203,103 @@ class Comparison:
 
     # -- running -------------------------------------------------------------------------------------------------------
 
-    def _all(self, runs: Sequence[Run], jobs: int | None = None) -> None:
-        """Run what is not there yet, ``jobs`` at a time: 1, or as many as there are workers, which is the default."""
+    def _all(self, runs: Sequence[Run], jobs: int | None = None, report: Callable[[], None] = lambda: None) -> None:
+        """Run what is not there yet, and first the teacher of each that needs it.
+
+        Args:
+            runs: They start in this order, an arm's when its teacher is there, so that of a comparison that is cut short the first
+                seeds are whole.
+            jobs: Runs at a time: 1, or as many as there are workers, which is the default.
+            report: Called at first, and after each run of an arm.
+        """
         jobs = jobs or self.jobs
-        left = [replace(run, jobs=jobs) for run in runs if run.result() is None]
-        done, failed, killed = 0, [], False
-        for group in [left] if jobs == self.jobs else [[run] for run in left]:
-            if killed:  # there are no workers any more
-                break
-            futures = {self._pool.submit(execute, run): run for run in group}
-            for future in as_completed(futures):
-                run, error = futures[future], future.exception()
-                done += 1
+        waiting = deque(self._with_teachers(runs))
+        running: dict[Future, Run] = {}
+        done: list[Run] = []
+        failed: list[str] = []
+        lost: set[str] = set()  # work dirs of runs that failed
+        report()
+        while waiting or running:
+            at_work = {each.work_dir for each in running.values()}
+            while waiting and len(running) < jobs and waiting[0].teacher not in at_work:
+                run = waiting.popleft()
+                if run.teacher not in lost and self._is_needed(run, waiting):
+                    self.say(f'{time.strftime("%H:%M:%S")} {run.label} begins')
+                    running[self._submit(replace(run, jobs=jobs))] = run
+                    at_work.add(run.work_dir)
+            if not running:
+                continue
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                run, error = running.pop(future), future.exception()
+                done.append(run)
                 if error is not None:
-                    killed = isinstance(error, BrokenProcessPool)
-                    what = KILLED if killed else f'{type(error).__name__}: {error}'
-                    failed.append(f'{run.label}: {what} (log: {run.work_dir}/run.log)')
-                    self.say(f'{time.strftime("%H:%M:%S")} {done}/{len(left)} FAILED {failed[-1]}')
+                    if isinstance(error, BrokenProcessPool):  # there are no workers any more
+                        waiting.clear()
+                    lost.add(run.work_dir)
+                    failed.append(f'{run.label}: {_why(error)} (log: {run.work_dir}/run.log)')
+                    self.say(f'{time.strftime("%H:%M:%S")} FAILED {failed[-1]}')
                     continue
                 result = future.result()
                 score = result.get('score')
                 shown = '' if score is None else f': {self.plan.metric} {score * self.plan.scale:.2f}'
                 shown = ': diverged' if 'diverged' in result else shown
-                self.say(f'{time.strftime("%H:%M:%S")} {done}/{len(left)} {run.label}{shown}')
+                self.say(f'{time.strftime("%H:%M:%S")} {run.label}{shown}')
+                if run.teacher is not None:
+                    report()
         if failed:
             raise ConfigError(
-                f'{len(failed)} of {len(left)} runs failed; the others are kept, and the same command goes on from there. '
+                f'{len(failed)} of {len(done)} runs failed; the others are kept, and the same command goes on from there. '
                 f'The first: {failed[0]}'
             )
-        for run in left:
+        for run in done:
             if run.result() is None:
                 raise ConfigError(
                     f'{run.label}: its config changed while it ran, so its result is of neither; the same command runs it again'
                 )
 
+    def _submit(self, run: Run) -> Future:
+        try:
+            return self._pool.submit(execute, run)
+        except BrokenProcessPool as error:  # a worker was killed since it was looked at
+            future: Future = Future()
+            future.set_exception(error)
+            return future
+
+    def _with_teachers(self, runs: Sequence[Run]) -> Iterator[Run]:
+        seen = set()
+        for run in runs:
+            if run.teacher not in seen:
+                seen.add(run.teacher)
+                yield self._teacher(run.seed)
+            yield run
+
+    @staticmethod
+    def _is_needed(run: Run, later: Iterable[Run]) -> bool:
+        """Whether a run is not there yet; of a teacher also whether its weights are gone and an arm needs them."""
+        if run.result() is None:
+            return True
+        gone = run.teacher is None and weights_of(run.work_dir) is None
+        return gone and any(arm.teacher == run.work_dir and arm.result() is None for arm in later)
+
     # -- what they come to -----------------------------------------------------------------------------------------------
 
     def _table(self, title: str, runs: Sequence[Run], seconds: dict[str, list[float]]) -> Table:
         plan = self.plan
-        results = {(Path(run.work_dir).parent.name, run.seed): run.result() for run in runs}
-        teacher = [self._teacher(seed).result() for seed in plan.seeds]
-        of = {arm.name: [results[file_name(arm.name), seed] for seed in plan.seeds] for arm in plan.arms}
-        rows = [row_of(plan, TEACHER, teacher)]
+        there: dict[str, dict[int, dict]] = {arm.name: {} for arm in plan.arms}
+        names = {file_name(arm.name): arm.name for arm in plan.arms}
+        teacher = {}
+        for run in runs:
+            result, of_teacher = run.result(), self._teacher(run.seed).result()
+            if result is not None and of_teacher is not None:
+                there[names[Path(run.work_dir).parent.name]][run.seed] = result
+                teacher[run.seed] = of_teacher
+        rows = [row_of(plan, TEACHER, teacher)] if teacher else []
         for arm in plan.arms:
-            total = _total(of[arm.name][0]['epochs'], seconds[arm.name])
-            rows.append(row_of(plan, arm.name, of[arm.name], of[arm.plain], teacher, total, arm.plain))
+            results = there[arm.name]
+            if results:
+                first = next(iter(results.values()))
+                total = _total(first['epochs'], seconds[arm.name]) if seconds else None
+                rows.append(row_of(plan, arm.name, results, there[arm.plain], teacher, total, arm.plain))
         return Table(title, rows, len(plan.seeds))
 
 
@@ -257,6 +310,14 @@ def _named(where: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise ConfigError(f'{where}: {explain(error, hint=False)}') from error
+
+
+def _why(error: BaseException) -> str:
+    """Why a run failed, and what helps where memory has run out."""
+    if isinstance(error, BrokenProcessPool):
+        return KILLED
+    more = '; fewer --jobs leave more memory to each' if type(error).__name__ == 'OutOfMemoryError' else ''
+    return f'{type(error).__name__}: {error}{more}'
 
 
 def _total(epochs: Sequence[int], seconds: Sequence[float]) -> float:

@@ -34,7 +34,7 @@ def build_page(plan: Plan, tables: Sequence[Table], searched: dict, command: str
     colors = colors_of([row for table in tables for row in table.rows[1:]])
     for table in tables:
         report.heading(table.title[:1].upper() + table.title[1:])
-        report.table('Results on the test set', COLUMNS, [row.cells() for row in table.rows])
+        report.table('Results on the test set', COLUMNS, [row.cells(table.seeds) for row in table.rows])
         for reason in sorted({row.gap.reason for row in table.rows if row.gap is not None and row.gap.reason}):
             report.text(f'No share of the gap is quoted: {reason}.')
         students = table.rows[1:]

@@ -12,7 +12,7 @@ KEYS = (
     'title', 'metric', 'scale', 'per_class', 'teacher', 'arms', 'plain', 'epochs', 'equal_seconds', 'seeds', 'search_seed',
     'val_interval', 'options',
 )  # fmt: skip
-ARM_KEYS = ('config', 'options', 'tries', 'plain')
+ARM_KEYS = ('config', 'options', 'tries', 'plain', 'seeds')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class Arm:
         options: Changes of the config, as ``--cfg-options``.
         tries: Further changes of which the search takes the best on the validation split; empty: nothing to choose.
         plain: Name of the arm that is the plain student of this one.
+        seeds: So many of the plan's, from the first on; None: all.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Arm:
     options: dict = field(default_factory=dict)
     tries: tuple[dict, ...] = ()
     plain: str
+    seeds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,12 +178,14 @@ def _arm(name: str, cfg, plain: str, folder: Path, where: str) -> Arm:
     tries = cfg.get('tries') or ()
     if not isinstance(tries, (list, tuple)) or not all(isinstance(item, Mapping) for item in tries):
         raise ConfigError(f'{where}: tries must be a list of dicts of options, found {tries!r}')
+    check_whole(f'{where}: seeds', cfg.get('seeds', 1), 1)
     return Arm(
         name=name,
         config=_config(cfg.get('config'), folder, where),
         options=_options(cfg, where),
         tries=tuple(map(dict, tries)),
         plain=cfg.get('plain', plain),
+        seeds=cfg.get('seeds'),
     )
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import statistics
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,25 +76,21 @@ class Run:
         return Path(self.work_dir) / 'result.json'
 
     def result(self) -> dict | None:
-        """Read what an earlier call of this very run wrote.
-
-        None where there is none, where anything of it has changed, or where the weights of a teacher are gone.
-        """
+        """Read what an earlier call of this very run wrote; None where there is none, or where anything of it has changed."""
         result = _read(self.work_dir)
-        if self.teacher is None and weights_of(self.work_dir) is None:
-            return None
-        return result if result.get('fingerprint') == self.fingerprint() else None
+        return result if result and result.get('fingerprint') == self.fingerprint() else None
 
     def fingerprint(self) -> str:
-        """Changes with all that the result depends on: the config's text, the student's that it names, its changes, the teacher."""
+        """Changes with all that the result depends on: the config's text, the student's that it names, its changes, the teacher.
+
+        Not with the folders of the images, so that a result counts on another machine too.
+        """
         cfg = Config.fromfile(self.config)
-        text = repr(as_data(cfg.to_dict()))  # as it is, and not as a version of a formatter lays it out
-        if is_stagewise(cfg):
-            text += repr(resolve_model_cfg(cfg.model.student, 'student'))
+        student = resolve_model_cfg(cfg.model.student, 'student') if is_stagewise(cfg) else None
         teacher = _read(self.teacher).get('fingerprint', '') if self.teacher is not None else ''
         parts = (
-            text,
-            self.options,
+            # as it is, and not as a version of a formatter lays it out
+            without_folders(as_data([cfg.to_dict(), student, self.options])),
             self.seed,
             self.epochs,
             self.val_interval,
@@ -105,6 +101,30 @@ class Run:
             teacher,
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def without_folders(value, folders: frozenset[str] | None = None):
+    """A config as data in which no path begins with a folder that a ``data_root`` in it names."""
+    if folders is None:
+        folders = frozenset(folder for folder in _data_roots(value) if folder)
+    if isinstance(value, Mapping):
+        return {key: without_folders(item, folders) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_folders(item, folders) for item in value]
+    if isinstance(value, str):
+        begins = max((folder for folder in folders if value.startswith(folder)), key=len, default='')
+        return f'data_root/{value[len(begins) :].strip("/")}' if begins else value
+    return value
+
+
+def _data_roots(value) -> Iterator[str]:
+    items = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    for key, item in items:
+        if isinstance(item, str) and str(key).split('.')[-1] == 'data_root':
+            yield item
+        yield from _data_roots(item)
 
 
 def _read(work_dir: str) -> dict:
@@ -197,7 +217,7 @@ def build_config(run: Run) -> tuple[Config, list[int]]:
     cfg.work_dir = run.work_dir
     cfg.experiment_name = '_'.join([*Path(run.work_dir).parts[-3:], str(os.getpid())])
     cfg.train_cfg.val_interval = run.val_interval if run.measure != 'seconds' else NEVER
-    # to go on from: the last, and the one before it while that is written
+    # to go on from, beside those of the clock: the last, and the one before it while that is written
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=max(sum(epochs) // 4, 1), max_keep_ckpts=2)
     if is_stagewise(cfg):
         schedule_hook(cfg).update(evaluate_teacher=False, save_phase_ends=False, stitched=False)

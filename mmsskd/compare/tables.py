@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from ..utils.labels import in_markdown, one_line
@@ -29,6 +29,7 @@ class Row:
         curves: For each seed [epoch, points] on the validation split.
         stages: For each stage and measure the mean over seeds.
         classes: For each class the mean over seeds, in points.
+        seeds: Those of ``scores``.
     """
 
     name: str
@@ -41,13 +42,16 @@ class Row:
     curves: tuple = ()
     stages: dict = field(default_factory=dict)
     classes: dict = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
 
-    def cells(self) -> list[str]:
-        """The row as text, in the order of :data:`COLUMNS`."""
+    def cells(self, seeds: int = 0) -> list[str]:
+        """The row as text, in the order of :data:`COLUMNS`; of fewer than ``seeds`` it says how many it has."""
         mean, spread = mean_std(self.scores)
+        count = len(self.scores)
+        few = f' ({count} seed{"s" * (count > 1)})' if count < seeds else ''
         return [
             self.name,
-            f'{mean:.2f}' + ('' if spread is None else f' ± {spread:.2f}'),
+            f'{mean:.2f}' + ('' if spread is None else f' ± {spread:.2f}') + few,
             show_gap(self.gap),
             ' + '.join(map(str, self.epochs)) or '-',
             '-' if self.seconds is None else f'{self.seconds:.0f}',
@@ -77,38 +81,44 @@ def show_gap(gap: GapClosed | None) -> str:
 def row_of(
     plan: Plan,
     name: str,
-    results: Sequence[dict],
-    plain: Sequence[dict] | None = None,
-    teacher: Sequence[dict] = (),
+    results: Mapping[int, dict],
+    plain: Mapping[int, dict] | None = None,
+    teacher: Mapping[int, dict] | None = None,
     seconds: float | None = None,
     plain_name: str | None = None,
 ) -> Row:
-    """The row of an arm, from what :func:`~mmsskd.compare.runs.execute` returned for each seed."""
+    """The row of an arm, from what :func:`~mmsskd.compare.runs.execute` returned, by seed.
+
+    The gap is of the seeds that arm, plain student and teacher have.
+    """
+    teacher, several = teacher or {}, list(results.values())
+    compared = plain is not None and name != plain_name
+    common = [seed for seed in results if seed in plain and seed in teacher] if compared else []
 
     def points(runs):
         return tuple(run['score'] * plan.scale for run in runs)
 
-    compared = plain is not None and name != plain_name
     return Row(
         name=name,
-        scores=points(results),
-        epochs=tuple(results[0].get('epochs', ())),
+        scores=points(several),
+        epochs=tuple(several[0].get('epochs', ())),
         seconds=seconds,
-        parameters=results[0]['parameters'],
+        parameters=several[0]['parameters'],
         plain=plain_name if compared else None,
-        gap=gap_closed(points(results), points(plain), points(teacher)) if compared else None,
-        curves=tuple([[epoch, value * plan.scale] for epoch, value in run.get('curve', ())] for run in results),
+        gap=gap_closed(*(points(of[seed] for seed in common) for of in (results, plain, teacher))) if common else None,
+        curves=tuple([[epoch, value * plan.scale] for epoch, value in run.get('curve', ())] for run in several),
         stages={
-            stage: {key: mean_std([run['stages'][stage][key] for run in results])[0] for key in values}
-            for stage, values in results[0].get('stages', {}).items()
+            stage: {key: mean_std([run['stages'][stage][key] for run in several])[0] for key in values}
+            for stage, values in several[0].get('stages', {}).items()
         },
-        classes={key: mean_std([run['classes'][key] for run in results])[0] for key in results[0].get('classes', {})},
+        classes={key: mean_std([run['classes'][key] for run in several])[0] for key in several[0].get('classes', {})},
+        seeds=tuple(results),
     )
 
 
 def to_text(table: Table) -> str:
     """The table for a terminal."""
-    lines = text_table([COLUMNS, *(row.cells() for row in table.rows)])
+    lines = text_table([COLUMNS, *(row.cells(table.seeds) for row in table.rows)])
     reasons = sorted({row.gap.reason for row in table.rows if row.gap is not None and row.gap.reason})
     notes = [f'(no share of the gap is quoted: {reason})' for reason in reasons]
     return '\n'.join([f'{one_line(table.title)}, {table.seeds} seeds', lines, *notes])
@@ -120,7 +130,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
     for table in tables:
         lines = [f'**{in_markdown(table.title[:1].upper() + table.title[1:])}**, {table.seeds} seeds', '']
         lines += [f'| {" | ".join(COLUMNS)} |', f'|{" --- |" * len(COLUMNS)}']
-        lines += [f'| {" | ".join([in_markdown(row.name), *row.cells()[1:]])} |' for row in table.rows]
+        lines += [f'| {" | ".join([in_markdown(row.name), *row.cells(table.seeds)[1:]])} |' for row in table.rows]
         parts.append('\n'.join(lines))
     return '\n\n'.join(parts) + '\n'
 

@@ -9,10 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from multiprocessing.context import ForkContext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT, same, warm_python, weights
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import MessageHub
 
+from mmsskd.compare.clock import ComparisonClock
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import read_plan
 from mmsskd.compare.resume import weights_of
@@ -117,9 +121,10 @@ def test_a_copied_work_dir_knows_its_own_checkpoints(whole, tmp_path):
 def test_a_teacher_whose_weights_are_gone_is_trained_again(whole, tmp_path):
     shutil.copytree(whole.work_dir, tmp_path / 'copy')
     teacher = replace(whole, work_dir=str(tmp_path / 'copy'))
-    assert teacher.result() is not None
+    arm = plain_run(tmp_path / 'arm', teacher=teacher.work_dir)
+    assert not Comparison._is_needed(teacher, [arm])
     (tmp_path / 'copy/epoch_6.pth').unlink()
-    assert teacher.result() is None
+    assert Comparison._is_needed(teacher, [arm]) and not Comparison._is_needed(teacher, [])
     assert replace(teacher, teacher=whole.work_dir).result() is None  # an arm's depends on its teacher
     assert execute(teacher)['score'] == whole.result()['score'] and weights_of(teacher.work_dir)
 
@@ -171,7 +176,7 @@ def test_it_says_so_of_a_process_that_was_killed(tmp_path, monkeypatch, jobs):
     runs = [compared._run(compared.plan.arms[0], seed, 'equal_epochs', 4, {}) for seed in (0, 1)]
     with (
         workers(2) as compared._pool,
-        pytest.raises(ConfigError, match='plain, seed [01], equal epochs: its process was killed.*fewer --jobs'),
+        pytest.raises(ConfigError, match='teacher, seed 0: its process was killed.*fewer --jobs'),
     ):
         compared._all(runs, jobs)
 
@@ -180,12 +185,11 @@ def test_it_says_so_of_a_config_that_was_edited(tmp_path, monkeypatch):
     config = tmp_path / 'plain.py'
     config.write_text(f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n")
     (tmp_path / 'plan.py').write_text(PLAN.format(plain=ROOT / 'configs/plain', epochs=4))
-    monkeypatch.setattr(
-        'mmsskd.compare.comparison.execute', lambda run: {'score': 0.5}
-    )  # of a text that is not there any more
+    # of a text that is not there any more
+    monkeypatch.setattr('mmsskd.compare.comparison.execute', lambda run: {'score': 0.5})
     compared = Comparison(read_plan(str(tmp_path / 'plan.py')), tmp_path / 'out', say=lambda line: None)
     compared._pool = ThreadPoolExecutor(1)
-    with pytest.raises(ConfigError, match='plain, seed 0, equal epochs: its config changed while it ran'):
+    with pytest.raises(ConfigError, match='teacher, seed 0: its config changed while it ran'):
         compared._all([compared._run(compared.plan.arms[0], 0, 'equal_epochs', 4, {})])
 
 
@@ -245,6 +249,80 @@ def test_ctrl_c_ends_it_at_once(tmp_path):
     assert ended and curve.exists() and done.result().returncode == 130, done.result().stderr
     assert done.result().stderr.endswith('interrupted\n') and 'Traceback' not in done.result().stderr
     assert json.loads((tmp_path / 'out/teacher/seed_0/result.json').read_text())['epochs'] == [2]
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """A comparison of two seeds, whose runs only write a result and, of a teacher, its weights."""
+    (tmp_path / 'plain.py').write_text(f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n")
+    plan = PLAN.format(plain=ROOT / 'configs/plain', epochs=4).replace('[0]', '[0, 1]')
+    more = "'other': dict(config='plain.py', options={'optim_wrapper.optimizer.lr': 0.05}, seeds=1)}"
+    (tmp_path / 'plan.py').write_text(plan.replace("dict(config='plain.py')}", f"dict(config='plain.py'), {more}"))
+    monkeypatch.setattr('mmsskd.compare.comparison.execute', written)
+    compared = Comparison(read_plan(str(tmp_path / 'plan.py')), tmp_path / 'out', 2, say=lambda line: None)
+    compared._pool, compared.calls = ThreadPoolExecutor(2), []
+    return compared
+
+
+def written(run: Run) -> dict:
+    result = dict(label=run.label, score=50.0 + run.seed, epochs=[4], parameters=8, fingerprint=run.fingerprint())
+    Path(run.work_dir).mkdir(parents=True)
+    if run.teacher is None:
+        Path(run.work_dir, 'weights').write_text(__file__)
+    run.result_file.write_text(json.dumps(result))
+    return result
+
+
+def test_seeds_follow_each_other_and_the_table_grows(compared):
+    tables, said = [], []
+    compared.say = lambda line: said.append(line.split(' ', 1)[1])
+    runs = compared._runs('equal_epochs', dict.fromkeys(compared.chosen, 4))
+    compared._all(runs, report=lambda: tables.append(compared._so_far([('equal epochs', runs, {})])))
+    begun = [line.removesuffix(' begins') for line in said if line.endswith(' begins')]
+    assert begun == [
+        'teacher, seed 0',
+        *(f'{n}, seed 0, equal epochs' for n in ('plain', 'other')),
+        'teacher, seed 1',
+        'plain, seed 1, equal epochs',
+    ]
+    assert tables[0] == [] and len(tables) == 4
+    (last,) = tables[-1]
+    assert {row.name: row.seeds for row in last.rows} == {'teacher': (0, 1), 'plain': (0, 1), 'other': (0,)}
+    assert last.rows[2].cells(last.seeds)[1] == '50.00 (1 seed)'
+
+
+def test_results_count_on_a_machine_with_other_folders_without_weights(compared, tmp_path):
+    """Those of several machines add up; a teacher is trained again only for an arm that is not there."""
+    with_folder = {'train_dataloader.dataset.data_root': '/here/set', 'val_evaluator.ann_file': '/here/set/val.json'}
+    compared.plan = replace(compared.plan, options={**compared.plan.options, **with_folder})
+    compared._all(compared._runs('equal_epochs', dict.fromkeys(compared.chosen, 4)))
+    shutil.copytree(tmp_path / 'out', tmp_path / 'there', ignore=shutil.ignore_patterns('weights'))
+    elsewhere = {key: value.replace('/here/set', 'data/other') for key, value in with_folder.items()}
+    compared.plan = replace(compared.plan, options={**compared.plan.options, **elsewhere})
+    compared.out, compared.jobs, said = tmp_path / 'there', 1, []
+    compared.say = said.append
+    runs = compared._runs('equal_epochs', dict.fromkeys(compared.chosen, 4))
+    compared._all(runs)
+    assert not said
+    runs[-1].result_file.unlink()
+    shutil.rmtree(runs[-1].work_dir)
+    assert compared._is_needed(compared._teacher(1), runs) and not compared._is_needed(compared._teacher(0), runs)
+
+
+def test_a_long_run_is_saved_by_the_time(tmp_path, monkeypatch):
+    """So that an interruption costs less than a minute, whatever the interval of its config."""
+    monkeypatch.setattr('mmsskd.compare.clock.SAVE_AFTER', 0.0)
+    hook = CheckpointHook(interval=100)
+    runner = SimpleNamespace(hooks=[hook], message_hub=MessageHub.get_instance(tmp_path.name), epoch=0)
+    clock = ComparisonClock('m', 1)
+    clock.before_train(runner)
+    clock.before_train_epoch(runner)
+    clock.after_train_epoch(runner)
+    assert hook.interval == 1
+    monkeypatch.setattr('mmsskd.compare.clock.SAVE_AFTER', 1e9)
+    clock.before_train_epoch(runner)
+    clock.after_train_epoch(runner)
+    assert hook.interval == 100
 
 
 def test_seconds_are_those_of_epochs_with_nothing_beside():
