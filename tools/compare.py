@@ -2,8 +2,8 @@
 """Compare ways of training one student (plain, KD, stage by stage, ...) at equal epochs and at equal seconds.
 
 Writes results.csv, results.json and results.md into the work dir, anew after each run, and at the end the page index.html. After
-an interruption the same command goes on: `timeout -s INT 9m python tools/compare.py FILE` ends after nine minutes, and loses less
-than one.
+an interruption the same command goes on: `timeout -s INT 9m python tools/compare.py FILE` ends after nine minutes, and loses at
+most half of one and an epoch.
 """
 
 import fcntl

@@ -1,6 +1,7 @@
 """One training of a comparison: from a config to the numbers of its student, written to its work dir when all is done."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -16,12 +17,12 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..cli.loaders import complete_loaders
-from ..distill.build import build_teacher, load_strictly, resolve_model_cfg
+from ..distill.build import build_teacher, load_strictly, read_checkpoint, resolve_model_cfg
 from ..distill.export import is_stagewise
 from ..distill.phases import schedule_hook
 from ..distill.schedule.data_checks import check_loops
 from ..distill.schedule.mmengine_private import forget_managers
-from ..distill.schedule.resume import GoOn, as_data
+from ..distill.schedule.resume import GoOn, as_data, hash_of
 from ..distill.teacher import give_own_input
 from ..errors import ConfigError, NonFiniteLossError
 from ..utils.files import write_text
@@ -83,7 +84,7 @@ class Run:
     def fingerprint(self) -> str:
         """Changes with all that the result depends on: the config's text, the student's that it names, its changes, the teacher.
 
-        Not with the folders of the images, so that a result counts on another machine too.
+        Not with the folders of the images and the place of a trained teacher, so that a result counts on another machine too.
         """
         cfg = Config.fromfile(self.config)
         student = resolve_model_cfg(cfg.model.student, 'student') if is_stagewise(cfg) else None
@@ -97,7 +98,7 @@ class Run:
             self.metric,
             self.per_class,
             self.measure,
-            self.checkpoint,
+            self.checkpoint and _weights(self.checkpoint),
             teacher,
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -125,6 +126,17 @@ def _data_roots(value) -> Iterator[str]:
         if isinstance(item, str) and str(key).split('.')[-1] == 'data_root':
             yield item
         yield from _data_roots(item)
+
+
+def _weights(checkpoint: str) -> str:
+    """What tells the weights of a file from others; a URL does by itself."""
+    return checkpoint if '://' in checkpoint else _hash_of_file(checkpoint, os.stat(checkpoint).st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _hash_of_file(path: str, changed: int) -> str:
+    content = read_checkpoint(path, 'teacher.checkpoint')
+    return hash_of(content.get('state_dict', content))
 
 
 def _read(work_dir: str) -> dict:

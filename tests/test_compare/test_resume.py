@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from helpers import ROOT, same, warm_python, weights
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
@@ -96,6 +97,20 @@ def test_a_plain_run_ends_as_if_it_was_not_interrupted(whole, tmp_path, where, e
 
 
 @pytest.mark.slow
+def test_a_trained_teacher_counts_by_its_weights(whole, tmp_path):
+    """Not by the place of its file, which is another one on the next machine."""
+    file = Path(weights_of(whole.work_dir))
+    here, there = tmp_path / 'here.pth', tmp_path / 'there.pth'
+    shutil.copy(file, here)
+    state = torch.load(file, weights_only=False)
+    torch.save(dict(state_dict=state['state_dict']), there)  # what a checkpoint has beside the weights does not count
+    first = replace(whole, checkpoint=str(here)).fingerprint()
+    assert replace(whole, checkpoint=str(there)).fingerprint() == first != whole.fingerprint()
+    next(iter(state['state_dict'].values())).add_(1)
+    torch.save(state, there)
+    assert replace(whole, checkpoint=str(there)).fingerprint() != first
+
+
 def test_half_a_checkpoint_is_not_gone_on_from(whole, tmp_path):
     """Killed while it saves: the file before is there, or, if that is damaged too, nothing, and it starts anew."""
     run = plain_run(tmp_path / 'run')

@@ -7,8 +7,5 @@ title = 'CIFAR-100: ResNet-110 to ResNet-32, 240 epochs'
 teacher = '../../plain/cifar100_r110.py'
 arms = {
     'plain': dict(config='../../plain/cifar100_r32.py'),
-    **{
-        name: dict(config='../../sskd/cifar100_r110_r32.py', options=options)
-        for name, options in _base_._recipes.items()
-    },
+    **{name: dict(config='../../sskd/cifar100_r110_r32.py', **recipe) for name, recipe in _base_._recipes.items()},
 }

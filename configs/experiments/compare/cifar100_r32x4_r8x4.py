@@ -7,8 +7,5 @@ title = 'CIFAR-100: ResNet-32x4 to ResNet-8x4, 240 epochs'
 teacher = '../../plain/cifar100_r32x4.py'
 arms = {
     'plain': dict(config='../../plain/cifar100_r8x4.py'),
-    **{
-        name: dict(config='../../sskd/cifar100_r32x4_r8x4.py', options=options)
-        for name, options in _base_._recipes.items()
-    },
+    **{name: dict(config='../../sskd/cifar100_r32x4_r8x4.py', **recipe) for name, recipe in _base_._recipes.items()},
 }

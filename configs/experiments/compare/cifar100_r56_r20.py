@@ -7,8 +7,5 @@ title = 'CIFAR-100: ResNet-56 to ResNet-20, 240 epochs'
 teacher = '../../plain/cifar100_r56.py'
 arms = {
     'plain': dict(config='../../plain/cifar100_r20.py'),
-    **{
-        name: dict(config='../../sskd/cifar100_r56_r20.py', options=options)
-        for name, options in _base_._recipes.items()
-    },
+    **{name: dict(config='../../sskd/cifar100_r56_r20.py', **recipe) for name, recipe in _base_._recipes.items()},
 }
