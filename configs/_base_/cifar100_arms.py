@@ -24,6 +24,7 @@ options = {
     'test_dataloader.dataset': _test,
 }
 
+_captured = {'custom_hooks': [dict(type='mmsskd.CapturedStepsHook')]}  # of teachers and plain students
 _hook = 'default_hooks.stage_schedule'
 # The configs of the pairs have stages, projector and logits; the other arms begin without
 _without = {

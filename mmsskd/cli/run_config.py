@@ -104,7 +104,7 @@ KEYS = {
     'auto_scale_lr': ('enable', 'base_batch_size'),
 }
 # What the Runner reads beside them; a name as near as this to one that is not set is taken for it
-RUNNER = [name for name in inspect.signature(Runner).parameters if name not in ('cfg', 'launcher')]
+RUNNER = list(inspect.signature(Runner).parameters)
 NEAR = 0.85
 
 

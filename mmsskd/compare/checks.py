@@ -1,15 +1,13 @@
 """Checks of a plan, before anything runs."""
 
 import difflib
-import inspect
 from collections.abc import Mapping, Sequence
 
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.runner import Runner
 from torch import nn
 
-from ..cli.run_config import check_run
+from ..cli.run_config import RUNNER, check_run
 from ..distill.export import is_stagewise
 from ..distill.phases import is_schedule_hook, phases_of
 from ..distill.schedule.runner_state import check_optimizer
@@ -17,7 +15,6 @@ from ..errors import ConfigError, candidates
 from .schedule import stage_names
 
 LONGEST_NAME = 100  # file systems take 255 bytes
-RUNNER = tuple(inspect.signature(Runner.__init__).parameters)[1:]
 
 
 def check_names(names: Sequence[str], folders: Sequence[str], reserved: str) -> None:
@@ -57,7 +54,7 @@ def check_options(cfg: Mapping, options: Mapping) -> None:
                 continue
             if not seen and part in RUNNER:
                 break
-            known = [str(key) for key in node] + (list(RUNNER) if not seen else [])
+            known = [str(key) for key in node] + (RUNNER if not seen else [])
             near = difflib.get_close_matches(part, known, 1, 0.8)
             if near or not seen:
                 where = '.'.join([*seen, part])

@@ -70,7 +70,7 @@ class Comparison:
             self._dry_run()
             self._search()
             runs = self._runs('equal_epochs', dict.fromkeys(self.chosen, self.plan.epochs))
-            titled = [('equal epochs', runs, {})]
+            titled: list[tuple[str, list[Run], dict]] = [('equal epochs', runs, {})]
             self._all(runs, report=lambda: report(self._so_far(titled)))
             seconds = self._seconds()
             titled = [('equal epochs', runs, seconds)]

@@ -4,8 +4,8 @@
 _base_ = '../../_base_/cifar100_arms.py'
 
 title = 'CIFAR-100: ResNet-110 to ResNet-32, 240 epochs'
-teacher = '../../plain/cifar100_r110.py'
+teacher = dict(config='../../plain/cifar100_r110.py', options=_base_._captured)
 arms = {
-    'plain': dict(config='../../plain/cifar100_r32.py'),
+    'plain': dict(config='../../plain/cifar100_r32.py', options=_base_._captured),
     **{name: dict(config='../../sskd/cifar100_r110_r32.py', **recipe) for name, recipe in _base_._recipes.items()},
 }

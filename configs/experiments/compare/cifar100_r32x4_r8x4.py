@@ -4,8 +4,8 @@
 _base_ = '../../_base_/cifar100_arms.py'
 
 title = 'CIFAR-100: ResNet-32x4 to ResNet-8x4, 240 epochs'
-teacher = '../../plain/cifar100_r32x4.py'
+teacher = dict(config='../../plain/cifar100_r32x4.py', options=_base_._captured)
 arms = {
-    'plain': dict(config='../../plain/cifar100_r8x4.py'),
+    'plain': dict(config='../../plain/cifar100_r8x4.py', options=_base_._captured),
     **{name: dict(config='../../sskd/cifar100_r32x4_r8x4.py', **recipe) for name, recipe in _base_._recipes.items()},
 }

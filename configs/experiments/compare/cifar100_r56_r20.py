@@ -4,8 +4,8 @@
 _base_ = '../../_base_/cifar100_arms.py'
 
 title = 'CIFAR-100: ResNet-56 to ResNet-20, 240 epochs'
-teacher = '../../plain/cifar100_r56.py'
+teacher = dict(config='../../plain/cifar100_r56.py', options=_base_._captured)
 arms = {
-    'plain': dict(config='../../plain/cifar100_r20.py'),
+    'plain': dict(config='../../plain/cifar100_r20.py', options=_base_._captured),
     **{name: dict(config='../../sskd/cifar100_r56_r20.py', **recipe) for name, recipe in _base_._recipes.items()},
 }
