@@ -114,3 +114,18 @@ _recipes = {
     name: dict(options={**_same_images, **_without, **changes}, **({} if name in _three_seeds else dict(seeds=1)))
     for name, changes in _arms.items()
 }
+
+# What the first stages add to the last one, which is the same in all: its projector, the head of the teacher, and the logits
+_stages_alone = {
+    'last stage alone': _recipes['SimKD and logits'],
+    'stages, then the last': _recipes['stages, projector and logits'],
+    'stages kept with their losses': dict(
+        options={
+            **_recipes['stages, projector and logits']['options'],
+            f'{_hook}.phases': [
+                *_stages[:2],
+                dict(_stages[2], mimic=['layer1', 'layer2', 'layer3'], logits=True, task_loss=False),
+            ],
+        }
+    ),
+}
