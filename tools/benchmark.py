@@ -16,6 +16,8 @@ Where torchdistill is installed also, for backbones, '-' without:
 
   torchdistill  both networks cut to a Sequential, its own DistillationBox.
 
+A column that cannot be had for a stage is '-', and a line says why.
+
 With --runner also whole iterations of MMEngine's Runner, with data that are noise in memory (of classifiers as ResidentImages),
 hooks and log:
 
@@ -113,7 +115,14 @@ class Schemes:
             from benchmark_torchdistill import torchdistill_step
 
             makers = makers | dict(torchdistill=torchdistill_step)
-        self.parts = {name: make(distiller, phase) for name, make in makers.items()}
+        self.parts, self.missing = {}, {}
+        for name, make in makers.items():
+            try:
+                self.parts[name] = make(distiller, phase)
+            except ConfigError as error:
+                if name == 'mmsskd':
+                    raise
+                self.missing[name] = str(error)
         for _ in range(WARM_UP + 1):  # as many as are made before one is recorded
             for name in set(self.parts) & set(captured):
                 self.prepare(name, 0)()
@@ -162,11 +171,16 @@ class Schemes:
         return {key for key in weights if not torch.equal(weights[key], self.weights[key])}
 
 
-def check_equal_work(distiller, phase, batch: dict) -> None:
-    """Check the schemes of a phase, see :meth:`Schemes.check_equal_work`; the distiller keeps its weights."""
+def check_equal_work(distiller, phase, batch: dict) -> dict[str, str]:
+    """Check the schemes of a phase, see :meth:`Schemes.check_equal_work`; the distiller keeps its weights.
+
+    Returns:
+        The reason of each scheme that cannot be had.
+    """
     schemes = Schemes(distiller, phase, batch)
     schemes.check_equal_work(exact=phase.task_loss)
     distiller.load_state_dict(schemes.weights)
+    return schemes.missing
 
 
 def measure(distiller, phase, batch: dict, rounds: int, profiled: bool = False) -> dict:
@@ -210,15 +224,20 @@ def total_of(rows: list[dict]) -> dict:
     """A row with the sum of the times and the highest memory."""
     return dict(
         stage='sum / highest',
-        seconds={name: sum(row['seconds'][name] for row in rows) for name in rows[0]['seconds']},
-        memory={name: max(row['memory'][name] for row in rows) for name in rows[0]['memory']},
+        **{
+            kind: {
+                name: total(row[kind][name] for row in rows)
+                for name in rows[0][kind]
+                if all(name in row[kind] for row in rows)
+            }
+            for kind, total in dict(seconds=sum, memory=max).items()
+        },
     )
 
 
 def show(rows: list[dict], ratios) -> None:
     """A table, times in ms and memory in MiB; ``ratios`` are the pairs of schemes whose times are divided."""
-    names = list(rows[0]['seconds'])
-    memory = list(rows[0]['memory'])
+    names, memory = (list(dict.fromkeys(name for row in rows for name in row[kind])) for kind in ('seconds', 'memory'))
     missing = [name for name in dict.fromkeys(sum(ratios, ())) if name not in names]  # what is not to be had here
     lines = [
         ['stage', *names, *missing, *('/'.join(pair) for pair in ratios), f'memory: {memory[0]}', *memory[1:]],
@@ -315,7 +334,8 @@ def main():
     print(f'{args.config}, batch {size} of {"x".join(map(str, shape))}, {place}, torch {torch.__version__}')
     phases = timed_phases(cfg, distiller, args.head)
     for phase in phases:  # all of them before the first is timed, which can take minutes
-        check_equal_work(distiller, phase, batch)
+        for name, reason in check_equal_work(distiller, phase, batch).items():
+            print(f'{phase.name}: no column {name!r}: {reason}')
     rows = [measure(distiller, phase, batch, args.rounds, args.profile) for phase in phases]
     ratios = TRANSFER_RATIOS
     if args.runner:

@@ -117,7 +117,6 @@ def full_step(distiller, phase):
     """
     (stage,) = phase.train
     own, theirs = distiller.stages[stage], distiller.teacher_stages[stage]
-    adapter = distiller.adapter_of(stage) or nn.Identity()
     wrapper = optimizer(distiller, phase)
 
     def step(batch):
@@ -126,7 +125,9 @@ def full_step(distiller, phase):
             distiller.teacher(**data, mode='loss')
         with capture(distiller.student, [own.tap]) as outputs:
             distiller.student(**data, mode='loss')
-        loss = distiller.mimic_loss_of(stage)(adapter(own.feature(outputs)), theirs.feature(target))
+        image = data['inputs'].shape[-2:]
+        pair = distiller.comparable(distiller.adapt(stage, outputs), theirs.feature(target), image)
+        loss = distiller.mimic_loss_of(stage)(*pair)
         wrapper.update_params(loss)
         return {'loss': loss}
 
@@ -183,8 +184,9 @@ def in_backbone(distiller, stage: str) -> bool:
 def _check_by_hand(distiller, stage: str) -> None:
     """Refuse a stage that the loop by hand does not know."""
     own, theirs = distiller.stages[stage], distiller.teacher_stages[stage]
-    for tap in (own.tap, theirs.tap):
-        if not re.fullmatch(rf'backbone\.layer[1-9]|neck|{re.escape(PROJECTOR)}', tap):
+    for model, tap in ((distiller.student, own.tap), (distiller.teacher, theirs.tap)):
+        known = re.fullmatch(rf'backbone\.layer[1-9]|neck|{re.escape(PROJECTOR)}', tap)
+        if not known or (tap == PROJECTOR and not hasattr(model.backbone, 'layer1')):
             raise ConfigError(
                 'the loop by hand knows the stages layer1, layer2, ... of ResNets, a whole neck, and a projector; stage '
                 f'{stage!r} ends at {tap!r}'

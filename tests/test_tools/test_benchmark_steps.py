@@ -31,7 +31,9 @@ class Operations(TorchDispatchMode):
 def named_configs() -> list[str]:
     """The pairs that `docs/speed.md`, `tests/gpu_check.sh` and the tool's own default time."""
     texts = [(ROOT / file).read_text() for file in ('docs/speed.md', 'tests/gpu_check.sh', 'tools/benchmark.py')]
-    names = re.findall(r'\bsskd/(\w+)\.py', ''.join(texts)) + re.findall(r'^ +benchmark (\w+)', texts[1], re.MULTILINE)
+    names = re.findall(r'\bsskd/(\w+)\.py', ''.join(texts)) + re.findall(
+        r'^ +benchmark (\w+).*--profile', texts[1], re.MULTILINE
+    )
     return sorted(set(names))
 
 
@@ -67,6 +69,24 @@ def test_the_schemes_do_equal_work_on_every_config_that_is_named(name, monkeypat
         phases = benchmark.timed_phases(cfg, distiller, head=is_detection(path))
         for phase in phases[:1] + phases[-2:]:
             benchmark.check_equal_work(distiller, phase, batch)
+
+
+def test_a_network_that_no_loop_by_hand_knows_is_timed_without_one(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'path', [str(ROOT / 'tools'), *sys.path])
+    import benchmark
+
+    cfg = Config.fromfile(ROOT / 'configs/sskd/cifar100_r50_mobilenetv2.py')
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        distiller, batch = benchmark.make_pair(cfg, (32, 32), 2)
+        first, *_ = benchmark.timed_phases(cfg, distiller, head=False)
+        missing = benchmark.check_equal_work(distiller, first, batch)
+        row = benchmark.measure(distiller, first, batch, rounds=1)
+    assert list(missing) == ['bare'] and 'compares features of the same places' in missing['bare']
+    assert list(row['seconds']) == ['mmsskd', 'full', 'unfrozen']
+    both = dict(stage='layer4', seconds=dict(row['seconds'], bare=1.0), memory=dict(row['memory'], bare=2**20))
+    benchmark.show([row, both, benchmark.total_of([row, both])], benchmark.TRANSFER_RATIOS)
+    head, *lines = capsys.readouterr().out.strip().splitlines()[-4:]
+    assert ' bare ' in head and [line.split().count('-') for line in lines] == [8, 5, 8]
 
 
 def test_captured_columns(tmp_path, monkeypatch, capsys):

@@ -21,11 +21,14 @@ def test_shell_scripts(script):
 def test_the_check_on_a_gpu_knows_its_parts():
     script = ROOT / 'tests/gpu_check.sh'
     result = subprocess.run(['bash', script, 'captured', 'benchmarks'], capture_output=True, text=True)
-    assert result.returncode == 2 and 'no part benchmarks; parts: captured, resume, benchmark, suite' in result.stderr
+    assert (
+        result.returncode == 2
+        and 'no part benchmarks; parts: captured, resume, benchmark, recipes, jobs, suite' in result.stderr
+    )
     named = [word for word in script.read_text().split() if word.startswith('tests/') and word.endswith('.py')]
     assert len(named) == 3 and all((ROOT / name).is_file() for name in named)
-    configs = re.findall(r'^ +benchmark (\w+) --', script.read_text(), re.MULTILINE)
-    assert len(configs) == 5 and all((ROOT / f'configs/sskd/{name}.py').is_file() for name in configs)
+    configs = set(re.findall(r'^ +benchmark (\w+) --', script.read_text(), re.MULTILINE))
+    assert len(configs) == 8 and all((ROOT / f'configs/sskd/{name}.py').is_file() for name in configs)
 
 
 @pytest.mark.parametrize(
