@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # tests/gpu_check.sh [captured] [resume] [benchmark] [recipes] [jobs] [suite]
 # What needs a GPU, each part within its time limit; without arguments the first three, in less than half an hour:
-#   captured   steps as one CUDA graph beside steps made one by one; fallbacks; losses that are not finite
+#   captured   steps as one CUDA graph, and steps that do not wait, beside steps made one by one; fallbacks; losses that are not
+#              finite; the folded teacher
 #   resume     resume and export to the bit, with deterministic kernels
 #   benchmark  the table of docs/speed.md for five pairs, into the folder OUT (default: gpu_check)
 #   recipes    a few iterations of the recipes for large sets, at full image size: time and memory, into OUT
@@ -48,7 +49,11 @@ END
 }
 for name; do
     case $name in
-        captured) run captured 300 "$PYTHON" -m pytest -n 0 -q -rs tests/test_distill/test_schedule/test_captured_step.py ;;
+        captured)
+            run captured 400 "$PYTHON" -m pytest -n 0 -q -rs tests/test_distill/test_schedule/test_captured_step.py \
+                tests/test_distill/test_schedule/test_captured_run.py tests/test_distill/test_schedule/test_unwaited_step.py \
+                tests/test_distill/test_network/test_folded.py
+            ;;
         resume)
             run resume 400 "$PYTHON" -m pytest -n 0 -q -rs tests/test_distill/test_schedule/test_resume.py \
                 tests/test_distill/test_export.py

@@ -26,7 +26,7 @@ def test_the_check_on_a_gpu_knows_its_parts():
         and 'no part benchmarks; parts: captured, resume, benchmark, recipes, jobs, suite' in result.stderr
     )
     named = [word for word in script.read_text().split() if word.startswith('tests/') and word.endswith('.py')]
-    assert len(named) == 3 and all((ROOT / name).is_file() for name in named)
+    assert len(named) == 6 and all((ROOT / name).is_file() for name in named)
     configs = set(re.findall(r'^ +benchmark (\w+) --', script.read_text(), re.MULTILINE))
     assert len(configs) == 8 and all((ROOT / f'configs/sskd/{name}.py').is_file() for name in configs)
 
