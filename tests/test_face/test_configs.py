@@ -112,7 +112,7 @@ def test_each_place_of_data_has_a_variable():
     faces, others = (ROOT / 'docs/faces.md').read_text(), (ROOT / 'docs/compare.md').read_text()
     for path in (ROOT / 'configs/_base_/datasets').glob('*.py'):
         for name in re.findall(r'\{\{\$(\w+):', path.read_text()):
-            text = others if path.name.startswith('fashion') else faces
+            text = others if path.name.startswith(('fashion', 'bccd')) else faces
             assert name in text, (path.name, name)
 
 

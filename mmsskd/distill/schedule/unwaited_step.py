@@ -32,7 +32,9 @@ def send_without_waiting(preprocessor: Any) -> None:
 
 def _send_labels(preprocessor: Any, args: tuple) -> None:
     """Send the class labels of a batch in one piece. mmpretrain's preprocessor does that too, and waits."""
-    samples = args[0].get('data_samples') or () if isinstance(args[0], dict) else ()
+    samples = args[0].get('data_samples') if isinstance(args[0], dict) else None
+    if preprocessor.device.type == 'cpu' or not isinstance(samples, (list, tuple)):
+        return
     labels = [getattr(sample, 'gt_label', None) for sample in samples]
     if labels and all(isinstance(label, Tensor) and label.device.type == 'cpu' for label in labels):
         sent = torch.cat(labels).to(preprocessor.device, non_blocking=True)
