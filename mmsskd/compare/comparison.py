@@ -313,7 +313,7 @@ def _named(where: str) -> Iterator[None]:
 
 
 def _why(error: BaseException) -> str:
-    """Why a run failed, and what helps where memory has run out."""
+    """Say why a run failed, and what helps where memory has run out."""
     if isinstance(error, BrokenProcessPool):
         return KILLED
     more = '; fewer --jobs leave more memory to each' if type(error).__name__ == 'OutOfMemoryError' else ''

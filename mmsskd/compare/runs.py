@@ -129,7 +129,7 @@ def _data_roots(value) -> Iterator[str]:
 
 
 def _weights(checkpoint: str) -> str:
-    """What tells the weights of a file from others; a URL does by itself."""
+    """Tell the weights of a file from others; a URL does by itself."""
     return checkpoint if '://' in checkpoint else _hash_of_file(checkpoint, os.stat(checkpoint).st_mtime_ns)
 
 
