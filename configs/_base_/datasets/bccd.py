@@ -49,22 +49,6 @@ val_dataloader = dict(
         pipeline=test_pipeline,
     ),
 )
-test_dataloader = dict(
-    batch_size=8,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CocoDataset',
-        _scope_='mmdet',
-        data_root=data_root,
-        ann_file='test.json',
-        data_prefix=dict(img='images/'),
-        metainfo=metainfo,
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file='test.json'))
 val_evaluator = dict(type='CocoMetric', _scope_='mmdet', ann_file=data_root + '/val.json', metric='bbox')
 test_evaluator = dict(type='CocoMetric', _scope_='mmdet', ann_file=data_root + '/test.json', metric='bbox')

@@ -99,7 +99,9 @@ class GuardedOptimizer:
             # torch leaves them unset until the first step, and so in the checkpoint of a first loss that is not finite
             if group.get('momentum') and not group['dampening']:
                 for parameter in group['params']:
-                    optimizer.state[parameter].setdefault('momentum_buffer', torch.zeros_like(parameter))
+                    state = optimizer.state[parameter]
+                    if state.get('momentum_buffer') is None:
+                        state['momentum_buffer'] = torch.zeros_like(parameter)
 
     def fill(self) -> None:
         """Take over the learning rates that the schedulers have set."""
