@@ -107,13 +107,13 @@ class Run:
 def without_folders(value, folders: frozenset[str] | None = None):
     """A config as data in which no path begins with a folder that a ``data_root`` in it names."""
     if folders is None:
-        folders = frozenset(folder for folder in _data_roots(value) if folder)
+        folders = frozenset(folder.rstrip('/') for folder in _data_roots(value) if folder.rstrip('/'))
     if isinstance(value, Mapping):
         return {key: without_folders(item, folders) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_folders(item, folders) for item in value]
     if isinstance(value, str):
-        begins = max((folder for folder in folders if value.startswith(folder)), key=len, default='')
+        begins = max((folder for folder in folders if f'{value}/'.startswith(f'{folder}/')), key=len, default='')
         return f'data_root/{value[len(begins) :].strip("/")}' if begins else value
     return value
 

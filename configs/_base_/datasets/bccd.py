@@ -1,6 +1,6 @@
 # BCCD, blood cells under the microscope: 364 photos of 640x480 with boxes of three classes, in the split of their source,
-# https://github.com/Shenggan/BCCD_Dataset, whose VOC files are lists in COCO's format here. In data/bccd, or the folder that the
-# environment variable BCCD names: images/, train.json, val.json, test.json.
+# https://github.com/Shenggan/BCCD_Dataset. Its VOC files have to be made into lists in COCO's format, which no tool here does:
+# train.json, val.json and test.json, beside the folder images, in data/bccd or the folder that the variable BCCD names.
 # `_scope_`: types are mmdet's also where this is inherited as `mmsskd::...`, which would make them ours
 data_root = '{{$BCCD:data/bccd}}'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))
