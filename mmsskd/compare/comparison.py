@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -207,29 +206,30 @@ class Comparison:
         """Run what is not there yet, and first the teacher of each that needs it.
 
         Args:
-            runs: They start in this order, an arm's when its teacher is there, so that of a comparison that is cut short the first
-                seeds are whole.
+            runs: They start in this order, so that of a comparison that is cut short the first seeds are whole. An arm that waits
+                for its teacher lets later seeds go first.
             jobs: Runs at a time: 1, or as many as there are workers, which is the default.
             report: Called at first, and after each run of an arm.
         """
         jobs = jobs or self.jobs
-        waiting = deque(self._with_teachers(runs))
+        waiting = list(self._with_teachers(runs))
         running: dict[Future, Run] = {}
         done: list[Run] = []
         failed: list[str] = []
         lost: set[str] = set()  # work dirs of runs that failed
         report()
         while waiting or running:
-            at_work = {each.work_dir for each in running.values()}
-            while waiting and len(running) < jobs and waiting[0].teacher not in at_work:
-                run = waiting.popleft()
-                if run.teacher not in lost and self._is_needed(run, waiting):
-                    self.say(f'{time.strftime("%H:%M:%S")} {run.label} begins')
-                    running[self._submit(replace(run, jobs=jobs))] = run
-                    at_work.add(run.work_dir)
+            for run in list(waiting):
+                missing = {each.work_dir for each in (*running.values(), *waiting)}
+                if len(running) < jobs and run.teacher not in missing:
+                    waiting.remove(run)
+                    if run.teacher not in lost and self._is_needed(run, waiting):
+                        self.say(f'{time.strftime("%H:%M:%S")} {run.label} begins')
+                        running[self._submit(replace(run, jobs=jobs))] = run
             if not running:
                 continue
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            wait(running, return_when=FIRST_COMPLETED)
+            for future in [future for future in running if future.done()]:
                 run, error = running.pop(future), future.exception()
                 done.append(run)
                 if error is not None:

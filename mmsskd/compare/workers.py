@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
+_THREADS = torch.get_num_threads()
 KILLED = 'its process was killed, which the system does where memory runs out; fewer --jobs need less'
 
 
@@ -59,8 +60,11 @@ def _end_with(parent: int) -> None:
 
 
 def take_share(jobs: int) -> None:
-    """Give a worker its share of the cores, beside ``jobs`` - 1 other runs, and free the memory of the run before."""
-    torch.set_num_threads(max((os.cpu_count() or 1) // jobs, 1))
+    """Give a worker its share of the cores, beside ``jobs`` - 1 other runs, and free the memory of the run before.
+
+    It never has more threads than a process of PyTorch begins with, which ``OMP_NUM_THREADS`` decides.
+    """
+    torch.set_num_threads(min(max((os.cpu_count() or 1) // jobs, 1), _THREADS))
     gc.collect()  # a runner and its hooks hold each other, and the weights
     torch.cuda.empty_cache()
 

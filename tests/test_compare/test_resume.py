@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from multiprocessing.context import ForkContext
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -194,6 +195,37 @@ def test_it_says_so_of_a_process_that_was_killed(tmp_path, monkeypatch, jobs):
         pytest.raises(ConfigError, match='teacher, seed 0: its process was killed.*fewer --jobs'),
     ):
         compared._all(runs, jobs)
+
+
+def test_what_waits_for_its_teacher_lets_those_of_later_seeds_go_first(tmp_path, monkeypatch):
+    (tmp_path / 'plain.py').write_text(f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n")
+    (tmp_path / 'plan.py').write_text(PLAN.format(plain=ROOT / 'configs/plain', epochs=4))
+
+    arm_is_done = Event()
+
+    def execute(run):  # the first teacher ends last
+        if run.label == 'teacher, seed 0':
+            assert arm_is_done.wait(60)
+        run.result_file.parent.mkdir(parents=True)
+        run.result_file.write_text(json.dumps(dict(fingerprint=run.fingerprint(), score=0.5)))
+        if run.label.startswith('plain, seed 1'):
+            arm_is_done.set()
+        return run.result()
+
+    monkeypatch.setattr('mmsskd.compare.comparison.execute', execute)
+    said = []
+    compared = Comparison(
+        read_plan(str(tmp_path / 'plan.py')), tmp_path / 'out', 2, say=lambda line: said.append(line[9:])
+    )
+    compared._pool = ThreadPoolExecutor(2)
+    compared._all([compared._run(compared.plan.arms[0], seed, 'equal_epochs', 4, {}) for seed in (0, 1)])
+    begun = [line for line in said if line.endswith('begins')]
+    assert begun == [
+        'teacher, seed 0 begins',
+        'teacher, seed 1 begins',
+        'plain, seed 1, equal epochs begins',
+        'plain, seed 0, equal epochs begins',
+    ]
 
 
 def test_it_says_so_of_a_config_that_was_edited(tmp_path, monkeypatch):

@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import warm_python
 
-from mmsskd.compare.workers import workers
+from mmsskd.compare.workers import take_share, workers
 
 
 @pytest.mark.slow
@@ -40,7 +41,7 @@ def test_an_interruption_ends_them(monkeypatch):
 
 KILLED = """
 import multiprocessing, os, signal, time
-from mmsskd.compare.workers import workers
+from mmsskd.compare.workers import take_share, workers
 
 with workers(1) as pool:
     pool.submit(time.sleep, 600)
@@ -58,3 +59,17 @@ def test_they_end_with_a_process_that_is_killed():
         while 'zombie' not in status.read_text():
             assert time.monotonic() < end
             time.sleep(0.1)
+
+
+@pytest.mark.parametrize(('cores', 'jobs', 'threads', 'share'), [(8, 2, 8, 4), (8, 2, 3, 3), (2, 4, 2, 1)])
+def test_a_run_has_its_share_of_the_cores_and_no_more_threads_than_the_process(
+    monkeypatch, cores, jobs, threads, share
+):
+    before = torch.get_num_threads()
+    monkeypatch.setattr('os.cpu_count', lambda: cores)
+    monkeypatch.setattr('mmsskd.compare.workers._THREADS', threads)
+    try:
+        take_share(jobs)
+        assert torch.get_num_threads() == share
+    finally:
+        torch.set_num_threads(before)
