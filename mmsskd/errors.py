@@ -77,13 +77,16 @@ def describe(error: Exception) -> str:
 
     wrong, kind = found.groups()
     known = {
-        name
+        (tree.scope, name)
         for root in vars(registry).values()
         if isinstance(root, registry.Registry) and root.name == kind
         for tree in (root, *root.children.values())
         for name in tree.module_dict
     }
-    return f'there is no {kind} of type {wrong!r}; {candidates(wrong.rpartition(".")[2], sorted(known))}'
+    name = wrong.rpartition('.')[2]
+    elsewhere = sorted(f"'{scope}.{name}'" for scope, other in known if other == name)
+    fix = f'write {" or ".join(elsewhere)}' if elsewhere else candidates(name, sorted({name for _, name in known}))
+    return f'there is no {kind} of type {wrong!r}; {fix}'
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from mmsskd.errors import (
     naming,
     some,
 )
+from mmsskd.registry import MODELS
 
 
 def test_candidates_begin_with_the_nearest_and_are_not_endless():
@@ -47,12 +48,15 @@ def test_whole_numbers(value):
     check_whole('epochs', 1)
 
 
-def test_errors_of_others_are_described_and_ours_stay():
+def test_errors_of_others_are_described_and_ours_stay(monkeypatch):
+    monkeypatch.setitem(MODELS.module_dict, 'OfAUser', object)
     assert describe(ConfigError('as it is')) == 'as it is'
     assert describe(ValueError('wrong')) == 'ValueError: wrong' and describe(KeyError('a')) == 'KeyError: a'
     assert describe(ImportError("No module named 'mmcv._ext'")) == NO_OPS
     message = describe(KeyError('mmengine.LogerHook is not in the mmengine::hook registry. Please check'))
     assert message.startswith("there is no hook of type 'mmengine.LogerHook'; did you mean 'LoggerHook'? Candidates: ")
+    message = describe(KeyError('OfAUser is not in the mmpretrain::model registry. Please check'))
+    assert message == "there is no model of type 'OfAUser'; write 'mmsskd.OfAUser'"
     with pytest.raises(ConfigError, match='^the teacher: OSError: gone') as caught, explaining('the teacher'):
         raise OSError('gone')
     assert isinstance(caught.value.__cause__, OSError)
