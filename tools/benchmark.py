@@ -56,8 +56,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
-from mmsskd.distill.export import is_stagewise
-from mmsskd.distill.phases import is_schedule_hook, phases_of, stage_by_stage
+from mmsskd.distill.phases import is_schedule_hook, is_stagewise, phases_of, stage_by_stage
 from mmsskd.distill.schedule.captured_step import WARM_UP
 from mmsskd.distill.schedule.runner_state import seed_everything
 from mmsskd.errors import ConfigError

@@ -10,7 +10,8 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mmsskd.datasets.digits_on_photos import write_digits_on_photos
 from mmsskd.distill.build import build_model, load_strictly
-from mmsskd.distill.export import is_stagewise, plain_config
+from mmsskd.distill.export import plain_config
+from mmsskd.distill.phases import is_stagewise
 from mmsskd.visualization.history import read_history
 from mmsskd.visualization.plots import detections
 from mmsskd.visualization.report import Report

@@ -16,7 +16,8 @@ from torch import nn
 
 from mmsskd.compare.statistics import mean_std
 from mmsskd.distill.build import build_model
-from mmsskd.distill.export import is_stagewise, plain_config
+from mmsskd.distill.export import plain_config
+from mmsskd.distill.phases import is_stagewise
 from mmsskd.utils.tables import text_table
 from mmsskd.visualization.history import read_history
 from mmsskd.visualization.stage_table import count_macs, short

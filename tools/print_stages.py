@@ -9,9 +9,9 @@ from mmengine.logging import MMLogger
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
 from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
-from mmsskd.distill.export import is_stagewise
 from mmsskd.distill.network.pairing import Pairing
 from mmsskd.distill.network.projector import resolve_student
+from mmsskd.distill.phases import is_stagewise
 from mmsskd.distill.teacher import give_own_input
 from mmsskd.errors import ConfigError
 from mmsskd.utils.arguments import ToolParser

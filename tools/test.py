@@ -10,7 +10,8 @@ from mmengine.runner import Runner
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, end_processes, plain_errors, read_config, start_processes
 from mmsskd.distill.build import load_strictly, predicts_nothing, read_checkpoint, resolve_model_cfg, teacher_weights
-from mmsskd.distill.export import is_stagewise, plain_config
+from mmsskd.distill.export import plain_config
+from mmsskd.distill.phases import is_stagewise
 from mmsskd.distill.schedule.data_checks import check_loops, find_data_error, other_classes
 from mmsskd.distill.schedule.validation import show
 from mmsskd.errors import ConfigError

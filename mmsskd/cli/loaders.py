@@ -3,7 +3,7 @@
 import torch
 from mmengine.config import Config
 
-from ..distill.phases import is_schedule_hook
+from ..distill.phases import is_schedule_hook, type_name
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -28,7 +28,7 @@ def complete_loaders(cfg: Config) -> None:
             owners += [part for part in own if isinstance(part, dict)]
     for loader in (owner.get(name) for owner in owners for name in LOADERS):
         if isinstance(loader, dict):
-            if str((loader.get('dataset') or {}).get('type')).endswith('ResidentImages'):
+            if type_name(loader.get('dataset')) == 'ResidentImages':
                 loader.update(num_workers=0, pin_memory=False, persistent_workers=False)
             loader.setdefault('collate_fn', dict(type='mmsskd.stack_images'))
             loader.setdefault('persistent_workers', bool(loader.get('num_workers')))

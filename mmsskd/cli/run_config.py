@@ -20,8 +20,7 @@ from mmengine.runner import Runner
 from ..distill import StageScheduleHook, StagewiseDistiller
 from ..distill.build import check_config_path, check_file
 from ..distill.distiller import GONE
-from ..distill.export import is_stagewise
-from ..distill.phases import check_wrapper, is_schedule_hook
+from ..distill.phases import check_wrapper, is_schedule_hook, is_stagewise, type_name
 from ..distill.schedule.runner_state import check_optimizer
 from ..errors import ConfigError, candidates, check_keys
 
@@ -192,7 +191,7 @@ def _check_hooks(parts: Mapping) -> None:
     for key, hook in named.items():
         check_part(hook, key)
         interval = hook.get('interval', 1)
-        ours = str(hook['type']).endswith(('CheckpointHook', 'LoggerHook'))
+        ours = type_name(hook) in ('CheckpointHook', 'LoggerHook')
         if ours and (not isinstance(interval, int) or isinstance(interval, bool)):
             raise ConfigError(f'{key}.interval must be a whole number of epochs or iterations; found {interval!r}')
         if hook['type'] in ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook):

@@ -14,7 +14,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..distill.build import read_checkpoint
-from ..distill.export import is_stagewise
+from ..distill.phases import is_stagewise
 from ..distill.schedule.data_checks import DataChecks, find_data_error
 from ..errors import ConfigError, naming
 from ..utils.coco_list import keeping_lists

@@ -8,8 +8,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from ..cli.run_config import RUNNER, check_run
-from ..distill.export import is_stagewise
-from ..distill.phases import is_schedule_hook, phases_of
+from ..distill.phases import is_schedule_hook, is_stagewise, phases_of
 from ..distill.schedule.runner_state import check_optimizer
 from ..errors import ConfigError, candidates
 from .schedule import stage_names

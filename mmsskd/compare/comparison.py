@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..cli import explain
-from ..distill.export import is_stagewise
+from ..distill.phases import is_stagewise
 from ..errors import ConfigError
 from .checks import check_config, check_names, check_splits
 from .dry_run import DryRuns, distinct, dry_run

@@ -18,8 +18,7 @@ from torch import nn
 
 from ..cli.loaders import complete_loaders
 from ..distill.build import build_teacher, load_strictly, read_checkpoint, resolve_model_cfg
-from ..distill.export import is_stagewise
-from ..distill.phases import schedule_hook
+from ..distill.phases import is_stagewise, schedule_hook
 from ..distill.schedule.data_checks import check_loops
 from ..distill.schedule.mmengine_private import forget_managers
 from ..distill.schedule.resume import GoOn, as_data, hash_of

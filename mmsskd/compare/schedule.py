@@ -7,9 +7,8 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 from ..distill.build import build_model, resolve_model_cfg, without_init
-from ..distill.export import is_stagewise
 from ..distill.network.stages import find_stages
-from ..distill.phases import loop_unit, named_schedule, phases_of, schedule_hook
+from ..distill.phases import is_stagewise, loop_unit, named_schedule, phases_of, schedule_hook, type_name
 from ..errors import ConfigError
 
 # Fields of schedulers: those that count epochs, with the least that each may be; lists of such; and those that count nothing
@@ -95,7 +94,7 @@ def _stretched(schedulers: dict | Sequence[dict], was: int, length: int) -> list
         return schedulers
     result = []
     for scheduler in schedulers:
-        scheduler, kind = ConfigDict(scheduler), str(scheduler.get('type')).rpartition('.')[2]
+        scheduler, kind = ConfigDict(scheduler), type_name(scheduler)
         counted = [key for key in scheduler if key in (*COUNTS, *LISTS) and key != 'begin']
         if not scheduler.get('by_epoch', True):
             if not kind.startswith(WARM_UPS) and (counted or kind.startswith('Exponential')):

@@ -53,11 +53,6 @@ MEANINGFUL = (
 REGISTER_THEIR_OWN = {'torch', 'mmengine', 'mmcv', *MODULE2PACKAGE}
 
 
-def is_stagewise(cfg: Config) -> bool:
-    """Whether ``cfg`` is the config of a stage-by-stage run."""
-    return str(cfg.get('model', {}).get('type', '')).endswith('StagewiseDistiller')
-
-
 def plain_config(cfg: Config, which: str = 'student') -> Config:
     """The config of the student alone, or of the teacher, from the config of a stage-by-stage run.
 

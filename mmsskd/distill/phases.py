@@ -264,9 +264,23 @@ def loader_keys(phases: Sequence[Phase]) -> list[str]:
     ]
 
 
+def type_name(cfg) -> str:
+    """The name of the type in a config, without its scope.
+
+    The type is a name, or the class itself, as in MMEngine's pure-Python form; '' where ``cfg`` has none.
+    """
+    kind = cfg.get('type') if isinstance(cfg, Mapping) else None
+    return getattr(kind, '__name__', str(kind or '').rpartition('.')[2])
+
+
+def is_stagewise(cfg: Mapping) -> bool:
+    """Whether ``cfg`` is the config of a stage-by-stage run."""
+    return type_name(cfg.get('model')) == 'StagewiseDistiller'
+
+
 def is_schedule_hook(hook) -> bool:
     """Whether a hook's config is that of the stage schedule."""
-    return isinstance(hook, Mapping) and str(hook.get('type', '')).endswith('StageScheduleHook')
+    return type_name(hook) == 'StageScheduleHook'
 
 
 def schedule_hook(cfg: Mapping) -> dict:
@@ -402,7 +416,7 @@ def _merge_wrappers(wrappers: Sequence[Mapping | None]) -> dict:
 def _inherit_wrapper(optim_wrapper: Mapping, run_optim_wrapper: Mapping | None) -> dict:
     """The phase's wrapper; mixed precision in the run, such as by --amp, holds in all phases."""
     wrapper, run = copy.deepcopy(dict(optim_wrapper)), run_optim_wrapper or {}
-    if 'Amp' in str(run.get('type')) and wrapper.get('type', 'OptimWrapper') == 'OptimWrapper':
+    if 'Amp' in str(run.get('type')) and type_name(wrapper) in ('', 'OptimWrapper'):
         wrapper['type'] = run['type']
         for key in ('loss_scale', 'dtype'):
             if key in run:

@@ -7,7 +7,8 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
 from ..distill.build import build_model, load_strictly, resolve_model_cfg, without_init
-from ..distill.export import is_stagewise, plain_config
+from ..distill.export import plain_config
+from ..distill.phases import is_stagewise, type_name
 from ..errors import ConfigError
 from ..utils.files import replacing
 from ..utils.portable import write_portable
@@ -101,7 +102,7 @@ def _sizes(cfg, where: str) -> dict[str, tuple[int, int]]:
     else:
         return {}
     found = {}
-    if isinstance(cfg, dict) and str(cfg.get('type')).rpartition('.')[2] in ('FaceEvaluation', 'AlignFace'):
+    if type_name(cfg) in ('FaceEvaluation', 'AlignFace'):
         found[f'{where}.size'] = check_size(cfg.get('size', 112), f'{where}.size')
     for key, value in inner:
         found.update(_sizes(value, key))

@@ -11,7 +11,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import get_installed_path, is_installed
 
 from ..distill.build import check_config_path
-from ..distill.export import is_stagewise
+from ..distill.phases import is_stagewise, type_name
 from ..distill.teacher import LIBRARIES
 from ..errors import ConfigError, candidates, explaining
 
@@ -38,7 +38,7 @@ class Model:
     @property
     def foreign(self) -> bool:
         """Whether it is a network of another library, which has features only."""
-        return str(self.cfg.model.get('type')).endswith('ExternalTeacher')
+        return type_name(self.cfg.model) == 'ExternalTeacher'
 
 
 def find_model(name: str, task: str, key: str, small: bool = False) -> Model:

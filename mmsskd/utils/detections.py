@@ -28,7 +28,7 @@ def image_size(cfg: dict) -> tuple[int, int]:
         ConfigError: There is no Resize with one scale.
     """
     dataset = (cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}).get('dataset') or {}
-    scales = [each.get('scale') for each in dataset.get('pipeline') or () if each['type'].endswith('Resize')]
+    scales = [each.get('scale') for each in dataset.get('pipeline') or () if 'Resize' in str(each['type'])]
     if not scales or not isinstance(scales[-1], (tuple, list)):
         raise ConfigError(
             f'a detector is exported for images of one size, the scale of Resize in test_dataloader.dataset.pipeline; found '

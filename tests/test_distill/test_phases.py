@@ -2,7 +2,9 @@
 
 import pytest
 from helpers import parse_phases
+from mmengine.config import Config
 
+from mmsskd.distill.phases import is_stagewise, schedule_hook, type_name
 from mmsskd.errors import ConfigError
 
 STAGES = ['layer1', 'layer2', 'layer3']
@@ -198,3 +200,27 @@ def test_what_a_phase_says_of_itself():
     assert second.mimic == () and second.learns_task and not second.task_loss
     assert (first.fingerprint()['logits'], first.fingerprint()['task_weight']) == (True, 0.1)
     assert not {'logits', 'task_weight'} & set(plain.fingerprint())
+
+
+PURE = """
+from mmsskd import StagewiseDistiller, StageScheduleHook
+
+default_scope = 'mmpretrain'
+model = dict(type=StagewiseDistiller)
+default_hooks = dict(stage_schedule=dict(type=StageScheduleHook, phases='sskd_literal'))
+"""
+
+
+def test_types_may_be_classes(tmp_path):
+    """As in MMEngine's pure-Python form."""
+    (tmp_path / 'pure.py').write_text(PURE)
+    cfg = Config.fromfile(tmp_path / 'pure.py')
+    assert is_stagewise(cfg) and schedule_hook(cfg)['phases'] == 'sskd_literal'
+    assert not is_stagewise(Config(dict(model=dict(type='mmpretrain.ImageClassifier'))))
+    assert [type_name(part) for part in (cfg.model, dict(type='a.B'), dict(type='B'), {}, None)] == [
+        'StagewiseDistiller',
+        'B',
+        'B',
+        '',
+        '',
+    ]
