@@ -8,11 +8,8 @@ from mmengine.logging import MMLogger
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
-from mmsskd.distill.build import build_model, resolve_model_cfg, without_init
 from mmsskd.distill.network.pairing import Pairing
-from mmsskd.distill.network.projector import resolve_student
 from mmsskd.distill.phases import is_stagewise
-from mmsskd.distill.teacher import give_own_input
 from mmsskd.errors import ConfigError
 from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.tables import text_table
@@ -28,13 +25,7 @@ def main():
     cfg = read_config(args, whole=False)
     if not is_stagewise(cfg):
         raise ConfigError(f'{args.config}: model.type must be mmsskd.StagewiseDistiller, found {cfg.model.get("type")}')
-    model = cfg.model
-    preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
-    student = build_model(without_init(resolve_student(model, preprocessor)[0]), 'model.student')
-    teacher_cfg = resolve_model_cfg(model.teacher, 'teacher')
-    teacher = build_model(without_init(teacher_cfg), 'model.teacher')
-    give_own_input(teacher, teacher_cfg, student)
-    rows = stage_table(student, teacher, Pairing.of_config(model))
+    rows = stage_table(*Pairing.built(cfg))
     print(text_table([COLUMNS, *(list(row.values()) for row in rows)], '<'))
 
 

@@ -1,13 +1,12 @@
 """Length of a run, and the same run longer or shorter."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import accumulate
 
-import torch
 from mmengine.config import Config, ConfigDict
 
-from ..distill.build import build_model, resolve_model_cfg, without_init
-from ..distill.network.stages import find_stages
+from ..distill.network.pairing import Pairing
 from ..distill.phases import is_stagewise, loop_unit, named_schedule, phases_of, schedule_hook, type_name
 from ..errors import ConfigError
 
@@ -21,7 +20,7 @@ NO_COUNTS = (
 )  # fmt: skip
 WARM_UPS = ('Linear', 'Constant', 'QuadraticWarmup')
 
-_names: dict[str, list[str]] = {}  # by student: the arms of a comparison share one, which takes a second to build
+_names: dict[str, list[str]] = {}  # by pair: the arms of a comparison share one, which takes seconds to build
 
 
 def phase_epochs(cfg: Config, stages: Sequence[str] | None = None) -> list[int]:
@@ -129,14 +128,12 @@ def _stretched(schedulers: dict | Sequence[dict], was: int, length: int) -> list
 
 
 def stage_names(cfg: Config) -> list[str] | None:
-    """Names of the student's stages; None where the run is a plain one."""
+    """Names of the stages of the student that have one of the teacher; None where the run is a plain one."""
     if not is_stagewise(cfg):
         return None
-    model = cfg.model
-    preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
-    stages, shape = model.get('stages'), model.get('input_shape', (3, 224, 224))
-    key = repr((model.student, preprocessor, stages, shape))
+    parts = ('student', 'teacher', 'projector', 'data_preprocessor', *(option.name for option in fields(Pairing)))
+    key = repr([cfg.get('data_preprocessor'), *(cfg.model.get(part) for part in parts)])
     if key not in _names:
-        student = build_model(without_init(resolve_model_cfg(model.student, 'student', preprocessor)), 'model.student')
-        _names[key] = [stage.name for stage in find_stages(student, stages, torch.zeros(1, *shape))]
+        student, teacher, pairing = Pairing.built(cfg)
+        _names[key] = [*pairing.pair(student, teacher)[0]]
     return _names[key]

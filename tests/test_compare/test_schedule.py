@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, classifier
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
@@ -153,3 +153,15 @@ def test_a_stage_named_like_a_head_is_a_stage():
         None,
         [dict(type='MultiStepLR', milestones=[3], end=4)],
     ]
+
+
+def test_a_schedule_has_the_stages_that_the_run_will_have():
+    """Where the teacher has fewer, one of the student's counts as part of the next."""
+    resnet = dict(type='mmpretrain.ResNet_CIFAR', depth=18, base_channels=8, stem_channels=8, in_channels=1)
+    student = dict(
+        classifier(), backbone=resnet, head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64)
+    )
+    model = dict(type='mmsskd.StagewiseDistiller', teacher=classifier(), student=student, input_shape=(1, 32, 32))
+    assert stage_names(Config(dict(model=model))) == ['layer2', 'layer3', 'layer4']
+    assert stage_names(Config(dict(model=dict(model, teacher=student)))) == ['layer1', 'layer2', 'layer3', 'layer4']
+    assert stage_names(Config(dict(model=student))) is None

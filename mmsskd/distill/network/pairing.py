@@ -14,9 +14,10 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import Tensor, nn
 
 from ...errors import ConfigError, candidates, explaining
-from ..teacher import image_of
+from ..build import build_model, resolve_model_cfg, without_init
+from ..teacher import give_own_input, image_of
 from .forward import DEFAULT_SHAPE, as_found, features_at, parameters_behind
-from .projector import LastNorm, channels
+from .projector import LastNorm, channels, resolve_student
 from .stages import Stage, find_stages
 
 
@@ -48,6 +49,17 @@ class Pairing:
     def of_config(cls, model: Mapping) -> 'Pairing':
         """Read the options from the config of a :class:`~mmsskd.StagewiseDistiller`."""
         return cls(**{each.name: model[each.name] for each in fields(cls) if each.name in model})
+
+    @classmethod
+    def built(cls, cfg: Mapping) -> tuple[nn.Module, nn.Module, 'Pairing']:
+        """Student and teacher of the config of a run, with random weights, and their pairing: no file is read."""
+        model = cfg['model']
+        preprocessor = cfg.get('data_preprocessor') or model.get('data_preprocessor')
+        student = build_model(without_init(resolve_student(model, preprocessor)[0]), 'model.student')
+        teacher_cfg = resolve_model_cfg(model['teacher'], 'teacher')
+        teacher = build_model(without_init(teacher_cfg), 'model.teacher')
+        give_own_input(teacher, teacher_cfg, student)
+        return student, teacher, cls.of_config(model)
 
     def pair(
         self, student: nn.Module, teacher: nn.Module
