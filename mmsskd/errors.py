@@ -1,6 +1,7 @@
 """The exceptions that a user meets. Each message names the key, what was found, what is allowed, and the fix."""
 
 import difflib
+import inspect
 import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,14 +73,16 @@ def describe(error: Exception) -> str:
     message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     found = re.search(r'(\S+) is not in the \S+::(.+?) registry', message)
     if not found:
-        return f'{type(error).__name__}: {message}'
+        return f'{type(error).__name__}: {message}{_known_arguments(error, message)}'
     from mmengine import registry
 
     wrong, kind = found.groups()
     known = {
         (tree.scope, name)
         for root in vars(registry).values()
-        if isinstance(root, registry.Registry) and root.name == kind
+        if isinstance(root, registry.Registry)
+        # mmpretrain calls one of its registries otherwise than MMEngine does
+        and kind in (root.name, *(child.name for child in root.children.values()))
         for tree in (root, *root.children.values())
         for name in tree.module_dict
     }
@@ -87,6 +90,22 @@ def describe(error: Exception) -> str:
     elsewhere = sorted(f"'{scope}.{name}'" for scope, other in known if other == name)
     fix = f'write {" or ".join(elsewhere)}' if elsewhere else candidates(name, sorted({name for _, name in known}))
     return f'there is no {kind} of type {wrong!r}; {fix}'
+
+
+def _known_arguments(error: Exception, message: str) -> str:
+    """List the arguments of a class or a function that was given one it does not have, for the end of the message; else nothing."""
+    found = re.search(r"^([\w.<>]+?)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'", message)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not isinstance(error, TypeError) or not found or not frames:
+        return ''
+    name, wrong = found.groups()
+    inside, around = frames[-1].f_locals, frames[-1].f_globals  # the frame that called it
+    called = [*inside.values(), *type(inside.get('self')).__mro__, *around.values()]
+    known = next((each for each in called if callable(each) and getattr(each, '__qualname__', None) == name), None)
+    if known is None:
+        return ''
+    arguments = inspect.signature(known).parameters.values()
+    return f'; {candidates(wrong, [each.name for each in arguments if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)])}'
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Messages that a user meets: what was found, what is allowed, and which part of a config it is."""
 
-import mmengine.hooks  # noqa: F401  they are registered
+import mmengine.hooks
+import mmengine.optim  # noqa: F401  they are registered
+import mmpretrain.registry  # noqa: F401
 import pytest
 from mmengine.config import ConfigDict
 from mmengine.registry import Registry
@@ -63,6 +65,37 @@ def test_errors_of_others_are_described_and_ours_stay(monkeypatch):
     for ours in (ConfigError, NonFiniteLossError):
         with pytest.raises(ours, match='^mine$'), explaining('the teacher'):
             raise ours('mine')
+
+
+def test_a_child_registry_of_another_name_than_its_parent():
+    """As mmpretrain's optimizer wrappers have it; nothing was a candidate there."""
+    message = describe(KeyError('OptimWraper is not in the mmpretrain::optimizer_wrapper registry. Please check'))
+    assert "of type 'OptimWraper'; did you mean 'OptimWrapper'? Candidates: OptimWrapper" in message
+
+
+class Parent:
+    def __init__(self, depth, *, width=1):
+        pass
+
+
+class Child(Parent):
+    def __init__(self, side=1, **rest):
+        super().__init__(**rest)
+
+
+@pytest.mark.parametrize(
+    ('call', 'words'),
+    [
+        (lambda: Parent(dept=1), "'dept'; did you mean 'depth'? Candidates: depth, width"),
+        (lambda: Child(wdth=1), "'wdth'; did you mean 'width'? Candidates: width, depth"),
+        (lambda: candidates('a', allowd=[]), "'allowd'; did you mean 'allowed'? Candidates: allowed, wrong, most"),
+        (lambda: (lambda x: x)(y=1), "unexpected keyword argument 'y'"),  # nobody knows where that is
+    ],
+)
+def test_an_argument_that_does_not_exist_is_told_from_those_that_do(call, words):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert describe(caught.value).endswith(words)
 
 
 def test_the_part_of_a_config_that_fails_is_named():
