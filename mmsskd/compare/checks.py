@@ -10,7 +10,7 @@ from torch import nn
 from ..cli.run_config import RUNNER, check_run
 from ..distill.phases import is_schedule_hook, is_stagewise, phases_of
 from ..distill.schedule.runner_state import check_optimizer
-from ..errors import ConfigError, candidates
+from ..errors import ConfigError, candidates, describe
 from .schedule import stage_names
 
 LONGEST_NAME = 100  # file systems take 255 bytes
@@ -83,7 +83,7 @@ def check_config(cfg: Config) -> None:
             try:
                 build_optim_wrapper(nn.Linear(1, 1), wrapper)
             except Exception as error:
-                raise ConfigError(f'{where}: {error}') from error
+                raise ConfigError(f'{where}: {describe(error)}') from error
 
 
 def check_splits(cfg: Config) -> None:

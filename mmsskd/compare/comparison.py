@@ -146,9 +146,11 @@ class Comparison:
         self.say(f'{time.strftime("%H:%M:%S")} {len(left)} settings of the arms are tried for one step each')
         for group in ([teacher], left):
             for run, future in [(run, self._pool.submit(dry_run, replace(run, jobs=self.jobs))) for run in group]:
-                if future.exception() is not None:
+                failed = future.exception()
+                if failed is not None:
                     self._pool.shutdown(wait=False, cancel_futures=True)
-                    error = explain(future.exception(), hint=False)  # type: ignore[arg-type]  # never a KeyboardInterrupt
+                    killed = isinstance(failed, BrokenProcessPool)
+                    error = KILLED if killed else explain(failed, hint=False)  # type: ignore[arg-type]  # never a KeyboardInterrupt
                     raise ConfigError(f'{run.label}: {error} (log: {run.work_dir}/run.log)')
         done.add([teacher, *left])
 

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 
 from ..distill.build import load_strictly
 from ..distill.schedule.data_checks import DataChecks, check_loops
-from ..errors import ConfigError, NonFiniteLossError
+from ..errors import ConfigError, NonFiniteLossError, naming
 from ..utils.files import write_text
 from .resume import name_weights
 from .runs import Run, build_config, by_class, logged, score_of
@@ -43,16 +43,19 @@ def dry_run(run: Run) -> None:
     take_share(run.jobs)
     with logged(run):
         cfg, _ = build_config(run)
-        runner = Runner.from_cfg(cfg)
-        test_loop = runner.test_loop  # built first, so that its data set is looked at with the others
-        if run.checkpoint is not None:
-            load_strictly(runner.model, run.checkpoint, 'teacher.checkpoint')
-            check_loops(runner)
-        else:
-            runner.register_hook(_OneStep())
-            runner.register_hook(DataChecks())
-            with suppress(_Enough, NonFiniteLossError):  # what diverges may do so in earnest, as a try of the search
-                runner.train()
+        with naming(cfg._cfg_dict):
+            runner = Runner.from_cfg(cfg)
+            test_loop = runner.test_loop  # built first, so that its data set is looked at with the others
+            if run.checkpoint is not None:
+                load_strictly(runner.model, run.checkpoint, 'teacher.checkpoint')
+                check_loops(runner)
+            else:
+                runner.register_hook(_OneStep())
+                runner.register_hook(DataChecks())
+                with suppress(
+                    _Enough, NonFiniteLossError
+                ):  # what diverges may do so in earnest, as a try of the search
+                    runner.train()
         if run.teacher is None:
             torch.save(dict(state_dict=runner.model.state_dict()), folder / 'untrained.pth')
             name_weights(folder, run.checkpoint or folder / 'untrained.pth')

@@ -2,7 +2,8 @@
 
 import json
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from helpers import ROOT
@@ -53,7 +54,7 @@ def comparison(out, options=None, **changes):
     ('options', 'words'),
     [
         ({'optim_wraper.optimizer.lr': 0.1}, ["has no 'optim_wraper'", "'optim_wrapper'"]),
-        ({'optim_wrapper.optimizer.lrr': 0.1}, ["unexpected keyword argument 'lrr'"]),
+        ({'optim_wrapper.optimizer.lrr': 0.1}, ["unexpected keyword argument 'lrr'", "did you mean 'lr'"]),
         ({f'{HOOK[:-1]}.transfer.epochs': 1}, ["has no 'default_hooks.stage_schedul'", 'stage_schedule']),
         ({f'{HOOK}.transfr': dict(epochs=1)}, ["unknown field 'transfr'", "did you mean 'transfer'"]),
         ({'model.adapter_nrm': True}, ["unknown field 'adapter_nrm'", "did you mean 'adapter_norm'"]),
@@ -105,7 +106,10 @@ def test_what_the_evaluators_do_not_give(changes, words, tmp_path):
     ('changes', 'words'),
     [
         (dict(per_class='recall'), ['teacher: ', "no 'recall'"]),
-        (dict(arms=dict(plain=dict(config='digits_r8.py', options={'model.backbone.dpth': 8}))), ["arms['plain']: "]),
+        (
+            dict(arms=dict(plain=dict(config='digits_r8.py', options={'model.backbone.dpth': 8}))),
+            ["arms['plain']: model.backbone cannot be built: ", "did you mean 'depth'"],
+        ),
         (dict(options={'val_evaluator': None}), ["arms['mine']: ", 'val_evaluator not set, but val_dataloader']),
     ],
 )
@@ -115,6 +119,20 @@ def test_what_one_step_shows(changes, words, tmp_path, in_this_process):
     for word in words:
         assert word in str(error.value)
     assert not (tmp_path / 'teacher').exists()
+
+
+def test_a_worker_that_the_system_killed_is_told_from_a_slip(tmp_path, monkeypatch):
+    class Killed(Executor):
+        def submit(self, function, *args):
+            future = Future()
+            future.set_exception(BrokenProcessPool('terminated abruptly'))
+            return future
+
+    monkeypatch.setattr('mmsskd.compare.comparison.workers', lambda jobs: nullcontext(Killed()))
+    with pytest.raises(
+        ConfigError, match='teacher: its process was killed, which the system does where memory runs out'
+    ):
+        comparison(tmp_path).run()
 
 
 @pytest.mark.slow
