@@ -229,12 +229,14 @@ def build_config(run: Run) -> tuple[Config, list[int]]:
     cfg.experiment_name = '_'.join([*Path(run.work_dir).parts[-3:], str(os.getpid())])
     cfg.train_cfg.val_interval = run.val_interval if run.measure != 'seconds' else NEVER
     # to go on from, beside those of the clock: the last, and the one before it while that is written
-    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=max(sum(epochs) // 4, 1), max_keep_ckpts=2)
+    kept = dict(type='CheckpointHook', interval=max(sum(epochs) // 4, 1), max_keep_ckpts=2)
+    cfg.default_hooks = dict(cfg.get('default_hooks') or {}, checkpoint=kept)
     if is_stagewise(cfg):
         schedule_hook(cfg).update(evaluate_teacher=False, save_phase_ends=False, stitched=False)
         cfg.model.teacher_checkpoint = weights_of(run.teacher)
     path = newest_checkpoint(run.work_dir) if run.checkpoint is None else None
-    cfg.resume, cfg.load_from = path is not None, path
+    cfg.resume = path is not None
+    cfg.load_from = path or cfg.get('load_from')  # what the config itself starts from
     return cfg, epochs
 
 

@@ -57,3 +57,15 @@ def test_a_schedule_that_could_not_begin_is_named_with_its_arm(phase, words, tmp
         Comparison(plan, tmp_path)
     for word in ["arms['mine']", 'phase 1 of 1', *words]:
         assert word in str(error.value)
+
+
+def test_what_a_config_starts_from_stays_until_there_is_a_checkpoint_of_the_run(tmp_path):
+    """A teacher is often tuned from ImageNet's weights; a comparison that starts it from scratch compares something else."""
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        f"_base_ = {str(ROOT / 'configs/plain/digits_r8.py')!r}\nload_from, default_hooks = 'imagenet.pth', None\n"
+    )
+    run = Run(label='mine', config=str(path), seed=0, epochs=4, work_dir=str(tmp_path / 'work'), metric='m')
+    cfg, _ = build_config(run)
+    assert cfg.load_from == 'imagenet.pth' and cfg.resume is False
+    assert cfg.default_hooks.checkpoint.interval == 1  # also where a config has no hooks of its own
