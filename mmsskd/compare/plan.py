@@ -154,6 +154,12 @@ def parse_plan(cfg: Mapping, folder: Path, where: str) -> Plan:
         raise ConfigError(f'{where}: seeds must be a list of different whole numbers, found {seeds!r}')
     for seed in seeds:
         check_whole(f'{where}: seeds', seed, 0)
+    for arm in arms:
+        if arm.seeds is not None and arm.seeds > len(seeds):
+            raise ConfigError(
+                f'{where}: arms[{arm.name!r}]: seeds={arm.seeds}, but the plan has {len(seeds)} ({seeds}): it is how many of these '
+                'the arm runs with; add seeds to the plan, or leave it out for all of them'
+            )
     return Plan(
         title=cfg.get('title', Path(where).stem),
         metric=cfg['metric'],

@@ -58,6 +58,10 @@ def test_defaults():
         (dict(scale=0), ['scale must be a number above 0']),
         (dict(options=['a']), ['options must be a dict such as', "['a']"]),
         (dict(seeds=[[0]]), ['seeds must be a whole number']),
+        (
+            dict(arms=dict(plain=dict(config='digits_r8.py', seeds=3)), seeds=[0, 1]),
+            ["arms['plain']: seeds=3, but the plan has 2 ([0, 1])", 'leave it out for all of them'],
+        ),
         (dict(arms={1: 'digits_r8.py'}), ['names are texts, found 1']),
         (dict(arms=dict(plain=dict(config='digits_r8.py', options=5))), ["arms['plain']: options must be a dict", '5']),
     ],
