@@ -5,6 +5,7 @@ What a run needs beside the student's own config is worked out and printed: what
 learning rates of the head, when EMA begins. Neither weights nor data are needed.
 """
 
+import os
 from pathlib import Path
 
 from mmengine.config import Config
@@ -35,10 +36,10 @@ def main():
     parser.add_argument('--stages', nargs='+', metavar='PATH', help=stages)
     parser.add_argument('--teacher-stages', nargs='+', metavar='PATH', help='the same of the teacher, where it differs')
     args = parser.parse_args()
-    MMLogger.get_instance('mmengine', log_level='WARNING')
+    MMLogger.get_current_instance().setLevel('WARNING')
     if Path(args.out).suffix != '.py' or Path(args.out).exists():
         raise ConfigError(f'OUT must be a new file that ends in .py, found {args.out!r}')
-    text, table, said = make_pair(args.teacher, args.student, args.stages, args.teacher_stages)
+    text, table, said = make_pair(args.teacher, args.student, args.stages, args.teacher_stages, Path(args.out).parent)
     write_text(Path(args.out), text)
     Config.fromfile(args.out)
     print(text_table(table, '<'))
@@ -48,9 +49,20 @@ def main():
 
 
 def make_pair(
-    teacher_path: str, student_path: str, names: list[str] | None = None, teacher_names: list[str] | None = None
+    teacher_path: str,
+    student_path: str,
+    names: list[str] | None = None,
+    teacher_names: list[str] | None = None,
+    folder: str | Path = '.',
 ) -> tuple[str, list[list[str]], list[str]]:
     """The text of the config, the table of its stages, and what was derived, a line each.
+
+    Args:
+        teacher_path: Config of the teacher, from the working directory.
+        student_path: That of the student.
+        names: Modules of the student that end a stage.
+        teacher_names: The same of the teacher.
+        folder: Where the config will be; the path of a base counts from there.
 
     Raises:
         ConfigError: One of the configs cannot be read, or the two cannot be paired.
@@ -83,7 +95,8 @@ def make_pair(
     model |= dict(teacher=teacher_spec, student=student_spec, input_shape=shape, **named)
     schedule, more = phases(run, stages, said)
     parts = dict(model=model, default_hooks=dict(stage_schedule=schedule), **more)
-    lines = [f'# Stage by stage: {teacher_path} teaches {student_path}.', f'_base_ = [{student_path!r}]', '']
+    base = student_path if '::' in student_path else os.path.relpath(student_path, folder)
+    lines = [f'# Stage by stage: {teacher_path} teaches {student_path}.', f'_base_ = [{base!r}]', '']
     table = [list(COLUMNS), *(list(row.values()) for row in rows)]
     return '\n'.join(lines) + '\n' + Config(parts).pretty_text, table, said
 
@@ -101,7 +114,7 @@ def input_shape(run: Config) -> tuple[int, int, int]:
     sizes = [step.get('crop_size', step.get('scale')) for step in steps]
     found = next((each for each in reversed(sizes) if each), size)
     width, height = found if isinstance(found, (tuple, list)) else (found, found)
-    return 3, height, width
+    return (run.model.get('backbone') or {}).get('in_channels', 3), height, width
 
 
 def phases(run: Config, stages: int, said: list[str]) -> tuple[dict, dict]:

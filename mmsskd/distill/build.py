@@ -92,6 +92,9 @@ def resolve_with_imports(
         raise ConfigError(f'model.{key} has neither `type` nor `cfg_path`, found the keys {sorted(spec)}')
     if not isinstance(spec.type, str) and not callable(spec.type):
         raise ConfigError(f'model.{key}.type must be the name of a model; found {spec.type!r}')
+    if str(spec.type).endswith('StagewiseDistiller'):
+        found = spec.type if path is None else f'{path!r}'
+        raise ConfigError(f'model.{key}: {found} is a whole stage-by-stage run; name the config of the {key} itself')
     if isinstance(spec.type, str) and '.' in spec.type:
         # what it holds is of the same package, unless it says otherwise
         spec.setdefault('_scope_', spec.type.split('.')[0])
@@ -101,9 +104,12 @@ def resolve_with_imports(
 
 
 def model_of(cfg: Config) -> ConfigDict:
-    """The model config of a whole one, with the scope and the preprocessor that a Runner would give it."""
+    """The model config of a whole one, with the scope and the preprocessor that a Runner would give it.
+
+    A network of another library makes its own.
+    """
     cfg.model.setdefault('_scope_', cfg.get('default_scope', 'mmengine'))
-    if 'data_preprocessor' in cfg:
+    if 'data_preprocessor' in cfg and not str(cfg.model.get('type')).endswith('ExternalTeacher'):
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     return cfg.model
 

@@ -364,3 +364,12 @@ def test_a_projector_needs_its_head(tmp_path, reason):
     path = save_weights(TEACHERS[reason], tmp_path / 'teacher.pth')
     with pytest.raises(ConfigError, match=f"^model.projector: the teacher's head follows it, but {reason}"):
         build(path, teacher=TEACHERS[reason], projector=dict(type='mmsskd.BottleneckProjector'))
+
+
+def test_it_may_be_in_a_config_with_a_preprocessor_of_its_students(tmp_path):
+    """That of a run is for the student's images; it makes its own."""
+    path = tmp_path / 'teacher.py'
+    teacher = dict(type='mmsskd.ExternalTeacher', build=f'{__name__}.tiny', normalize=HALF)
+    path.write_text(f'model = {teacher}\ndata_preprocessor = dict(mean=[1.0], std=[2.0], to_rgb=True)\n')
+    built = MODELS.build(resolve_model_cfg(dict(cfg_path=str(path)), 'teacher'))
+    assert built.data_preprocessor.mean.flatten().tolist() == [127.5] * 3

@@ -62,3 +62,17 @@ def test_detectors(tmp_path, monkeypatch, capsys):
     assert code == 0 and 'its backbone gets frozen_stages=-1, norm_eval=False' in out, error
     model = Config.fromfile(path).model
     assert model.student.backbone == dict(frozen_stages=-1, norm_eval=False) and model.stages == ['layer1', 'layer4']
+
+
+def test_paths_count_from_where_they_are_read(tmp_path, monkeypatch, capsys):
+    """A base from the folder of the config that names it, the two networks from where the tools run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/student.py').write_text("_base_ = 'mmsskd::plain/digits_r8.py'\n")
+    (tmp_path / 'run.py').write_text("_base_ = 'mmsskd::sskd/digits_r14x2_r8.py'\n")
+    code, _, error = make(monkeypatch, capsys, 'mine/student.py', 'mine/student.py', 'pairs/of/mine.py')
+    assert code == 0, error
+    assert Config.fromfile('pairs/of/mine.py').model.student.cfg_path == 'mine/student.py'
+    for pair, key in ((['mine/student.py', 'run.py'], 'student'), (['run.py', 'mine/student.py'], 'teacher')):
+        code, _, error = make(monkeypatch, capsys, *pair, 'other.py')
+        assert code == 1 and f"model.{key}: 'run.py' is a whole stage-by-stage run; name the config of the" in error
