@@ -1,13 +1,14 @@
 """One annotation file in COCO's format: its ids, names, sizes and boxes, and what is refused of them."""
 
 import gc
+import io
 import json
 import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from itertools import chain
 from typing import Any
 
@@ -229,7 +230,10 @@ def keeping_lists() -> Iterator[None]:
     """Keep what mmdet's data sets read meanwhile, for the checks: to read COCO's list once more takes longer than all of them."""
     own: Any = None
     if 'mmdet' in sys.modules:  # else there is no data set of its
-        with suppress(ImportError):  # without compiled ops
+        with (
+            suppress(ImportError),
+            redirect_stdout(io.StringIO()),
+        ):  # without compiled ops; it prints what it can do without
             from mmdet.datasets import CocoDataset
 
             own = CocoDataset.COCOAPI
