@@ -19,7 +19,7 @@ from ..errors import ConfigError, NonFiniteLossError, candidates, describe, expl
 from ..utils.quiet import import_quietly
 from ..utils.trust import trust
 from .loaders import complete_loaders
-from .run_config import check_run
+from .run_config import LAUNCHED, check_run
 from .trouble import of_worker, trouble_of
 
 TIMEOUT = 600  # seconds that processes of a run wait for each other, where the config does not say
@@ -85,7 +85,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', metavar='DIR', help='folder of the run; default: work_dirs/<name of the config>')
     add_options_argument(parser, 'the config')
     add_trust_argument(parser)
-    launchers, what = ['none', 'pytorch', 'slurm', 'mpi'], 'who starts the processes; default: %(default)s'
+    launchers, what = ['none', *LAUNCHED], 'who starts the processes; default: %(default)s'
     parser.add_argument('--launcher', choices=launchers, default='none', help=what)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
@@ -143,7 +143,7 @@ def read_config(args: argparse.Namespace, whole: bool = True) -> Config:
 
 def is_first_rank() -> bool:
     """Whether this process is the first one of a run, before the processes know each other; by what their launcher says."""
-    ranks = [os.environ.get(name) for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')]
+    ranks = [os.environ.get(name) for name in LAUNCHED.values()]
     return next((rank for rank in ranks if rank is not None), '0') == '0'
 
 
@@ -152,8 +152,16 @@ def start_processes(cfg: Config) -> None:
 
     MMEngine itself would ask for a device of its own for each, and NCCL refuses a GPU that two share. A process that does not
     answer within ``env_cfg.dist_cfg.timeout`` seconds, 600 by default, ends the others.
+
+    Raises:
+        ConfigError: There is no launcher such as ``cfg.launcher`` says.
     """
     if cfg.launcher != 'none':
+        if LAUNCHED[cfg.launcher] not in os.environ:
+            raise ConfigError(
+                f'launcher={cfg.launcher!r}, but {LAUNCHED[cfg.launcher]} is not set: nobody has started processes; take '
+                'tools/dist_train.sh or tools/slurm_train.sh, or leave --launcher out for one process'
+            )
         limit = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', TIMEOUT)
         cfg.merge_from_dict({'env_cfg.dist_cfg.timeout': limit})
     gpus, local = torch.cuda.device_count(), int(os.environ.get('LOCAL_WORLD_SIZE', 1))

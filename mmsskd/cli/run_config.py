@@ -14,7 +14,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hooks import CheckpointHook
-from mmengine.registry import MODELS
+from mmengine.registry import FUNCTIONS, MODEL_WRAPPERS, MODELS, Registry
 from mmengine.runner import Runner
 
 from ..distill import StageScheduleHook, StagewiseDistiller
@@ -25,6 +25,8 @@ from ..distill.schedule.runner_state import check_optimizer
 from ..errors import ConfigError, candidates, check_keys
 
 LOADED_TOGETHER = ('dataloader', 'cfg', 'evaluator')  # of val and test; MMEngine wants all of them, or none
+# By launcher: what it tells each process of its rank
+LAUNCHED = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 # None switches one off
 DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 
@@ -70,9 +72,14 @@ OPTIONAL: dict[str, Rule] = {
     ),
     'optim_wrapper.clip_grad': DICT,
     'optim_wrapper.paramwise_cfg': DICT,
+    'env_cfg.mp_cfg.mp_start_method': (
+        (lambda value: value in ('fork', 'spawn', 'forkserver')), "'fork', 'spawn' or 'forkserver'",
+    ),
+    'env_cfg.resource_limit': COUNT,
     'randomness.seed': ((lambda value: _is_whole(0)(value) and value < 2**32), 'a whole number from 0 to 2**32 - 1'),
 }  # fmt: skip
 GIVEN: dict[str, Rule] = {
+    'launcher': ((lambda value: value in ('none', *LAUNCHED)), f'one of {", ".join(("none", *LAUNCHED))}'),
     'log_level': (
         lambda value: _is_whole(0)(value) or value in ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'),
         'INFO, WARNING, ERROR, CRITICAL or DEBUG, in quotes',
@@ -100,6 +107,7 @@ GIVEN: dict[str, Rule] = {
 KEYS = {
     'randomness': ('seed', 'deterministic', 'diff_rank_seed'),
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'env_cfg.mp_cfg': ('mp_start_method', 'opencv_num_threads'),
     'auto_scale_lr': ('enable', 'base_batch_size'),
 }
 # What the Runner reads beside them; a name as near as this to one that is not set is taken for it
@@ -125,7 +133,7 @@ def check_run(cfg: Config, whole: bool = True) -> None:
             if found and (required or value is not None) and not rule(value):
                 raise ConfigError(f'{key} must be {allowed}; found {value!r}')
     for key, names in KEYS.items():
-        check_keys(parts.get(key) or {}, names, key)
+        check_keys(_look_up(parts, key)[1] or {}, names, key)
     _check_names(parts)
     check_part(parts['model'], 'model')
     _check_hooks(parts)
@@ -137,6 +145,7 @@ def check_run(cfg: Config, whole: bool = True) -> None:
     if parts.get('visualizer') is not None:
         check_part(parts['visualizer'], 'visualizer')
     _check_scope(cfg.get('default_scope'))
+    _check_registered(parts)
     wrapper = parts.get('optim_wrapper')
     # constructors may want other keys
     if wrapper is not None and ('optimizer' in wrapper or 'constructor' not in wrapper):
@@ -170,6 +179,16 @@ def _check_scope(scope: str | None) -> None:
     """MMEngine only warns of a scope that does not exist, and then does not find the types of the config."""
     if scope is not None and scope not in MODELS.children and (not scope.isidentifier() or find_spec(scope) is None):
         raise ConfigError(f'default_scope: there is no package {scope!r}; {candidates(scope, MODULE2PACKAGE)}')
+
+
+def _check_registered(parts: Mapping) -> None:
+    """Refuse types of which MMEngine does not say that they do not exist, or only where a run has several processes."""
+    keys: dict[str, Registry] = {f'{split}_dataloader.collate_fn': FUNCTIONS for split in ('train', 'val', 'test')}
+    for key, root in {**keys, 'model_wrapper_cfg': MODEL_WRAPPERS}.items():
+        part = _look_up(parts, key)[1]
+        kind = part.get('type') if isinstance(part, Mapping) else None
+        if isinstance(kind, str) and root.get(kind) is None:  # as the Runner asks, whatever the scope
+            raise ConfigError(f'{key}: there is no {root.name} of type {kind!r}; {candidates(kind, root.module_dict)}')
 
 
 def _check_names(parts: Mapping) -> None:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from tool_helpers import TOOLS, call, write
 
 from mmsskd.cli import start_processes
+from mmsskd.errors import ConfigError
 
 
 def test_deterministic_kernels_have_what_cublas_needs(monkeypatch, capsys, tmp_path):
@@ -25,6 +26,7 @@ def test_processes_that_would_share_a_gpu_talk_through_gloo(monkeypatch, gpus, r
     started, device = [], []
     monkeypatch.setenv('LOCAL_WORLD_SIZE', str(ranks))
     monkeypatch.setenv('LOCAL_RANK', '1')
+    monkeypatch.setenv('RANK', '1')
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
     monkeypatch.setattr(torch.cuda, 'set_device', device.append)
     monkeypatch.setattr(torch.distributed, 'init_process_group', lambda backend, timeout: started.append(backend))
@@ -33,6 +35,14 @@ def test_processes_that_would_share_a_gpu_talk_through_gloo(monkeypatch, gpus, r
     assert started == (['gloo'] if gloo else [])
     assert device == ([0] if gloo and gpus else [])
     assert ('model_wrapper_cfg' in cfg and cfg.model_wrapper_cfg.device_ids is None) == gloo
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_a_launcher_that_has_started_nothing(monkeypatch, launcher):
+    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=f'launcher={launcher!r}, but .* is not set: nobody has started'):
+        start_processes(Config(dict(launcher=launcher)))
 
 
 def test_wrong_config_path_lists_its_neighbours(tmp_path, monkeypatch, capsys):
