@@ -29,13 +29,18 @@ def claim(work_dir: str | Path, resuming: bool) -> None:
         resuming: Whether the run goes on with what is there.
 
     Raises:
-        ConfigError: Another process trains there; or a run is there and would be overwritten.
+        ConfigError: Another process trains there; or a run is there and would be overwritten; or nobody may write there.
     """
     folder = os.path.realpath(work_dir)
     if folder in _held:
         return
-    os.makedirs(folder, exist_ok=True)
-    _lock(folder, str(work_dir))
+    try:
+        os.makedirs(folder, exist_ok=True)
+        _lock(folder, str(work_dir))
+    except OSError as error:
+        raise ConfigError(
+            f'work_dir: {str(work_dir)!r} cannot be written to ({error.strerror}); name another --work-dir'
+        ) from error
     begun = newest_checkpoint(folder)
     if begun and not resuming:
         release(work_dir)

@@ -129,3 +129,11 @@ def test_of_a_file_that_the_user_names(tmp_path):
     (folder / 'epoch_1.pth').unlink()
     assert checkpoint_to_resume('/nowhere', str(folder / 'epoch_2.pth'), print) == str(folder / 'epoch_2.pth')
     assert newest_checkpoint(folder) is None
+
+
+def test_a_place_where_nobody_can_write(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(
+        ConfigError, match=r"work_dir: '\S+file/mine' cannot be written to \(Not a directory\); name another"
+    ):
+        claim(tmp_path / 'file/mine', resuming=False)
