@@ -30,7 +30,7 @@ def main():
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help=what)
     args = parser.parse_args()
     start = time.time()
-    MMLogger.get_instance('mmengine', log_level='ERROR')
+    MMLogger.get_current_instance().setLevel('ERROR')
     pages = []
     for name in TASKS if args.task == 'all' else [args.task]:
         pages.append(args.out / f'{name}.html')

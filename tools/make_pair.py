@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import plain_errors
@@ -20,6 +19,7 @@ from mmsskd.distill.teacher import give_own_input
 from mmsskd.errors import ConfigError
 from mmsskd.utils.arguments import ToolParser
 from mmsskd.utils.files import write_text
+from mmsskd.utils.quiet import warnings_alone
 from mmsskd.utils.tables import text_table
 from mmsskd.visualization.stage_table import COLUMNS, stage_table
 
@@ -36,7 +36,6 @@ def main():
     parser.add_argument('--stages', nargs='+', metavar='PATH', help=stages)
     parser.add_argument('--teacher-stages', nargs='+', metavar='PATH', help='the same of the teacher, where it differs')
     args = parser.parse_args()
-    MMLogger.get_current_instance().setLevel('WARNING')
     if Path(args.out).suffix != '.py' or Path(args.out).exists():
         raise ConfigError(f'OUT must be a new file that ends in .py, found {args.out!r}')
     text, table, said = make_pair(args.teacher, args.student, args.stages, args.teacher_stages, Path(args.out).parent)
@@ -147,5 +146,5 @@ def phases(run: Config, stages: int, said: list[str]) -> tuple[dict, dict]:
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with plain_errors(), warnings_alone():
         main()

@@ -4,14 +4,13 @@
 Neither weights nor data are needed.
 """
 
-from mmengine.logging import MMLogger
-
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
 from mmsskd.distill.network.pairing import Pairing
 from mmsskd.distill.phases import is_stagewise
 from mmsskd.errors import ConfigError
 from mmsskd.utils.arguments import ToolParser
+from mmsskd.utils.quiet import warnings_alone
 from mmsskd.utils.tables import text_table
 from mmsskd.visualization.stage_table import COLUMNS, stage_table
 
@@ -21,7 +20,6 @@ def main():
     parser.add_argument('config', help='config of a stage-by-stage run')
     add_common_arguments(parser)
     args = parser.parse_args()
-    MMLogger.get_instance('mmengine', log_level='WARNING')
     cfg = read_config(args, whole=False)
     if not is_stagewise(cfg):
         raise ConfigError(f'{args.config}: model.type must be mmsskd.StagewiseDistiller, found {cfg.model.get("type")}')
@@ -30,5 +28,5 @@ def main():
 
 
 if __name__ == '__main__':
-    with plain_errors():
+    with plain_errors(), warnings_alone():
         main()

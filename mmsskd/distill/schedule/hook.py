@@ -161,7 +161,7 @@ class StageScheduleHook(Hook):
     def before_run(self, runner: Runner) -> None:
         checks.check_strategy(runner)
         if sum(isinstance(hook, StageScheduleHook) for hook in runner.hooks) > 1:
-            raise ConfigError('the config has two StageScheduleHooks (default_hooks, custom_hooks); remove one')
+            raise ConfigError('the config has two StageScheduleHooks, in default_hooks or custom_hooks; remove one')
         if mmengine_private.has_train_loop(runner) and self.schedule is None:  # a test after training comes here too
             if is_main_process():
                 claim(runner.work_dir, mmengine_private.is_resuming(runner))
