@@ -321,6 +321,12 @@ def build_teacher(spec: str | dict, checkpoint: str | None) -> tuple[nn.Module, 
     teacher = build_model(cfg if path is None else without_init(cfg), 'model.teacher')
     loaded = {} if path is None else load_strictly(teacher, path, key)
     teacher.eval().requires_grad_(False)
+    trains = next((name or type(teacher).__name__ for name, module in teacher.named_modules() if module.training), None)
+    if trains is not None:
+        raise ConfigError(
+            f'model.teacher: {trains} stays in training mode after eval(), so its features would change with each batch; let its '
+            'train() obey'
+        )
     count = sum(parameter.numel() for parameter in teacher.parameters()) / 1e6
     source = 'with weights that it brings itself' if path is None else f'from {path}'
     print_log(f'teacher: {type(teacher).__name__}, {count:.2f} M parameters, {source}', logger='current')

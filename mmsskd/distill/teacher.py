@@ -41,8 +41,8 @@ class ExternalTeacher(BaseModel):
         pretrained: True: weights that the library brings. A file or URL: loaded strictly, under the network's own names. False:
             random, for a ``teacher_checkpoint``.
         arguments: Further arguments of what builds it, for instance ``dict(dynamic_img_size=True)`` of a timm ViT.
-        normalize: ``dict(mean=..., std=...)`` of its images, as its library writes them: for images of 0 to 1, or, where a std
-            is above 1, of 0 to 255; with ``channels='bgr'`` for the few that are not RGB. None: what timm or torchvision
+        normalize: ``dict(mean=..., std=...)`` of its images, as its library writes them: for images of 0 to 1, or, where a mean
+            or a std is above 1, of 0 to 255; with ``channels='bgr'`` for the few that are not RGB. None: what timm or torchvision
             says, or the folder of a model of transformers.
         size: Height and width of its images, or one number for both; a float scales the student's, so that with 0.875 a patch of
             14 pixels lies on a stride of 16. None: the student's.
@@ -69,7 +69,9 @@ class ExternalTeacher(BaseModel):
         size: float | tuple[int, int] | None = None,
         image_channels: str | None = None,
     ):
-        arguments = dict(arguments or {})
+        arguments, pixels = dict(arguments or {}), _size(size)  # before weights are fetched
+        if image_channels not in (*CHANNELS, 'gray', None):
+            raise ConfigError(f"{KEY}.image_channels must be 'rgb', 'bgr' or 'gray', found {image_channels!r}")
         network, known = _build(build, pretrained is True, arguments)
         normalize = known if normalize is None else normalize
         if normalize is None:
@@ -80,10 +82,7 @@ class ExternalTeacher(BaseModel):
         mean, std, channels = _normalization(normalize)
         super().__init__(data_preprocessor=dict(type='mmengine.ImgDataPreprocessor', mean=mean, std=std))
         self.channels = channels
-        if image_channels not in (*CHANNELS, 'gray', None):
-            raise ConfigError(f"{KEY}.image_channels must be 'rgb', 'bgr' or 'gray', found {image_channels!r}")
-        self.image_channels = image_channels
-        self.size = _size(size)
+        self.image_channels, self.size = image_channels, pixels
         self.backbone = network
 
     def extract_feat(self, inputs: Tensor):
@@ -189,7 +188,13 @@ def _normalization(normalize: Mapping) -> tuple[list[float], list[float], str]:
         raise ConfigError(
             f'{KEY}.normalize needs as many means as standard deviations above 0, found {dict(normalize)}'
         )
-    unit = 1.0 if max(values['std']) > 1 else 255.0
+    mean, std = max(values['mean']), max(values['std'])
+    if (mean > 1 and std < 1) or (0 < mean <= 1 < std):
+        raise ConfigError(
+            f'{KEY}.normalize has a mean of {mean:g} and a std of {std:g}, of which one is for images of 0 to 1 and the other for '
+            'images of 0 to 255; write both for the same'
+        )
+    unit = 1.0 if mean > 1 or std > 1 else 255.0  # a std of 1 beside means above 1 is that of Caffe's weights
     return [unit * number for number in values['mean']], [unit * number for number in values['std']], channels
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
-from mmsskd.distill.build import build_model, load_strictly, resolve_model_cfg
+from mmsskd.distill.build import build_model, build_teacher, load_strictly, resolve_model_cfg
 from mmsskd.distill.network.forward import capture, features_at
 from mmsskd.distill.teacher import ExternalTeacher, TeacherInput
 from mmsskd.errors import ConfigError
@@ -174,6 +174,8 @@ def test_a_run_with_a_teacher_that_brings_its_weights(tmp_path):
         (dict(normalize=dict(mean=[0.5] * 3, std=[0.5])), 'as many means as standard deviations'),
         (dict(normalize=dict(mean=[0.5] * 2, std=[0.5] * 2)), 'model.teacher.normalize.mean must be one number or three'),
         (dict(normalize=dict(HALF, channels='rbg')), "normalize.channels must be 'rgb' or 'bgr', found 'rbg'"),
+        (dict(normalize=dict(mean=[123.7], std=[0.2])), 'a mean of 123.7 and a std of 0.2, of which one is for images of 0 to 1'),
+        (dict(normalize=dict(mean=[0.5], std=[58.0])), 'a mean of 0.5 and a std of 58'),
         (dict(size=(64, 64, 3)), r'model.teacher.size must be pixels.*found \(64, 64, 3\)'),
         (dict(image_channels='rbg'), "model.teacher.image_channels must be 'rgb', 'bgr' or 'gray', found 'rbg'"),
     ],
@@ -373,3 +375,35 @@ def test_it_may_be_in_a_config_with_a_preprocessor_of_its_students(tmp_path):
     path.write_text(f'model = {teacher}\ndata_preprocessor = dict(mean=[1.0], std=[2.0], to_rgb=True)\n')
     built = MODELS.build(resolve_model_cfg(dict(cfg_path=str(path)), 'teacher'))
     assert built.data_preprocessor.mean.flatten().tolist() == [127.5] * 3
+
+
+@pytest.mark.parametrize(
+    ('mean', 'std', 'pixels'),
+    [
+        ([103.53, 116.28, 123.675], [1.0, 1.0, 1.0], ([103.53, 116.28, 123.675], [1.0] * 3)),  # Caffe's
+        ([0.0], [255.0], ([0.0], [255.0])),
+        ([0.0], [1.0], ([0.0], [255.0])),
+    ],
+)
+def test_normalization_is_for_the_images_that_it_fits(mean, std, pixels):
+    preprocessor = ExternalTeacher(tiny, normalize=dict(mean=mean, std=std)).data_preprocessor
+    found = preprocessor.mean.flatten().tolist(), preprocessor.std.flatten().tolist()
+    assert all(each[: len(want)] == pytest.approx(want) for each, want in zip(found, pixels))
+
+
+def test_a_slip_shows_before_weights_are_fetched():
+    with pytest.raises(ConfigError, match=r"model.teacher.size must be pixels.*found 'big'"):
+        ExternalTeacher('torchvision:resnet19', size='big')
+
+
+class Stubborn(Tiny):
+    def train(self, mode=True):
+        return super().train(True)
+
+
+def test_a_teacher_that_stays_in_training_mode(tmp_path):
+    """Its normalization would follow the batches of the run, and its features with it."""
+    torch.save(Stubborn().state_dict(), tmp_path / 'stubborn.pth')
+    spec = dict(type='mmsskd.ExternalTeacher', build=f'{__name__}.Stubborn', normalize=HALF)
+    with pytest.raises(ConfigError, match='model.teacher: backbone stays in training mode after eval()'):
+        build_teacher(spec, str(tmp_path / 'stubborn.pth'))
