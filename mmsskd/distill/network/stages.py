@@ -171,7 +171,7 @@ def find_stages(
 
     Raises:
         ConfigError: Unknown name, wrong order, a tap that does not run exactly once or whose output a later layer changes in
-            place, a stage without parameters, or backbone parameters that no feature depends on.
+            place, a stage without parameters, a forward without gradients, or backbone parameters that no feature depends on.
     """
     if not isinstance(getattr(model, 'backbone', None), nn.Module) or not hasattr(model, 'extract_feat'):
         raise ConfigError(
@@ -181,6 +181,12 @@ def find_stages(
         with as_found(model):
             ends = None if names is None else _find_ends(model, names, key)
             trace = watch(model, inputs, () if ends is None else [end.path for end in ends])
+            if not any(tensor.requires_grad for tensor in feature_tensors(trace.feature)):
+                raise ConfigError(
+                    f'the {"student" if must_own else "teacher"}, {type(model).__name__}, computes its feature without gradients '
+                    '(torch.no_grad or detach in its forward), so nobody sees which layers it depends on; leave that '
+                    'out, it runs without gradients where none are needed'
+                )
             if ends is None:
                 names = [*resolution_stages(model, trace, inputs), *getattr(model, 'extra_stages', ())]
                 ends = _find_ends(model, names, key)

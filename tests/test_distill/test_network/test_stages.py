@@ -370,6 +370,15 @@ def test_input_shape_that_nobody_set():
         find_stages(Toy(backbone), None, torch.randn(1, 3, 224, 224))
 
 
+@pytest.mark.parametrize('who', ['student', 'teacher'])
+def test_a_forward_without_gradients(who):
+    """As frozen networks of other libraries have it: the walk over the graph would find no stage at all."""
+    model = build_model(ConfigDict(classifier(depth=8)))
+    model.backbone.forward = torch.no_grad()(model.backbone.forward)
+    with pytest.raises(ConfigError, match=f'the {who}, ImageClassifier, computes its feature without gradients'):
+        find_stages(model, None, torch.zeros(1, 1, 8, 8), must_own=who == 'student')
+
+
 def test_model_without_backbone():
     with pytest.raises(ConfigError, match='Linear has no `backbone`'):
         find_stages(nn.Linear(1, 1), None, GREY)
