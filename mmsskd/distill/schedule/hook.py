@@ -196,7 +196,7 @@ class StageScheduleHook(Hook):
             loop.dataloader_iterator = runner_state.PhaseBatches(self, runner)
         mmengine_private.set_loop_length(runner, schedule.end if by_epoch else None, sum(schedule.iterations))
         runner.logger.info(str(schedule))
-        if not any(HEAD in phase.train for phase in phases):
+        if not self.distiller.has_teacher_head and not any(HEAD in phase.train for phase in phases):
             runner.logger.warning(
                 'no phase trains the head: this run only transfers, the head of the student stays as it was'
             )

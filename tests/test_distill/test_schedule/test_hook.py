@@ -319,6 +319,14 @@ def test_non_finite_loss_stops_before_the_step(tmp_path, teacher_path):
     assert not list(tmp_path.glob('*.part'))
 
 
+def test_transfer_beneath_the_teachers_head_is_as_meant(tmp_path, teacher_path):
+    """So the configs of CIFAR-100 and the recipe 'projector' do it; a warning in each such run would hide those that matter."""
+    cfg = run_cfg(tmp_path, teacher_path, hook=dict(phases=[dict(train='stages')]), log_level='INFO')
+    cfg.model.init_from_teacher = 'head'
+    train(cfg)
+    assert 'no phase trains the head' not in next(tmp_path.glob('*/*.log')).read_text()
+
+
 def test_transfer_without_head_is_legal_and_says_so(tmp_path, teacher_path):
     cfg = run_cfg(tmp_path, teacher_path, hook=dict(phases=[dict(train='layer1')]), log_level='INFO')
     train(cfg)
