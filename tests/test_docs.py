@@ -10,6 +10,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -265,3 +266,18 @@ def test_own_data_in_cifar_format_by_inheritance(tmp_path):
         assert result.returncode == 0, result.stderr
     cfg = Config.fromfile(tmp_path / 'work_dirs/sskd/student.py')
     assert cfg.model.head.num_classes == 5 and (tmp_path / 'work_dirs/sskd/student.pth').is_file()
+
+
+def test_the_api_page_has_every_public_name():
+    page = re.findall(r'^::: \S+\.(\w+)$', (ROOT / 'docs/api.md').read_text(), re.MULTILINE)
+    rooms = (
+        'distill',
+        'datasets',
+        'models',
+        'face.models',
+        'face.data',
+        'face.data.transforms',
+        'face.evaluation.metrics',
+    )
+    public = {name for room in rooms for name in import_module(f'mmsskd.{room}').__all__}
+    assert public <= set(page), sorted(public - set(page))

@@ -19,7 +19,7 @@ from mmengine.runner import EpochBasedTrainLoop, LogProcessor, Runner
 from ..distill import StageScheduleHook
 
 IN_PLACE, IN_A_FILE = 0.2, 60.0  # seconds between two progress lines
-WIDEST = 120  # signs of a line of an epoch, with the time at its beginning
+WIDEST = 120  # characters of a line of an epoch, with the time at its beginning
 # of schedule and logger, for whose lines ours stand; see `_Console`
 LEFT_TO_THE_FILE = ('after_train_iter', 'after_val_iter', 'before_train_epoch', '_close_step', 'after_val_epoch')
 CLEAR = '\r\x1b[K'
@@ -33,9 +33,9 @@ class Progress(Hook):
     That line stays in the log file and in ``scalars.json``. On the console there is one line for each epoch (in a run that counts
     iterations, for each interval of the logger): phase, epoch, loss, relative error of the stages that follow the teacher, the
     task metric where it was measured, rate, seconds an iteration, and the time that is left of the whole run. It is of at most
-    120 signs: where all of that does not fit, it has the error of the last stage alone, or no rate. In between, a line in place on
-    a terminal, and one line a minute where the output is a file. A run whose config has a ``log_processor`` of its own keeps what
-    that one says.
+    120 characters: where all of that does not fit, it has the error of the last stage alone, or no rate. In between, a line in
+    place on a terminal, and one line a minute where the output is a file. A run whose config has a ``log_processor`` of its own
+    keeps what that one says.
 
     It takes ``before_train``, ``after_train_iter``, ``after_train_epoch``, ``after_val_epoch`` and ``after_train``. The time left
     replaces that of MMEngine's timer, which counts no validation and the phases before at their own pace: all lines say the same.

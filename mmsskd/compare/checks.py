@@ -31,7 +31,9 @@ def check_names(names: Sequence[str], folders: Sequence[str], reserved: str) -> 
         if name == reserved:
             raise ConfigError(f'arms: {name!r} is the row of the teacher; name the arm otherwise')
         if lower.count(folder) > 1:
-            raise ConfigError(f'arms: the name {name!r} differs from another only in signs or case; name them apart')
+            raise ConfigError(
+                f'arms: the name {name!r} differs from another only in punctuation or case; name them apart'
+            )
 
 
 def check_options(cfg: Mapping, options: Mapping) -> None:

@@ -131,7 +131,7 @@ def check_config_path(spec: str | dict, key: str) -> None:
         if package not in MODULE2PACKAGE:
             raise ConfigError(f'{where}: unknown package in {path!r}; {candidates(package, MODULE2PACKAGE)}')
         if not is_installed(MODULE2PACKAGE[package]):  # mmengine would pip-install it without asking
-            raise ConfigError(f'{where}: {path!r} needs {package}, which is not installed (see README, Installation)')
+            raise ConfigError(f'{where}: {path!r} needs {package}, which is not installed (docs/install.md)')
         folder = Path(get_installed_path(MODULE2PACKAGE[package])) / '.mim' / 'configs'
         if not (folder / relative).is_file():
             near = (folder / relative).parent

@@ -1,7 +1,7 @@
 """Phases: what each one trains, by which losses, for how long. From a config to checked values; a new schedule is a new list.
 
 Neither torch nor a Runner is needed here, so that whoever asks for the phases of a run gets the same answer:
-:func:`phases_of` serves the hook, the comparison, the benchmark and the data checks.
+:func:`phases_of` serves the hook, the comparison and the benchmark.
 """
 
 import copy

@@ -7,7 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-WIDEST = 120  # signs in a line of help, however wide the terminal
+WIDEST = 120  # characters in a line of help, however wide the terminal
 
 
 class ToolParser(argparse.ArgumentParser):

@@ -206,7 +206,7 @@ def test_a_teacher_that_is_there_is_measured_and_not_trained(compared, tmp_path)
 def test_arms_that_would_share_a_folder_are_refused(compared, tmp_path):
     plan = read_plan(str(compared[0] / 'small.py'))
     twin = replace(plan.arms[0], name='plain, student')
-    with pytest.raises(ConfigError, match='differs from another only in signs'):
+    with pytest.raises(ConfigError, match='differs from another only in punctuation'):
         Comparison(replace(plan, arms=(*plan.arms, twin)), tmp_path)
 
 

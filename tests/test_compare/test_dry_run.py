@@ -157,8 +157,8 @@ def test_tries_that_have_other_keys_are_tried_too(tmp_path, in_this_process):
         (['plain', '..'], "'..' has no letter or digit"),
         (['plain', 'x' * 300], 'longer than'),
         (['plain', 'teacher'], 'the row of the teacher'),
-        (['plain', 'Plain'], 'differs from another only in signs or case'),
-        (['plain', 'plain!'], 'differs from another only in signs or case'),
+        (['plain', 'Plain'], 'differs from another only in punctuation or case'),
+        (['plain', 'plain!'], 'differs from another only in punctuation or case'),
     ],
 )
 def test_names_that_make_no_folder_of_their_own(names, words, tmp_path):

@@ -283,7 +283,7 @@ def _renew_metainfo(outer) -> None:
 def _compare_names(reference: tuple[str, Sequence], other: tuple[str, Sequence], logger: MMLogger, fix: str) -> None:
     """Refuse two sets whose labels mean different classes; say it where all names are others, or some are missing at the end.
 
-    Names that differ in case and signs only are the same.
+    Names that differ in case and punctuation only are the same.
     """
     (where, names), (key, own) = reference, other
     first, related = _first_difference(names, own)
@@ -313,7 +313,7 @@ def _how_numbered(dataset, coco: CocoList | None) -> str:
 
 
 def _first_difference(names: Sequence, others: Sequence) -> tuple[int | None, bool]:
-    """The first label of which these names differ in more than case and signs, and whether any name is in both."""
+    """The first label of which these names differ in more than case and punctuation, and whether any name is in both."""
     one, two = ([re.sub(r'[\W_]+', '', str(name)).casefold() or str(name) for name in each] for each in (names, others))
     return next((i for i, (a, b) in enumerate(zip(one, two)) if a != b), None), bool(set(one) & set(two))
 
