@@ -56,6 +56,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
+from mmsskd.distill.network.forward import DEFAULT_SHAPE
 from mmsskd.distill.phases import is_schedule_hook, is_stagewise, phases_of, stage_by_stage
 from mmsskd.distill.schedule.captured_step import WARM_UP
 from mmsskd.distill.schedule.runner_state import seed_everything
@@ -292,7 +293,7 @@ def make_pair(cfg, shape=None, size: int | None = None) -> tuple:
     with tempfile.TemporaryDirectory() as folder:
         distiller = steps.random_distiller(cfg, folder).to(device)
     distiller.measures_agreement = False  # as in all iterations but those that are logged
-    defaults = dict(shape=tuple(cfg.model.get('input_shape', (3, 224, 224))), batch_size=8)
+    defaults = dict(shape=tuple(cfg.model.get('input_shape', DEFAULT_SHAPE)), batch_size=8)
     defaults = DETECTION if steps.detects(distiller) else defaults
     channels, *default = defaults['shape']
     return distiller, steps.make_batch(

@@ -15,8 +15,7 @@ from ..errors import ConfigError
 from .checks import check_config, check_names, check_splits
 from .dry_run import DryRuns, distinct, dry_run
 from .plan import Arm, Plan
-from .resume import weights_of
-from .runs import Run, build_config, execute
+from .runs import Run, build_config, execute, weights_of
 from .tables import Table, row_of
 from .workers import KILLED, workers
 

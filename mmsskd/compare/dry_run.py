@@ -14,8 +14,7 @@ from ..distill.build import load_strictly
 from ..distill.schedule.data_checks import DataChecks, check_loops
 from ..errors import ConfigError, NonFiniteLossError, naming
 from ..utils.files import write_text
-from .resume import name_weights
-from .runs import Run, build_config, by_class, logged, score_of
+from .runs import Run, build_config, by_class, logged, name_weights, score_of
 from .workers import take_share
 
 

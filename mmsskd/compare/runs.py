@@ -29,12 +29,12 @@ from ..utils.trust import trust
 from ..utils.work_dir import newest_checkpoint
 from .checks import check_options
 from .clock import SECONDS, ComparisonClock, read_curve
-from .resume import keep_newest, name_weights, weights_of
 from .schedule import phase_epochs, set_epochs, stage_names, stretch
 from .similarity import compare_features
 from .workers import take_share
 
 NEVER = 10**6
+WEIGHTS = 'weights'  # file of a work dir that names weights elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,3 +311,28 @@ def by_class(metrics: dict, key: str | None, classes: Sequence[str]) -> dict[str
     if key not in metrics:
         raise ConfigError(f'per_class: the evaluator gives no {key!r}; it gives {", ".join(sorted(map(str, metrics)))}')
     return {name: float(value) for name, value in zip(classes, metrics[key], strict=True)}
+
+
+# -- what a run leaves on disk: nothing of a killed one may stop it, or pass for something else ------------------------
+
+
+def keep_newest(work_dir: str | Path) -> None:
+    """Remove all checkpoints but that one. A run that goes on has two, one of which is whole while the other is written."""
+    newest = newest_checkpoint(work_dir)
+    for file in Path(work_dir).glob('epoch_*.pth'):
+        if newest is not None and str(file) != newest:
+            file.unlink()
+
+
+def name_weights(work_dir: str | Path, path: str | Path) -> None:
+    """Note that the weights of a run, which trained none of its own, are elsewhere."""
+    Path(work_dir, WEIGHTS).write_text(str(path))
+
+
+def weights_of(work_dir: str | Path | None) -> str | None:
+    """The weights that a run ended with; None where it has not, or where they are gone."""
+    if work_dir is None:
+        return None
+    note = Path(work_dir, WEIGHTS)
+    path = note.read_text() if note.is_file() else newest_checkpoint(work_dir)
+    return path if path and Path(path).is_file() else None

@@ -24,7 +24,7 @@ from .build import (
 )
 from .losses import AgreementMeter, StepValues, build_loss, build_mimic_losses, takes_samples
 from .network.folded import StepTeacher
-from .network.forward import capture, features_at
+from .network.forward import DEFAULT_SHAPE, capture, features_at
 from .network.pairing import Pairing, find_logits, match_size, student_trains
 from .network.projector import resolve_student
 from .network.stages import taps_of
@@ -124,7 +124,7 @@ class StagewiseDistiller(BaseModel):
         teacher_stages: Sequence[str] | None = None,
         mimic_loss: dict | None = None,
         resize: bool | str | None = None,
-        input_shape: Sequence[int] = (3, 224, 224),
+        input_shape: Sequence[int] = DEFAULT_SHAPE,
         adapter_norm: bool = True,
         logits: str | dict | None = None,
         fold_teacher: bool | None = None,

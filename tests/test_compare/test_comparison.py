@@ -14,7 +14,7 @@ from pages import check_page
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.page import build_page
 from mmsskd.compare.plan import read_plan
-from mmsskd.compare.resume import weights_of
+from mmsskd.compare.runs import weights_of
 from mmsskd.compare.tables import Row, Table
 from mmsskd.errors import ConfigError
 

@@ -21,8 +21,7 @@ from mmengine.logging import MessageHub
 from mmsskd.compare.clock import ComparisonClock
 from mmsskd.compare.comparison import Comparison
 from mmsskd.compare.plan import read_plan
-from mmsskd.compare.resume import weights_of
-from mmsskd.compare.runs import Run, _seconds
+from mmsskd.compare.runs import Run, _seconds, weights_of
 from mmsskd.compare.workers import workers
 from mmsskd.errors import ConfigError
 from mmsskd.utils.work_dir import newest_checkpoint
