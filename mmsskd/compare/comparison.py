@@ -218,8 +218,8 @@ class Comparison:
         done: list[Run] = []
         failed: list[str] = []
         lost: set[str] = set()  # work dirs of runs that failed
-        report()
-        while waiting or running:
+        due = True
+        while waiting or running or due:
             for run in list(waiting):
                 missing = {each.work_dir for each in (*running.values(), *waiting)}
                 if len(running) < jobs and run.teacher not in missing:
@@ -227,6 +227,9 @@ class Comparison:
                     if run.teacher not in lost and self._is_needed(run, waiting):
                         self.say(f'{time.strftime("%H:%M:%S")} {run.label} begins')
                         running[self._submit(replace(run, jobs=jobs))] = run
+            if due:  # while the next runs are at work: it reads all results
+                report()
+                due = False
             if not running:
                 continue
             wait(running, return_when=FIRST_COMPLETED)
@@ -245,8 +248,7 @@ class Comparison:
                 shown = '' if score is None else f': {self.plan.metric} {score * self.plan.scale:.2f}'
                 shown = ': diverged' if 'diverged' in result else shown
                 self.say(f'{time.strftime("%H:%M:%S")} {run.label}{shown}')
-                if run.teacher is not None:
-                    report()
+                due = due or run.teacher is not None
         if failed:
             raise ConfigError(
                 f'{len(failed)} of {len(done)} runs failed; the others are kept, and the same command goes on from there. '

@@ -196,37 +196,6 @@ def test_it_says_so_of_a_process_that_was_killed(tmp_path, monkeypatch, jobs):
         compared._all(runs, jobs)
 
 
-def test_what_waits_for_its_teacher_lets_those_of_later_seeds_go_first(tmp_path, monkeypatch):
-    (tmp_path / 'plain.py').write_text(f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n")
-    (tmp_path / 'plan.py').write_text(PLAN.format(plain=ROOT / 'configs/plain', epochs=4))
-
-    arm_is_done = Event()
-
-    def execute(run):  # the first teacher ends last
-        if run.label == 'teacher, seed 0':
-            assert arm_is_done.wait(60)
-        run.result_file.parent.mkdir(parents=True)
-        run.result_file.write_text(json.dumps(dict(fingerprint=run.fingerprint(), score=0.5)))
-        if run.label.startswith('plain, seed 1'):
-            arm_is_done.set()
-        return run.result()
-
-    monkeypatch.setattr('mmsskd.compare.comparison.execute', execute)
-    said = []
-    compared = Comparison(
-        read_plan(str(tmp_path / 'plan.py')), tmp_path / 'out', 2, say=lambda line: said.append(line[9:])
-    )
-    compared._pool = ThreadPoolExecutor(2)
-    compared._all([compared._run(compared.plan.arms[0], seed, 'equal_epochs', 4, {}) for seed in (0, 1)])
-    begun = [line for line in said if line.endswith('begins')]
-    assert begun == [
-        'teacher, seed 0 begins',
-        'teacher, seed 1 begins',
-        'plain, seed 1, equal epochs begins',
-        'plain, seed 0, equal epochs begins',
-    ]
-
-
 def test_it_says_so_of_a_config_that_was_edited(tmp_path, monkeypatch):
     config = tmp_path / 'plain.py'
     config.write_text(f"_base_ = '{ROOT}/configs/plain/digits_r8.py'\n")
@@ -323,7 +292,7 @@ def test_seeds_follow_each_other_and_the_table_grows(compared):
     tables, said = [], []
     compared.say = lambda line: said.append(line.split(' ', 1)[1])
     runs = compared._runs('equal_epochs', dict.fromkeys(compared.chosen, 4))
-    compared._all(runs, report=lambda: tables.append(compared._so_far([('equal epochs', runs, {})])))
+    compared._all(runs, jobs=1, report=lambda: tables.append(compared._so_far([('equal epochs', runs, {})])))
     begun = [line.removesuffix(' begins') for line in said if line.endswith(' begins')]
     assert begun == [
         'teacher, seed 0',
@@ -335,6 +304,25 @@ def test_seeds_follow_each_other_and_the_table_grows(compared):
     (last,) = tables[-1]
     assert {row.name: row.seeds for row in last.rows} == {'teacher': (0, 1), 'plain': (0, 1), 'other': (0,)}
     assert last.rows[2].cells(last.seeds)[1] == '50.00 (1 seed)'
+
+
+def test_what_waits_for_its_teacher_lets_later_seeds_go_first(compared, monkeypatch):
+    said, arm_is_done = [], Event()
+
+    def execute(run: Run) -> dict:  # the first teacher ends last
+        if run.label == 'teacher, seed 0':
+            assert arm_is_done.wait(60)
+        result = written(run)
+        if run.label.startswith('plain, seed 1'):
+            arm_is_done.set()
+        return result
+
+    monkeypatch.setattr('mmsskd.compare.comparison.execute', execute)
+    compared.say = lambda line: said.append(line.split(' ', 1)[1])
+    compared._all(compared._runs('equal_epochs', dict.fromkeys(compared.chosen, 4)))
+    begun = [line.split(', equal')[0] for line in said if line.endswith(' begins')]
+    assert begun[:3] == ['teacher, seed 0 begins', 'teacher, seed 1 begins', 'plain, seed 1']
+    assert sorted(begun[3:]) == ['other, seed 0', 'plain, seed 0']
 
 
 def test_results_count_on_a_machine_with_other_folders_without_weights(compared, tmp_path):
