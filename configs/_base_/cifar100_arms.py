@@ -116,16 +116,30 @@ _recipes = {
 }
 
 # What the first stages add to the last one, which is the same in all: its projector, the head of the teacher, and the logits
+_names = ['layer1', 'layer2', 'layer3']
+_tenth = dict(_raw, loss_weight=0.1)
+_with_logits = _recipes['stages, projector and logits']['options']
 _stages_alone = {
     'last stage alone': _recipes['SimKD and logits'],
     'stages, then the last': _recipes['stages, projector and logits'],
     'stages kept with their losses': dict(
         options={
-            **_recipes['stages, projector and logits']['options'],
-            f'{_hook}.phases': [
-                *_stages[:2],
-                dict(_stages[2], mimic=['layer1', 'layer2', 'layer3'], logits=True, task_loss=False),
-            ],
+            **_with_logits,
+            f'{_hook}.phases': [*_stages[:2], dict(_stages[2], mimic=_names, logits=True, task_loss=False)],
+        }
+    ),
+    'all stages, then the last': dict(
+        options={
+            **_with_logits,
+            'model.mimic_loss': dict(layer3=_raw),
+            f'{_hook}.phases': [dict(train='stages', mimic=_names, epochs=40), dict(_stages[2], logits=True)],
+        }
+    ),
+    'the last, a tenth of the others beside it': dict(
+        options={
+            **_with_logits,
+            'model.mimic_loss': dict(layer1=_tenth, layer2=_tenth, layer3=_raw),
+            f'{_hook}.phases': [dict(_last, mimic=_names, logits=True, task_loss=False)],
         }
     ),
 }
