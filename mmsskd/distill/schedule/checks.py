@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import torch
 from mmengine.dist import get_rank
-from mmengine.hooks import CheckpointHook, EMAHook, SyncBuffersHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, EMAHook, SyncBuffersHook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -83,6 +83,27 @@ def check_ends(phases: Sequence[Phase], loaders: Sequence[DataLoader]) -> None:
         for sampler in _samplers_of(loader):
             if any(each.__name__ in ENDLESS for each in type(sampler).__mro__):
                 raise ConfigError(f'{key}: {type(sampler).__name__} never ends, {COUNT_ITERATIONS}')
+
+
+def check_early_stopping(runner: Runner, phases: Sequence[Phase], predicts: Sequence[bool]) -> None:
+    """Refuse an EarlyStoppingHook that could act before the last phase: it ends the run, not the phase.
+
+    Args:
+        runner: Has the hooks, and says from when on it is validated.
+        phases: The schedule.
+        predicts: Whether the task metric says something in each phase, so that it is measured there.
+
+    Raises:
+        ConfigError: The message names the phase, and the ``val_begin`` with which the hook is allowed.
+    """
+    begin = (runner.cfg.get('train_cfg') or {}).get('val_begin', 1)
+    for number, (phase, measured) in enumerate(zip(phases[:-1], predicts), 1):
+        if measured and phase.end >= begin and any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks):
+            raise ConfigError(
+                f'custom_hooks: EarlyStoppingHook ends the whole run, and phase {number} ({phase.name}) of {len(phases)} is '
+                'validated, so later phases could be left out. It is allowed where the last phase alone is validated: set '
+                f'train_cfg.val_begin={phases[-1].begin + 1}, or remove the hook'
+            )
 
 
 def check_still_ends(phase: Phase, loader: DataLoader, batch: int) -> None:

@@ -186,6 +186,9 @@ class StageScheduleHook(Hook):
         schedule = Schedule(phases, runner_state.build_loaders(runner, phases), by_epoch)
         if by_epoch:
             checks.check_ends(phases, schedule.loaders)
+        checks.check_early_stopping(
+            runner, phases, [schedule.predicts(index, self.distiller) for index in range(len(phases))]
+        )
         check_data(runner, phases, schedule.loaders, self.distiller)
         dry_run.try_recipes(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
         self.first_batches = dry_run.first_batches(phases, schedule.loaders)

@@ -160,11 +160,28 @@ def test_ranks_do_not_wait_for_layers_that_nothing_depends_on(tmp_path, teacher_
             r'EMAHook would average weights across stages: set begin_epoch=4 in it',
         ),
         (dict(custom_hooks=[dict(type='EMAHook', begin_epoch=3)]), 'set begin_epoch=4 in it'),
+        (
+            dict(
+                custom_hooks=[dict(type='EarlyStoppingHook', monitor='accuracy/top1')],
+                hook=dict(phases=[dict(train='layer1'), dict(train='head'), dict(train='all', epochs=2)]),
+            ),
+            r'custom_hooks: EarlyStoppingHook ends .* phase 2 \(head\) .* set train_cfg.val_begin=3,',
+        ),
     ],
 )
 def test_what_cannot_follow_a_schedule_is_refused(tmp_path, teacher_path, change, message):
     with pytest.raises(ConfigError, match=message):
         train(run_cfg(tmp_path, teacher_path, **change))
+
+
+@pytest.mark.parametrize('begin', [1, 3])
+def test_the_last_phase_may_stop_early(tmp_path, teacher_path, begin):
+    """Where it alone is validated, by itself or by val_begin."""
+    phases = [dict(train='layer1'), dict(train='head' if begin == 3 else 'layer2'), dict(train='all', epochs=2)]
+    stop = dict(type='EarlyStoppingHook', monitor='accuracy/top1', stopping_threshold=-1.0)
+    train_cfg = {'train_cfg.val_begin': begin}
+    runner = train(run_cfg(tmp_path, teacher_path, hook=dict(phases=phases), custom_hooks=[stop], **train_cfg))
+    assert runner.epoch == 3 and (tmp_path / 'student.pth').is_file()
 
 
 def test_flexible_runner_is_refused(tmp_path, teacher_path):
