@@ -1,4 +1,4 @@
-"""A hook for the two-process tests, imported by their config: each rank writes its weights at the end of every phase."""
+"""A hook for the two-process tests, imported by their config: each rank writes what it has at the end of every phase."""
 
 import os
 
@@ -18,10 +18,13 @@ class RankDump(Hook):
 
     def _dump(self, runner, step):
         wrapper = runner.model
+        checkpoint: dict = {}
+        runner.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         reduced = [p for p in wrapper.parameters() if p.requires_grad]
         torch.save(
             dict(
                 state_dict=unwrap(wrapper).state_dict(),
+                gradients=checkpoint['stage_schedule']['gradients'],
                 trains=sum(p.numel() for p in reduced),
                 wrapper=type(wrapper).__name__,
                 find_unused=getattr(wrapper, 'find_unused_parameters', None),

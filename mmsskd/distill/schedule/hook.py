@@ -155,6 +155,7 @@ class StageScheduleHook(Hook):
         self.steps: UnwaitedSteps | None = None
         self.first_batches: list[dict | None] = []
         self.pending: dict = {}
+        self.ranks_equal = True
 
     # -- set-up ------------------------------------------------------------------------------------------------------
 
@@ -337,11 +338,12 @@ class StageScheduleHook(Hook):
         if self.schedule.by_epoch:
             resume.end_if_asked(runner, by_epoch=True, within=batch_idx > 0)
             checks.check_still_ends(self.phase, runner.train_loop.dataloader, batch_idx)
+        self.ranks_equal = not runner.distributed
         self.distiller.measures_agreement = runner_state.is_logged(runner, batch_idx)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if checks.checkpoint_is_due(runner):
-            self._check_weights(runner)
+            self._settle(runner)
         if self.schedule.by_epoch:
             return
         phase, done = self.phase, runner.iter + 1
@@ -355,13 +357,11 @@ class StageScheduleHook(Hook):
             self._close_step(runner, runner.epoch + 1)
 
     def _close_step(self, runner: Runner, done: int) -> None:
-        """After an epoch or iteration: equal buffers on all ranks, validation of what is mimicked, the phase's checkpoint."""
+        """After an epoch or iteration: equal ranks, validation of what is mimicked, the phase's checkpoint."""
         phase = self.phase
         due = done % runner.train_loop.val_interval == 0 or done == phase.end
         if due or self.schedule.by_epoch:
-            self._check_weights(runner)
-        if runner.distributed and (due or self.schedule.by_epoch):
-            validation.average_buffers(self.distiller)
+            self._settle(runner)
         if due and phase.mimic and runner.val_loop is not None:
             stitch = self.stitched and not self.schedule.predicts(self.index, self.distiller)
             learned = self.schedule.learned(self.index, list(self.distiller.stages)) if stitch else ()
@@ -375,6 +375,13 @@ class StageScheduleHook(Hook):
         if done == phase.end and done != self.schedule.end and self.save_phase_ends and is_main_process():
             meta = dict(epoch=runner.epoch + self.schedule.by_epoch, iter=runner.iter + (not self.schedule.by_epoch))
             mmengine_private.save_on_this_rank(runner, f'phase{self.index + 1}_{phase.name}.pth', meta)
+
+    def _settle(self, runner: Runner) -> None:
+        """Before weights are saved or validated: they are finite, and what the first rank has is what all have."""
+        self._check_weights(runner)
+        if runner.distributed:
+            validation.average_over_ranks(self.distiller)
+        self.ranks_equal = True
 
     def _check_weights(self, runner: Runner) -> None:
         if self.steps is not None:
@@ -398,10 +405,14 @@ class StageScheduleHook(Hook):
         release(runner.work_dir)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        checkpoint['stage_schedule'] = resume.schedule_state(
-            self.distiller, self.schedule.phases, self.index, self.schedule.by_epoch
-        )
-        checkpoint['pins'] = self.pins
+        state = resume.schedule_state(self.distiller, self.schedule.phases, self.index, self.schedule.by_epoch)
+        if state['gradients'] and not self.ranks_equal:  # one rank alone saves, where a signal or a loss ends the run
+            state['gradients'] = {}
+            runner.logger.warning(
+                'the checkpoint is without the gradients of an unfinished accumulation, of which this rank has only its own: '
+                'after a resume the next update follows fewer batches'
+            )
+        checkpoint.update(stage_schedule=state, pins=self.pins)
 
     def after_train(self, runner: Runner) -> None:
         """Write the plain student."""

@@ -183,8 +183,12 @@ def _numbers(metrics: dict) -> dict[str, float]:
     return {key: float(value) for key, value in metrics.items() if isinstance(value, Real)}
 
 
-def average_buffers(distiller: StagewiseDistiller) -> None:
-    """Make BN statistics equal on all ranks: those of what trains are averaged, frozen ones are not touched, to the bit."""
+def average_over_ranks(distiller: StagewiseDistiller) -> None:
+    """Make equal on all ranks what each has of its own, and a checkpoint has of the first one: BN statistics and gradients.
+
+    Statistics of what trains are averaged, frozen ones are not touched, to the bit. Gradients differ within a window of
+    accumulation; DDP averages them at its end, to the same whether or not they were averaged before.
+    """
     modules = distiller.training_modules()
     buffers = [
         buffer
@@ -192,8 +196,15 @@ def average_buffers(distiller: StagewiseDistiller) -> None:
         for buffer in modules[path].buffers(recurse=False)
         if buffer.is_floating_point()
     ]
-    if buffers:
-        all_reduce_params(buffers, op='mean')
+    trained = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
+    gradients = []
+    if any(parameter.grad is not None for parameter in trained):
+        for parameter in trained:
+            if parameter.grad is None:  # on this rank, where another may have one
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+    if buffers or gradients:
+        all_reduce_params([*buffers, *gradients], op='mean')
 
 
 # -- the student's stages so far with the rest of the teacher after them -----------------------------------------------

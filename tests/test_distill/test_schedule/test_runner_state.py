@@ -1,5 +1,6 @@
 """Two real processes (gloo), once through tools/dist_train.sh: equal to the bit, and equal to one process with the same batches."""
 
+import copy
 import itertools
 import pickle
 import random
@@ -72,6 +73,14 @@ def distributed_cfg(folder, teacher_checkpoint, iters=None, batch_size=16, **mod
     return cfg
 
 
+def saved_within_a_window(cfg: Config) -> Config:
+    """In phases of three iterations the first ends within a window of two; that of the second phase is saved, the fourth."""
+    cfg.default_hooks.stage_schedule.transfer.optim_wrapper.accumulative_counts = 2
+    cfg.default_hooks.checkpoint.interval = 4
+    cfg.custom_hooks[0].interval = 1
+    return cfg
+
+
 def steps(folder, rank):
     paths = sorted(folder.glob(f'step*_rank{rank}.pth'), key=lambda path: int(path.name.split('_')[0][4:]))
     return [torch.load(path, map_location='cpu') for path in paths]
@@ -80,19 +89,25 @@ def steps(folder, rank):
 @pytest.mark.slow
 @pytest.mark.parametrize('iters', [None, 3])
 def test_two_processes_equal_one_without_bn(tmp_path, iters, monkeypatch):
-    """Widths differ, so adapters are reduced too."""
+    """Widths differ, so adapters are reduced too. A checkpoint within a window holds the gradients of all ranks, or none."""
     models = dict(teacher=classifier(**GROUP_NORM), student=classifier(depth=8, width=1, **GROUP_NORM))
     teacher = save_weights(models['teacher'], tmp_path / 'teacher.pth')
     norm = {'model.adapter_norm': False}
-    two = distributed_cfg(tmp_path / 'two', teacher, iters, **models, **norm)
+    change = saved_within_a_window if iters else copy.copy
+    two = change(distributed_cfg(tmp_path / 'two', teacher, iters, **models, **norm))
     result = two_processes(two, tmp_path / 'two.py', 29610 + bool(iters), script=iters is None)
     assert result.returncode == 0, result.stdout + result.stderr
     monkeypatch.syspath_prepend(str(ROOT / 'tests'))
     import rank_dump  # noqa: F401
 
-    train(distributed_cfg(tmp_path / 'one', teacher, iters, batch_size=32, **models, **norm))
+    train(change(distributed_cfg(tmp_path / 'one', teacher, iters, batch_size=32, **models, **norm)))
     first, second, single = steps(tmp_path / 'two', 0), steps(tmp_path / 'two', 1), steps(tmp_path / 'one', 0)
-    assert len(first) == len(second) == len(single) == 4
+    assert len(first) == len(second) == len(single) == (12 if iters else 4)
+    if iters:
+        assert single[0]['gradients'] and not first[0]['gradients'] and 'gradients of an unfinished' in result.stdout
+        (a, b, c), close = (each[3]['gradients'] for each in (first, second, single)), torch.testing.assert_close
+        assert a and same(a, b) and a.keys() == c.keys()
+        close(a, c, rtol=0, atol=1e-5)
     for a, b, c in zip(first, second, single):
         assert a['wrapper'] == 'MMDistributedDataParallel' and a['find_unused'] is False
         assert a['trains'] == c['trains']  # only what the phase trains is reduced
@@ -126,7 +141,10 @@ def test_ranks_agree_on_bn_statistics_and_frozen_ones_do_not_move(tmp_path, teac
 
 @pytest.mark.slow
 def test_ranks_do_not_wait_for_layers_that_nothing_depends_on(tmp_path, teacher_path):
-    """No phase hands them to the reducer, whose gradients would never come; they stay as they are, all else trains."""
+    """No phase hands them to the reducer, whose gradients would never come; they stay as they are, all else trains.
+
+    Statistics are those of all ranks in each checkpoint, of which every iteration saves one.
+    """
     phases = [dict(train=part, iters=2) for part in ('layer1', 'layer2', 'head', 'all')]
     cfg = distributed_cfg(
         tmp_path / 'run',
@@ -136,10 +154,11 @@ def test_ranks_do_not_wait_for_layers_that_nothing_depends_on(tmp_path, teacher_
         hook=dict(phases=phases),
         **{'model.stages': ['layer1', 'layer2']},
     )
+    cfg.default_hooks.checkpoint.interval = cfg.custom_hooks[0].interval = 1
     result = two_processes(cfg, tmp_path / 'run.py', 29613)
     assert result.returncode == 0, result.stdout + result.stderr
     first, second = steps(tmp_path / 'run', 0), steps(tmp_path / 'run', 1)
-    assert len(first) == 4 and all(a['find_unused'] is False for a in first)
+    assert len(first) == 8 and all(a['find_unused'] is False for a in first)
     assert all(same(a['state_dict'], b['state_dict']) for a, b in zip(first, second))
     idle = [name for name in first[0]['state_dict'] if name.startswith('backbone.layer3.')]
     assert idle and same(first[0]['state_dict'], first[-1]['state_dict'], idle)
