@@ -5,12 +5,13 @@ import sys
 
 import pytest
 import torch
+from _model import image_size, read_recognizer
 from arcface_helpers import iresnet_forward, iresnet_table, mobilefacenet_table, random_state
 from helpers import ROOT, warm_python
 from mmengine.config import Config
 
 from mmsskd.errors import ConfigError
-from mmsskd.face.export import arcface_state_dict, export_onnx, image_size, normalization, read_recognizer
+from mmsskd.face.export import arcface_state_dict, export_onnx, normalization
 from mmsskd.face.models import FaceRecognizer, IResNet
 from mmsskd.utils.portable import TOLERANCE
 

@@ -16,6 +16,7 @@ import mmengine
 import numpy as np
 import pytest
 import torch
+from _model import read_recognizer
 from distill_helpers import build
 from helpers import ROOT, classifier, run_cfg, save_weights, train, warm_python
 from mmengine.config import Config, ConfigDict
@@ -31,7 +32,6 @@ from mmsskd.compare.runs import Run, execute
 from mmsskd.distill.build import build_model, load_strictly
 from mmsskd.distill.export import export_checkpoint
 from mmsskd.errors import ConfigError
-from mmsskd.face.export import read_recognizer
 from mmsskd.utils.trust import VARIABLE, config_of
 from mmsskd.visualization.history import read_history
 

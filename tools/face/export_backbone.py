@@ -3,9 +3,11 @@
 
 The classifier is dropped. arcface_torch's get_model loads the file strictly, and so does a FaceRecognizer with head=None."""
 
+from _model import read_recognizer
+
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
-from mmsskd.face.export import normalization, read_recognizer, save_arcface
+from mmsskd.face.export import normalization, save_arcface
 from mmsskd.utils.arguments import ToolParser
 
 

@@ -7,9 +7,11 @@ its ArcFaceONNX expect. Output `embedding`: (N, D) float32, not normalized: two 
 
 Weights released by InsightFace have no classifier: add --cfg-options model.head=None."""
 
+from _model import image_size, read_recognizer
+
 import mmsskd  # noqa: F401  before configs are read, so that `mmsskd::` resolves in them
 from mmsskd.cli import add_common_arguments, plain_errors, read_config
-from mmsskd.face.export import export_onnx, image_size, normalization, read_recognizer
+from mmsskd.face.export import export_onnx, normalization
 from mmsskd.utils.arguments import ToolParser
 
 
