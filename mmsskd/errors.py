@@ -127,7 +127,7 @@ def naming(cfg, key: str = ''):
     innermost of those that a function of MMEngine was called with.
 
     Args:
-        cfg: The config whose parts are built inside the context.
+        cfg: The config whose parts are built inside the context, a whole one or a dict.
         key: Where it is in the config of the run. Without one, an error while no part of ``cfg`` is being built stays as it is.
 
     Raises:
@@ -149,6 +149,7 @@ def naming(cfg, key: str = ''):
 
 def part_in_work(cfg, error: Exception) -> tuple[str, object]:
     """Path and value of the innermost part of ``cfg`` that was being built when ``error`` was raised."""
+    cfg = cfg if isinstance(cfg, Mapping) else dict(cfg)
     path, node = '', cfg
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if not frame.f_globals.get('__name__', '').startswith('mmengine.'):

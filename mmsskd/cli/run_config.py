@@ -126,7 +126,7 @@ def check_run(cfg: Config, whole: bool = True) -> None:
         ConfigError: A part is of another kind than MMEngine or mmsskd can read, or one that goes with another is missing; the
             message names its key, what was found, and what is allowed.
     """
-    parts = cfg._cfg_dict.to_dict()
+    parts = cfg.to_dict(keep_imported=True)
     for rules, required in ((OPTIONAL, False), (GIVEN, True)):
         for key, (rule, allowed) in rules.items():
             found, value = _look_up(parts, key)

@@ -137,7 +137,7 @@ def train(cfg: Config, progress: SimpleNamespace, console: Progress | None = Non
     if is_first_rank():
         claim(cfg.work_dir, resuming=bool(cfg.get('resume')))
     start_processes(cfg)
-    with naming(cfg._cfg_dict):
+    with naming(cfg):
         try:
             with quiet_console():
                 runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

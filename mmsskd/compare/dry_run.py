@@ -42,7 +42,7 @@ def dry_run(run: Run) -> None:
     take_share(run.jobs)
     with logged(run):
         cfg, _ = build_config(run)
-        with naming(cfg._cfg_dict):
+        with naming(cfg):
             runner = Runner.from_cfg(cfg)
             test_loop = runner.test_loop  # built first, so that its data set is looked at with the others
             if run.checkpoint is not None:

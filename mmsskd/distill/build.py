@@ -87,7 +87,9 @@ def resolve_with_imports(
         if key == 'teacher' and (asked is True or (asked is False and 'pretrained' not in model)):
             spec.pop('pretrained')  # whether to take the weights of the zoo, see teacher_weights
         with explaining(f'model.{key}: cannot be merged over the model of {path!r}'):
-            spec = ConfigDict(Config._merge_a_into_b(spec, model))
+            merged = Config(dict(model=model))
+            merged.merge_from_dict(dict(model=spec), allow_list_keys=False)
+            spec = merged.model
     if 'type' not in spec:
         raise ConfigError(f'model.{key} has neither `type` nor `cfg_path`, found the keys {sorted(spec)}')
     if not isinstance(spec.type, str) and not callable(spec.type):

@@ -22,7 +22,7 @@ from ...version import __version__
 from ..distiller import StagewiseDistiller
 from ..phases import Phase, loader_keys
 from .checks import check_load_from
-from .mmengine_private import built_loops, is_resuming
+from .mmengine_private import built_loops, is_resuming, metainfo_of
 
 MOST_FILES = 200_000  # looked for; of a larger set, every n-th
 STAT_SECONDS = 2  # of looking at sizes of files: all of them on a local disk, on a network disk it would take minutes
@@ -263,8 +263,8 @@ def _put_in_order(dataset, names: tuple, key: str, logger: MMLogger) -> bool:
     )
     palette = dataset.metainfo.get('palette')
     if isinstance(palette, (list, tuple)) and len(palette) == len(given):
-        dataset._metainfo['palette'] = [palette[given.index(name)] for name in names]
-    dataset._metainfo['classes'] = names
+        metainfo_of(dataset)['palette'] = [palette[given.index(name)] for name in names]
+    metainfo_of(dataset)['classes'] = names
     return True
 
 
@@ -273,7 +273,7 @@ def _renew_metainfo(outer) -> None:
     inner = getattr(outer, 'datasets', None) or ([outer.dataset] if hasattr(outer, 'dataset') else [])
     for dataset in inner:
         _renew_metainfo(dataset)
-    own = getattr(outer, '_metainfo', None)
+    own = metainfo_of(outer)
     for copied, dataset in zip(own if isinstance(own, list) else [own], inner):
         if isinstance(copied, dict):
             new = dataset.metainfo
@@ -620,7 +620,7 @@ def find_data_error(cfg: Config, caught: Exception) -> str | None:
     """A message about the data set or evaluator in whose making ``caught`` was raised; None where it was in none."""
     loaders = [f'{split}_dataloader' for split in ('train', 'val', 'test')]
     first = {key: cfg.get(key) for key in loaders}  # two may be equal
-    found = re.match(r'\.(.+\.(dataset|datasets\[\d+\]))(?!\w)', part_in_work(first | cfg._cfg_dict, caught)[0])
+    found = re.match(r'\.(.+\.(dataset|datasets\[\d+\]))(?!\w)', part_in_work({**first, **cfg}, caught)[0])
     if found:
         dataset: Any = cfg
         for key in re.findall(r'\w+', found[1]):
