@@ -168,7 +168,10 @@ def check_same_schedule(saved: dict, phases: Sequence[Phase], step: int, index: 
 
 
 def begin_epoch_anew(checkpoint: dict, begun: int, logger) -> None:
-    """Set a checkpoint that was taken within an epoch back to that epoch's first iteration, ``begun``, and warn."""
+    """Set a checkpoint that was taken within an epoch back to that epoch's first iteration, ``begun``, and warn.
+
+    Gradients that were accumulated until then are of batches that come again.
+    """
     meta = checkpoint['meta']
     if meta['iter'] != begun:
         logger.warning(
@@ -176,6 +179,7 @@ def begin_epoch_anew(checkpoint: dict, begun: int, logger) -> None:
             'without a break. Checkpoints at the end of epochs (CheckpointHook by_epoch=True) do not have this limit.'
         )
         meta['iter'] = begun
+        checkpoint['stage_schedule']['gradients'] = {}
 
 
 # -- pins: what the result of a run depends on, kept in its checkpoints and compared on resume -------------------------

@@ -12,13 +12,14 @@ import torch
 from helpers import classifier, loader, run_cfg, same, save_weights, train, weights
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from tool_helpers import call, write
 
 from mmsskd import StageScheduleHook
 from mmsskd.distill.export import export_checkpoint
-from mmsskd.distill.schedule.resume import ignore_signals_no_more
+from mmsskd.distill.schedule.resume import begin_epoch_anew, ignore_signals_no_more
 from mmsskd.errors import ConfigError
 from mmsskd.utils.work_dir import release
 
@@ -188,6 +189,13 @@ def test_a_checkpoint_within_an_epoch_begins_the_epoch_anew(tmp_path, teacher_pa
     runner = resume(cfg_of(tmp_path / 'cut', teacher_path, None), tmp_path / 'whole/iter_8.pth')
     assert runner.iter == runner.max_iters == 18
     assert 'taken within epoch 3, which begins anew' in ''.join(p.read_text() for p in tmp_path.glob('cut/*/*.log'))
+
+
+@pytest.mark.parametrize(('iteration', 'kept'), [(8, 0), (6, 1)])
+def test_gradients_of_an_epoch_that_begins_anew_are_dropped(iteration, kept):
+    checkpoint = dict(meta=dict(epoch=2, iter=iteration), stage_schedule=dict(gradients={'layer': torch.ones(1)}))
+    begin_epoch_anew(checkpoint, 6, MMLogger.get_current_instance())
+    assert checkpoint['meta']['iter'] == 6 and len(checkpoint['stage_schedule']['gradients']) == kept
 
 
 @pytest.mark.slow
