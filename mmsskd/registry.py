@@ -1,6 +1,8 @@
 """The child registries of mmsskd. MMEngine finds this module by its name when a config says ``type='mmsskd.X'``, and imports the
 ``locations`` on first use, so no ``custom_imports`` is needed."""
 
+from collections.abc import Mapping
+
 from .version import check_versions, skip_multimodal_models
 
 check_versions()
@@ -23,3 +25,12 @@ METRICS = Registry('metric', parent=root.METRICS, scope='mmsskd', locations=['mm
 DATA_SAMPLERS = Registry('data sampler', parent=root.DATA_SAMPLERS, scope='mmsskd')
 OPTIMIZERS = Registry('optimizer', parent=root.OPTIMIZERS, scope='mmsskd')
 PARAM_SCHEDULERS = Registry('parameter scheduler', parent=root.PARAM_SCHEDULERS, scope='mmsskd')
+
+
+def type_name(cfg) -> str:
+    """The name of the type in a config, without its scope.
+
+    The type is a name, or the class itself, as in MMEngine's pure-Python form; '' where ``cfg`` has none.
+    """
+    kind = cfg.get('type') if isinstance(cfg, Mapping) else None
+    return getattr(kind, '__name__', str(kind or '').rpartition('.')[2])

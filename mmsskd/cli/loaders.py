@@ -3,7 +3,8 @@
 import torch
 from mmengine.config import Config
 
-from ..distill.phases import is_schedule_hook, type_name
+from ..distill.phases import is_schedule_hook
+from ..registry import type_name
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 

@@ -20,9 +20,10 @@ from mmengine.runner import Runner
 from ..distill import StageScheduleHook, StagewiseDistiller
 from ..distill.build import check_config_path, check_file
 from ..distill.distiller import GONE
-from ..distill.phases import check_wrapper, is_schedule_hook, is_stagewise, type_name
+from ..distill.phases import check_wrapper, is_schedule_hook, is_stagewise
 from ..distill.schedule.runner_state import check_optimizer
 from ..errors import ConfigError, candidates, check_keys
+from ..registry import type_name
 
 LOADED_TOGETHER = ('dataloader', 'cfg', 'evaluator')  # of val and test; MMEngine wants all of them, or none
 # By launcher: what it tells each process of its rank

@@ -7,8 +7,9 @@ from itertools import accumulate
 from mmengine.config import Config, ConfigDict
 
 from ..distill.network.pairing import Pairing
-from ..distill.phases import is_stagewise, loop_unit, named_schedule, phases_of, schedule_hook, type_name
+from ..distill.phases import is_stagewise, loop_unit, named_schedule, phases_of, schedule_hook
 from ..errors import ConfigError
+from ..registry import type_name
 
 # Fields of schedulers: those that count epochs, with the least that each may be; lists of such; and those that count nothing
 COUNTS = dict(begin=0, end=1, T_max=1, step_size=1, total_steps=1, patience=0, cooldown=0)

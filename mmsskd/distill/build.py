@@ -16,6 +16,7 @@ from mmengine.utils import get_installed_path, is_installed
 from torch import Tensor, nn
 
 from ..errors import ConfigError, candidates, explaining, naming, some
+from ..registry import type_name
 
 
 class DistillableModel(Protocol):
@@ -94,7 +95,7 @@ def resolve_with_imports(
         raise ConfigError(f'model.{key} has neither `type` nor `cfg_path`, found the keys {sorted(spec)}')
     if not isinstance(spec.type, str) and not callable(spec.type):
         raise ConfigError(f'model.{key}.type must be the name of a model; found {spec.type!r}')
-    if str(spec.type).endswith('StagewiseDistiller'):
+    if type_name(spec) == 'StagewiseDistiller':
         found = spec.type if path is None else f'{path!r}'
         raise ConfigError(f'model.{key}: {found} is a whole stage-by-stage run; name the config of the {key} itself')
     if isinstance(spec.type, str) and '.' in spec.type:
@@ -111,7 +112,7 @@ def model_of(cfg: Config) -> ConfigDict:
     A network of another library makes its own.
     """
     cfg.model.setdefault('_scope_', cfg.get('default_scope', 'mmengine'))
-    if 'data_preprocessor' in cfg and not str(cfg.model.get('type')).endswith('ExternalTeacher'):
+    if 'data_preprocessor' in cfg and type_name(cfg.model) != 'ExternalTeacher':
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     return cfg.model
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..errors import ConfigError, candidates, check_keys
+from ..registry import type_name
 
 HEAD = 'head'  # everything of the student that is in no stage: a neck that is not named as one, and the heads
 WORDS = {'stages': 'every stage', 'all': 'every stage and the head'}
@@ -262,15 +263,6 @@ def loader_keys(phases: Sequence[Phase]) -> list[str]:
         f'train_dataloader of phase {number} ({phase.name})' if phase.train_dataloader else 'train_dataloader'
         for number, phase in enumerate(phases, 1)
     ]
-
-
-def type_name(cfg) -> str:
-    """The name of the type in a config, without its scope.
-
-    The type is a name, or the class itself, as in MMEngine's pure-Python form; '' where ``cfg`` has none.
-    """
-    kind = cfg.get('type') if isinstance(cfg, Mapping) else None
-    return getattr(kind, '__name__', str(kind or '').rpartition('.')[2])
 
 
 def is_stagewise(cfg: Mapping) -> bool:

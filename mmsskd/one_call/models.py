@@ -11,9 +11,10 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import get_installed_path, is_installed
 
 from ..distill.build import check_config_path
-from ..distill.phases import is_stagewise, type_name
+from ..distill.phases import is_stagewise
 from ..distill.teacher import LIBRARIES
 from ..errors import ConfigError, candidates, explaining
+from ..registry import type_name
 
 PACKAGES = {'classification': ('mmpretrain', 'mmsskd'), 'detection': ('mmdet', 'mmsskd')}
 SCOPES = {'classification': ('mmpretrain', 'mmsskd'), 'detection': ('mmdet',)}

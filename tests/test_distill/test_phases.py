@@ -4,8 +4,9 @@ import pytest
 from helpers import parse_phases
 from mmengine.config import Config
 
-from mmsskd.distill.phases import is_stagewise, schedule_hook, type_name
+from mmsskd.distill.phases import is_stagewise, schedule_hook
 from mmsskd.errors import ConfigError
+from mmsskd.registry import type_name
 
 STAGES = ['layer1', 'layer2', 'layer3']
 RUN = dict(type='AmpOptimWrapper', loss_scale='dynamic', optimizer=dict(type='SGD', lr=0.1))

@@ -4,10 +4,11 @@ from mmengine.config import Config, ConfigDict
 
 from mmsskd.distill.build import build_model, load_strictly, resolve_model_cfg, without_init
 from mmsskd.distill.export import plain_config
-from mmsskd.distill.phases import is_stagewise, type_name
+from mmsskd.distill.phases import is_stagewise
 from mmsskd.errors import ConfigError
 from mmsskd.face.data.alignment import check_size
 from mmsskd.face.models import FaceRecognizer
+from mmsskd.registry import type_name
 
 
 def read_recognizer(cfg: Config, checkpoint: str) -> FaceRecognizer:
