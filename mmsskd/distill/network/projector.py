@@ -29,7 +29,8 @@ class BottleneckProjector(nn.Module):
 
     A 1x1 convolution to ``out_channels / reduction``, a 3x3 one, and a 1x1 one to ``out_channels``, without biases, each followed
     by batch normalization and ReLU. Of vectors (N, C) and tokens (N, L, C) all three are linear layers. The levels of a feature of
-    several, such as an FPN's, share the weights.
+    several, such as an FPN's, share these; each has norms of its own, for their scales differ, as in
+    RTMDet's head (https://arxiv.org/abs/2212.07784).
 
     A config gives only ``type`` and ``reduction``: ``model.projector`` of :class:`~mmsskd.StagewiseDistiller` finds the rest.
 
@@ -39,6 +40,7 @@ class BottleneckProjector(nn.Module):
             76.73 % on CIFAR-100 (R32x4 to R8x4).
         maps: Whether features are maps (N, C, H, W).
         last_relu: Whether a ReLU ends it: where the teacher's feature is never negative.
+        levels: How many tensors the feature has.
 
     Raises:
         ConfigError: ``reduction`` is no whole number between 1 and ``out_channels``.
@@ -49,7 +51,13 @@ class BottleneckProjector(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, reduction: int = 2, maps: bool = True, last_relu: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        reduction: int = 2,
+        maps: bool = True,
+        last_relu: bool = True,
+        levels: int = 1,
     ):
         super().__init__()
         if isinstance(reduction, bool) or not isinstance(reduction, int) or not 1 <= reduction <= out_channels:
@@ -60,17 +68,23 @@ class BottleneckProjector(nn.Module):
         layers: list[nn.Module] = []
         for before, after, size in ((in_channels, inner, 1), (inner, inner, 3), (inner, out_channels, 1)):
             if maps:
-                layers += [nn.Conv2d(before, after, size, padding=size // 2, bias=False), nn.BatchNorm2d(after)]
+                layers.append(nn.Conv2d(before, after, size, padding=size // 2, bias=False))
             else:
-                layers += [nn.Linear(before, after, bias=False), LastNorm(after)]
-            layers.append(nn.ReLU(inplace=True))
+                layers.append(nn.Linear(before, after, bias=False))
+            norms = [nn.BatchNorm2d(after) if maps else LastNorm(after) for _ in range(levels)]
+            layers += [nn.ModuleList(norms) if levels > 1 else norms[0], nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*(layers if last_relu else layers[:-1]))
 
     def forward(self, feature: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
         """The projected feature: of a tensor a tensor, of several a tuple."""
         if isinstance(feature, Tensor):
-            return self.layers(feature)
-        return tuple(self.layers(level) for level in feature)
+            return self._project(feature, 0)
+        return tuple(self._project(tensor, level) for level, tensor in enumerate(feature))
+
+    def _project(self, tensor: Tensor, level: int) -> Tensor:
+        for layer in self.layers:
+            tensor = (layer[level] if isinstance(layer, nn.ModuleList) else layer)(tensor)
+        return tensor
 
 
 class LastNorm(nn.Module):
@@ -180,6 +194,7 @@ def _with_projector(student: ConfigDict, teacher: ConfigDict, model: Mapping) ->
         out_channels=_channels(theirs, 'teacher'),
         maps=own[0].ndim == 4,
         last_relu=all(bool((tensor >= 0).all()) for tensor in theirs),
+        levels=len(own),
     )
     taken['neck'] = dict(type='mmsskd.ProjectedNeck', in_front=in_front, projector=projector, neck=neck)
     for key, value in taken.items():
