@@ -51,9 +51,8 @@ def dry_run(run: Run) -> None:
             else:
                 runner.register_hook(_OneStep())
                 runner.register_hook(DataChecks())
-                with suppress(
-                    _Enough, NonFiniteLossError
-                ):  # what diverges may do so in earnest, as a try of the search
+                # what diverges may do so in earnest, as a try of the search
+                with suppress(_Enough, NonFiniteLossError):
                     runner.train()
         if run.teacher is None:
             torch.save(dict(state_dict=runner.model.state_dict()), folder / 'untrained.pth')

@@ -230,10 +230,8 @@ def keeping_lists() -> Iterator[None]:
     """Keep what mmdet's data sets read meanwhile, for the checks: to read COCO's list once more takes longer than all of them."""
     own: Any = None
     if 'mmdet' in sys.modules:  # else there is no data set of its
-        with (
-            suppress(ImportError),
-            redirect_stdout(io.StringIO()),
-        ):  # without compiled ops; it prints what it can do without
+        # without compiled ops; it prints what it can do without
+        with suppress(ImportError), redirect_stdout(io.StringIO()):
             from mmdet.datasets import CocoDataset
 
             own = CocoDataset.COCOAPI

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..registry import type_name
 
 
 def is_detector(model: nn.Module) -> bool:
@@ -28,7 +29,7 @@ def image_size(cfg: dict) -> tuple[int, int]:
         ConfigError: There is no Resize with one scale.
     """
     dataset = (cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}).get('dataset') or {}
-    scales = [each.get('scale') for each in dataset.get('pipeline') or () if 'Resize' in str(each['type'])]
+    scales = [each.get('scale') for each in dataset.get('pipeline') or () if type_name(each).endswith('Resize')]
     if not scales or not isinstance(scales[-1], (tuple, list)):
         raise ConfigError(
             f'a detector is exported for images of one size, the scale of Resize in test_dataloader.dataset.pipeline; found '
