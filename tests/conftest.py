@@ -1,4 +1,5 @@
 import os
+import random
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
@@ -77,6 +78,17 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers():
+    """What a test draws does not depend on the tests that ran before it in its process."""
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  pipelines of OpenMMLab draw from the global state
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

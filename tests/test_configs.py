@@ -25,19 +25,19 @@ PLAIN = [path for path in sorted((ROOT / 'configs/plain').glob('*.py')) if not i
 
 @DATASETS.register_module()
 class FewImages(mmpretrain.datasets.BaseDataset):
-    """Four random images of the size and kind that a config's pipeline expects, with labels 0 to 3."""
+    """Random images of the size and kind that a config's pipeline expects, with labels from 0."""
 
-    def __init__(self, shape, pipeline, test_mode=False, folder=None):
-        self.shape, self.folder = shape, folder
+    def __init__(self, shape, count, pipeline, test_mode=False, folder=None):
+        self.shape, self.count, self.folder = shape, count, folder
         super().__init__(ann_file='', pipeline=pipeline, test_mode=test_mode)
 
     def load_data_list(self):
-        images = [np.random.default_rng(i).integers(0, 255, self.shape, dtype=np.uint8) for i in range(4)]
+        images = [np.random.default_rng(i).integers(0, 255, self.shape, dtype=np.uint8) for i in range(self.count)]
         if self.folder is None:
             return [dict(img=image, gt_label=i) for i, image in enumerate(images)]
         for i, image in enumerate(images):
             cv2.imwrite(f'{self.folder}/{i}.png', image)
-        return [dict(img_path=f'{self.folder}/{i}.png', gt_label=i) for i in range(4)]
+        return [dict(img_path=f'{self.folder}/{i}.png', gt_label=i) for i in range(self.count)]
 
 
 def inherited(path: Path, folder: Path) -> Config:
@@ -64,10 +64,13 @@ def shrink(cfg: Config, folder: Path) -> Config:
     loaders = [cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader]
     for loader in [*loaders, *([head.train_dataloader] if 'train_dataloader' in head else [])]:
         kind, test_mode = loader.dataset.type, loader in loaders[1:]
-        images = dict(type='FewImages', shape=shape[kind], pipeline=small(loader.dataset.pipeline), test_mode=test_mode)
+        # MobileNetV2 ends in maps of one place on CIFAR-100, and normalizing two values gives gradients up to 1e10
+        batch_size = 2 if kind == 'ImageNet' else 4
+        images = dict(type='FewImages', shape=shape[kind], count=2 * batch_size, test_mode=test_mode)
+        images['pipeline'] = small(loader.dataset.pipeline)
         if kind == 'ImageNet':
             images['folder'] = str(folder)
-        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+        loader.update(batch_size=batch_size, num_workers=0, persistent_workers=False)
         loader['dataset'] = ConfigDict(images, _scope_='mmpretrain')
     if 'teacher' in cfg.model:
         cfg.model.setdefault('input_shape', (3, 64, 64))  # the package's own default is 224 pixels
