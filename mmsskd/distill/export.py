@@ -366,12 +366,11 @@ def export_checkpoint(
     if 'onnx' in formats:
         check_onnx()
     checkpoint = read_checkpoint(path, 'checkpoint')
-    if 'stage_schedule' not in checkpoint or 'cfg' not in checkpoint.get('meta', {}):
-        raise ConfigError(f'{path!r} was not written by a stage-by-stage run; a plain checkpoint needs no export')
-    if 'pins' in checkpoint:
-        plain = config_of(checkpoint['pins']['student_config'], path)
-    else:  # from before runs were pinned
-        plain = plain_config(config_of(checkpoint['meta']['cfg'], path))
+    if not {'stage_schedule', 'pins'} <= checkpoint.keys() or 'cfg' not in checkpoint.get('meta', {}):
+        raise ConfigError(
+            f'{path!r} was not written by a stage-by-stage run of this version; a plain checkpoint needs no export'
+        )
+    plain = config_of(checkpoint['pins']['student_config'], path)
     options = {}
     for key, value in (cfg_options or {}).items():
         if key.startswith('model.') and not key.startswith('model.student.'):

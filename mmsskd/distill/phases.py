@@ -128,15 +128,12 @@ class Phase:
             train=list(self.train),
             mimic=list(self.mimic),
             task_loss=self.task_loss,
+            task_weight=self.task_weight,
+            logits=self.logits,
             length=self.length,
             optimizer=repr(_plain(self.optim_wrapper)),
             schedule=repr(_plain(self.param_scheduler)),
-            # only where they are used: checkpoints from before there were these fields remain resumable
-            **{key: getattr(self, key) for key, default in LATER.items() if getattr(self, key) != default},
         )
-
-
-LATER = {each.name: each.default for each in fields(Phase) if each.name in ('logits', 'task_weight')}
 
 
 def _keys_of(recipe: bool = False) -> list[str]:

@@ -14,7 +14,7 @@ from ...utils.work_dir import claim, release
 from ..distiller import StagewiseDistiller
 from ..export import export_run
 from ..phases import HEAD, Phase, phases_of
-from . import checks, dry_run, mmengine_private, resume, runner_state, validation
+from . import checks, dry_run, mmengine_private, resume, runner_state, samples, validation
 from .captured_step import CapturedSteps, cannot_capture
 from .data_checks import check_data
 from .unwaited_step import UnwaitedSteps, send_without_waiting
@@ -193,7 +193,7 @@ class StageScheduleHook(Hook):
         check_data(runner, phases, schedule.loaders, self.distiller)
         dry_run.try_recipes(runner, self.distiller, phases, schedule.loaders, schedule.iterations)
         self.first_batches = dry_run.first_batches(phases, schedule.loaders)
-        dry_run.check_samples(runner, self.distiller, phases, schedule.loaders)
+        samples.check_samples(runner, self.distiller, phases, schedule.loaders)
         self.schedule = schedule
         self.pins = resume.pins_of(runner, self.distiller, schedule.loaders)
         if not by_epoch:

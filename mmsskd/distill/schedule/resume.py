@@ -22,7 +22,7 @@ from ...utils.work_dir import checkpoint_to_resume, newest_checkpoint
 from ..build import misfits, resolve_model_cfg, without_init
 from ..distiller import StagewiseDistiller
 from ..export import plain_config
-from ..phases import LATER, Phase
+from ..phases import Phase
 from .data_checks import plain_datasets
 from .mmengine_private import (
     choose_checkpoint,
@@ -126,9 +126,9 @@ def check_resumable(checkpoint: dict, distiller: StagewiseDistiller, by_epoch: b
         ConfigError: It is not.
     """
     saved = checkpoint.get('stage_schedule')
-    if saved is None:
+    if saved is None or 'pins' not in checkpoint:
         raise ConfigError(
-            'the checkpoint to resume was not written by a stage-by-stage run. To start from its weights set '
+            'the checkpoint to resume was not written by a stage-by-stage run of this version. To start from its weights set '
             'model.student_checkpoint and remove --resume.'
         )
     if saved['by_epoch'] != by_epoch:
@@ -158,7 +158,6 @@ def check_same_schedule(saved: dict, phases: Sequence[Phase], step: int, index: 
     been_in = index + 1 if step > phases[index].begin else index
     for i, phase in enumerate(phases[:been_in]):
         was, now = saved['phases'][i] if i < len(saved['phases']) else {}, phase.fingerprint()
-        was, now = {**LATER, **was}, {**LATER, **now}
         changed = [f'{key} is {now[key]!r}, was {was.get(key)!r}' for key in now if was.get(key) != now[key]]
         if changed:
             raise ConfigError(
@@ -229,12 +228,7 @@ def check_pins(checkpoint: dict, now: dict, phases: Sequence[Phase], reached: in
     Raises:
         ConfigError: The message names what has changed, and the ways out.
     """
-    was = checkpoint.get('pins')
-    if was is None:
-        logger.warning(
-            'the checkpoint says nothing of teacher, losses, batch and data of its run: they are not compared'
-        )
-        return
+    was = checkpoint['pins']
     anew = 'put it back, or start anew in another work_dir'
     for name, old, new in (
         ('model.student', was['student_config']['model'], now['student_config']['model']),
