@@ -343,7 +343,9 @@ class _Call:
     def train_teacher(self, progress: SimpleNamespace, options: dict) -> None:
         if not self.has_teacher:
             print('training the teacher', flush=True)
-            then = self.recipe.work(self.pair) / (3 * self.pair.teacher_macs * self.epochs)
+            pace = Pace(self.pair.macs, self.pair.teacher_macs, 0, 0)  # what the student costs after it, as a multiple
+            seconds, *phases = self._seconds(pace, True, self.recipe.phases)
+            then = sum(phases) / seconds
             _run(self.teacher_config, progress, options, _Console(self.teacher_config, 'teacher', then))
 
     def finish(self) -> Distilled:

@@ -1,4 +1,4 @@
-"""Time that a call will take: one timed forward of each network, scaled. Within a factor of two, for that costs seconds."""
+"""Time that a call will take: a forward of each network, scaled. Within a factor of two, for that costs seconds."""
 
 import copy
 import time
@@ -22,7 +22,7 @@ READ = 8  # images that are read for the pace of reading
 
 @dataclass
 class Pace:
-    """Seconds that an image costs.
+    """Seconds that an image costs; or MACs, where only shares of a run are asked for.
 
     Attributes:
         student, teacher: A forward of the whole network; of a detector without its heads.

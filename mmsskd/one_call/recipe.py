@@ -146,14 +146,6 @@ class Recipe:
     def __str__(self) -> str:
         return f'{self.name}: {self.why}. Measured: {self.measured}'
 
-    def work(self, pair: Pair) -> float:
-        """MACs for one image in all epochs, a backward counted as two forwards; the teacher's forward as a whole one."""
-        follows = [phase['train'] not in ('head', 'all') or 'mimic' in phase for phase in self.phases]
-        return sum(
-            phase['epochs'] * (3 * pair.macs + pair.teacher_macs * teacher)
-            for phase, teacher in zip(self.phases, follows)
-        )
-
 
 ITEM = '{}; docs/recipes.md, item {}'
 NOT_MEASURED = 'not in this case; docs/recipes.md'

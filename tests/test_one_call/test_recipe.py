@@ -91,8 +91,3 @@ def test_a_recipe_that_is_asked_for_is_taken(name):
 def test_a_recipe_that_does_not_fit_is_refused(case, lacks):
     with pytest.raises(ConfigError, match=lacks):
         chosen(**case)
-
-
-def test_the_work_of_a_run_in_forwards():
-    pair = Pair(**PAIR)  # 1 and 2 MACs
-    assert chosen().work(pair) == 8 * (3 + 2) + 32 * 3
