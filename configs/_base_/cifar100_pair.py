@@ -1,7 +1,7 @@
 # What pairs on CIFAR-100 share; a pair adds teacher and student. 240 epochs in all, as many as plain training takes, and no label.
 # Students this small cannot copy the teacher's last feature, so the last stage follows it through a projector that stays in the
 # student, with the teacher's head after it (SimKD, https://arxiv.org/abs/2203.14001), and with 0.1 of the divergence of the
-# logits at T = 4. docs/results.md has a prototype of that; schedules without a projector lost to plain training there.
+# logits at T = 4. docs/results.md has a prototype of its parts; what follows to the end without a projector lost to plain training.
 _base_ = [
     './datasets/cifar100.py',
     './schedules/cifar100_240e.py',

@@ -5,7 +5,7 @@ model = dict(
     teacher=dict(cfg_path='mmpretrain::resnet/resnet50_8xb16_cifar100.py'),
     teacher_checkpoint='https://mmassets.onedl.ai/mmclassification/v0/resnet/resnet50_b16x8_cifar100_20210528-67b58a1b.pth',
     student=dict(cfg_path='mmsskd::plain/cifar100_mobilenetv2.py'),
-    projector=dict(reduction=8),  # with 2 it would be four times as large as the student
+    projector=dict(reduction=8),  # with 2 it would be five times as large as the student
     resize=True,  # the teacher's maps are four times as wide: they are pooled onto the student's
 )
 

@@ -1,5 +1,5 @@
 # Stage by stage on COCO: Faster R-CNN with ResNet-101 teaches Faster R-CNN with ResNet-18, through adapters.
-# The recipe that did best on digits on photos for a pair that needs adapters (docs/results.md), at the same shares of the epochs:
+# The recommended recipe of digits on photos for a pair that needs adapters (docs/results.md), at the same shares of the epochs:
 # the backbone and the FPN follow the teacher's FPN, then everything learns from boxes too, with the teacher's heads to begin with.
 # 12 epochs in all, as mmdet's 1x.
 _base_ = './faster_rcnn_r101_r50.py'

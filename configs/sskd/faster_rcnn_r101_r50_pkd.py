@@ -7,6 +7,6 @@ model = dict(
     # as it is, with the stem and the first stage of ImageNet kept
     student=dict(_delete_=True, cfg_path='mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'),
     stages=['neck'],
-    mimic_loss=dict(type='mmsskd.PKDLoss', loss_weight=30),  # the paper's 6 for each of five levels
+    mimic_loss=dict(type='mmsskd.PKDLoss', loss_weight=30),  # 6 a level as in the paper, whose four are five here
 )
 default_hooks = dict(stage_schedule=dict(phases=[dict(train='all', mimic='neck', task_loss=True, epochs=12)]))

@@ -5,7 +5,6 @@ from types import ModuleType
 
 from .distiller import StagewiseDistiller
 from .losses import (
-    AttentionMimicLoss,
     BalancedMimicLoss,
     CosineMimicLoss,
     CWDLoss,
@@ -23,7 +22,6 @@ from .schedule.mmengine_private import lay_out_once, read_checkpoints_as_data
 from .teacher import ExternalTeacher
 
 __all__ = [
-    'AttentionMimicLoss',
     'BalancedMimicLoss',
     'BottleneckProjector',
     'CWDLoss',

@@ -116,12 +116,8 @@ class FeatureMimicLoss(MimicLoss):
         self.normalize = normalize
 
     def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
-        error = self.error(student, teacher)
+        error = F.mse_loss(student, teacher)
         return error / channel_variance(teacher) if self.normalize == 'variance' else error
-
-    def error(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The mean squared error."""
-        return F.mse_loss(student, teacher)
 
 
 @torch.no_grad()
@@ -355,42 +351,6 @@ def _places(feature: Tensor) -> Tensor:
 
 
 @MODELS.register_module()
-class AttentionMimicLoss(FeatureMimicLoss):
-    r"""L2 that counts where the teacher's feature is strong: foreground without a box, for phases that look at no label.
-
-    The weights of FGD, https://arxiv.org/abs/2111.11837, "Focal distillation", without its masks of boxes. With the teacher's
-    :math:`G^S = \mathrm{mean}_c |t|` at each place and :math:`G^C = \mathrm{mean}_{hw} |t|` of each channel,
-    :math:`A^S = HW \, \mathrm{softmax}(G^S / T)`, :math:`A^C = C \, \mathrm{softmax}(G^C / T)` for each image, the error is
-    :math:`\mathrm{mean} \, A^S A^C (s - t)^2`. Both weights have mean 1. The attention is that of Zhang and Ma, "Improve Object
-    Detection with Feature-based Knowledge Distillation", ICLR 2021, section 3.1.
-
-    Args:
-        temperature: T; smaller weighs more sharply.
-        normalize, loss_weight: As for :class:`FeatureMimicLoss`.
-
-    Example:
-        >>> teacher = torch.zeros(1, 2, 1, 2)
-        >>> teacher[..., 0] = 5.0  # all the teacher's energy is in the first of two places
-        >>> loss = AttentionMimicLoss(normalize='none')
-        >>> errors = [torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])]
-        >>> [round(loss((teacher + error,), (teacher,)).item(), 3) for error in errors]
-        [1.0, 0.0]
-    """
-
-    def __init__(self, temperature: float = 0.5, normalize: str = 'variance', loss_weight: float = 1.0):
-        super().__init__(normalize, loss_weight)
-        self.temperature = _above_zero(self, 'temperature', temperature)
-
-    def error(self, student: Tensor, teacher: Tensor) -> Tensor:
-        student, teacher = _places(student), _places(teacher)
-        _, channels, places = teacher.shape
-        strength = teacher.abs() / self.temperature
-        where = places * F.softmax(strength.mean(1, keepdim=True), dim=2)
-        which = channels * F.softmax(strength.mean(2, keepdim=True), dim=1)
-        return (where * which * (student - teacher).square()).mean()
-
-
-@MODELS.register_module()
 class ForegroundMimicLoss(MimicLoss):
     r"""L2 that counts each box of an image alike, whatever its size, beside the background: for detectors, on images with boxes.
 
@@ -447,7 +407,7 @@ class ForegroundMimicLoss(MimicLoss):
             raise ConfigError(
                 'ForegroundMimicLoss weighs by the boxes of a detector, but the batch has no data samples with '
                 f'gt_instances.bboxes and batch_input_shape, as mmdet gives them; found {type(sample).__name__}. Train the stage '
-                'on images with boxes, or take AttentionMimicLoss, which needs none (model.mimic_loss)'
+                'on images with boxes, or take CWDLoss, which needs none (model.mimic_loss)'
             )
         boxes = getattr(boxes, 'tensor', boxes)
         left, top, right, bottom = boxes.float().unbind(1)

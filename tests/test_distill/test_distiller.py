@@ -260,7 +260,7 @@ def boxed_samples() -> list:
 
 
 @pytest.mark.parametrize(
-    'loss', ['FeatureMimic', 'CosineMimic', 'BalancedMimic', 'PKD', 'CWD', 'AttentionMimic', 'ForegroundMimic', 'MGD']
+    'loss', ['FeatureMimic', 'CosineMimic', 'BalancedMimic', 'PKD', 'CWD', 'ForegroundMimic', 'MGD']
 )
 def test_a_forward_waits_for_no_gpu(teacher_path, loss):
     """All losses: no value is read on the CPU, and no tensor is made there."""

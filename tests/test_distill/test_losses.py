@@ -8,7 +8,6 @@ from mmengine.structures import BaseDataElement
 
 from mmsskd.distill.losses import (
     AgreementMeter,
-    AttentionMimicLoss,
     BalancedMimicLoss,
     CosineMimicLoss,
     CWDLoss,
@@ -282,20 +281,10 @@ def balanced_by_numpy(s, t):
     return 0.7 * np.mean(cosines) + 0.3 * np.where(d < 1, d * d / 2, d - 0.5).mean()
 
 
-def attention_by_numpy(s, t, temperature=0.5):
-    total = 0.0
-    for own, other in zip(s, t):
-        where = other.shape[1] * softmax(np.abs(other).mean(0) / temperature)
-        which = other.shape[0] * softmax(np.abs(other).mean(1) / temperature)
-        total += (which[:, None] * where[None, :] * (own - other) ** 2).sum()
-    return total / s.size
-
-
 BY_NUMPY = {
     'pkd': (PKDLoss(), correlation_by_numpy),
     'cwd': (CWDLoss(temperature=3.0), cwd_by_numpy),
     'balanced': (BalancedMimicLoss(cosine=0.7, smooth_l1=0.3), balanced_by_numpy),
-    'attention': (AttentionMimicLoss(normalize='none'), attention_by_numpy),
 }
 
 
@@ -327,17 +316,7 @@ def test_loss_is_its_formula(name, shape):
     assert both == pytest.approx((value.item() + formula(*map(rows, other))) / 2, rel=1e-4)
 
 
-def test_attention_has_mean_one():
-    """So that the loss, normalized, is as large as the plain one where errors are independent of it."""
-    _, teacher = pair((2, 5, 4, 3))
-    loss = AttentionMimicLoss(normalize='none')
-    assert loss((teacher + 1,), (teacher,)).item() == pytest.approx(1, rel=1e-5)
-    assert AttentionMimicLoss()((teacher + 1,), (teacher,)).item() == pytest.approx(
-        FeatureMimicLoss()((teacher + 1,), (teacher,)).item(), rel=1e-5
-    )
-
-
-@pytest.mark.parametrize('loss', [PKDLoss(), CWDLoss(), AttentionMimicLoss(), BalancedMimicLoss()])
+@pytest.mark.parametrize('loss', [PKDLoss(), CWDLoss(), BalancedMimicLoss()])
 def test_dead_features_give_a_finite_gradient(loss):
     student = torch.zeros(1, 3, 2, 2, dtype=torch.float16, requires_grad=True)
     value = loss((student,), (torch.zeros(1, 3, 2, 2, dtype=torch.float16),))
@@ -427,9 +406,7 @@ def test_without_any_box_the_background_is_all_there_is():
 def test_foreground_refuses_a_batch_without_boxes(found, samples):
     if samples and 'gt_instances' in samples[0]:
         samples[0].set_metainfo(dict(batch_input_shape=None))
-    with pytest.raises(
-        ConfigError, match=rf'weighs by the boxes of a detector.*found {found}.*take AttentionMimicLoss'
-    ):
+    with pytest.raises(ConfigError, match=rf'weighs by the boxes of a detector.*found {found}.*take CWDLoss'):
         ForegroundMimicLoss(shapes=[(4, 5, 3)])(*((x,) for x in pair((1, 4, 5, 3))), data_samples=samples)
 
 

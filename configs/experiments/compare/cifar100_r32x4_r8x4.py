@@ -1,5 +1,6 @@
 # CIFAR-100, ResNet-32x4 to ResNet-8x4, in the protocol of the distillation field (arXiv 1910.10699): 240 epochs, batch 64, the
-# accuracy on the test images after the last epoch, nothing chosen on them. Published there: plain 72.50, KD 73.33, SimKD 78.08.
+# accuracy on the test images after the last epoch, nothing chosen on them. Published, SimKD in arXiv 2203.14001:
+# plain 72.50, KD 73.33, SimKD 78.08.
 #   python tools/compare.py configs/experiments/compare/cifar100_r32x4_r8x4.py
 _base_ = '../../_base_/cifar100_arms.py'
 
