@@ -22,6 +22,7 @@ from ..utils.work_dir import checkpoint_to_resume, claim, release
 from . import is_first_rank, start_processes
 from .progress import Progress, quiet_console
 from .run_config import check_files
+from .trouble import await_word_of_worker
 
 WANDB = ('online', 'offline')
 
@@ -150,6 +151,7 @@ def train(cfg: Config, progress: SimpleNamespace, console: Progress | None = Non
         except ConfigError:
             raise
         except Exception as error:
+            await_word_of_worker(error)
             problem = None if progress.training else find_data_error(cfg, error)
             if problem is None:
                 raise

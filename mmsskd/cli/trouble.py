@@ -5,11 +5,13 @@ No defect of the code, so one message, with the way to go on, in place of a trac
 
 import errno
 import re
+import time
 import traceback
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNREADABLE = re.compile(r'failed to load image|cannot identify image file|image file is truncated')
 KILLED = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:exited unexpectedly|is killed by signal)')
+MOMENT = 0.5  # seconds
 SILENT = re.compile(r'Connection (closed|reset) by peer|Timed out waiting|gloo|NCCL|Watchdog caught collective')
 
 
@@ -38,6 +40,16 @@ def trouble_of(error: BaseException) -> str | None:
                 f'{text.splitlines()[0][:200]}. Its own message, or the log of its machine, says why'
             )
     return None
+
+
+def await_word_of_worker(error: BaseException) -> None:
+    """Wait for torch to say that a worker has died, where that broke off the handing over of a batch.
+
+    It says so by raising in the handler of a signal, which comes a moment later, wherever the process is by then; so it had better
+    be here.
+    """
+    if _handing_over(error):
+        time.sleep(MOMENT)
 
 
 def of_worker(message: str) -> str:

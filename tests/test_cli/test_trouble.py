@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import resource_sharer
 
@@ -15,6 +16,7 @@ from mmengine.registry import HOOKS, TRANSFORMS
 from tool_helpers import TOOLS, call, write
 
 from mmsskd.cli import plain_errors
+from mmsskd.cli.trouble import await_word_of_worker
 from mmsskd.utils.work_dir import release
 
 
@@ -98,6 +100,21 @@ def test_a_worker_that_is_killed_while_it_hands_over_a_batch(tmp_path, capsys):
     finally:
         signal.signal(signal.SIGCHLD, before)
     assert capsys.readouterr().err.startswith('error: a worker of the data loader was killed')
+
+
+def test_word_of_a_worker_that_has_died_is_waited_for(tmp_path):
+    before = signal.signal(signal.SIGCHLD, lambda *_: 1 / 0)
+    word = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGCHLD))
+    try:
+        resource_sharer._resource_sharer.get_connection((str(tmp_path / 'socket of a dead worker'), 1))
+    except OSError as error:
+        word.start()
+        with pytest.raises(ZeroDivisionError):
+            await_word_of_worker(error)
+        await_word_of_worker(OSError('of a file'))  # at once
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert word.finished.is_set()
 
 
 @pytest.mark.slow

@@ -200,7 +200,7 @@ def test_what_a_phase_says_of_itself():
     assert first.purpose.endswith("follows the teacher's logits and learns the task (weight 0.1)")
     assert second.mimic == () and second.learns_task and not second.task_loss
     assert (first.fingerprint()['logits'], first.fingerprint()['task_weight']) == (True, 0.1)
-    assert not {'logits', 'task_weight'} & set(plain.fingerprint())
+    assert (plain.fingerprint()['logits'], plain.fingerprint()['task_weight']) == (False, 1.0)
 
 
 PURE = """

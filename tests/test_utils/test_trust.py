@@ -30,7 +30,7 @@ from mmengine.runner.checkpoint import load_checkpoint as load_as_mmengine
 
 from mmsskd.compare.runs import Run, execute
 from mmsskd.distill.build import build_model, load_strictly
-from mmsskd.distill.export import export_checkpoint
+from mmsskd.distill.export import export_checkpoint, plain_config
 from mmsskd.errors import ConfigError
 from mmsskd.utils.trust import VARIABLE, config_of
 from mmsskd.visualization.history import read_history
@@ -200,6 +200,12 @@ CONFIGS = {  # a text after the config of the run, what of it is refused
 }
 
 
+def save_run(text, state, path):
+    """A checkpoint of a run as the export reads it."""
+    pins, meta = dict(student_config=text), dict(cfg=text)
+    torch.save(dict(stage_schedule={}, pins=pins, meta=meta, state_dict=state), path)
+
+
 @pytest.mark.parametrize('case', CONFIGS)
 def test_the_config_in_a_checkpoint_is_read_as_data(case, tmp_path):
     """Not by the export, and not by whoever loads and builds what it has written."""
@@ -212,8 +218,7 @@ def test_the_config_in_a_checkpoint_is_read_as_data(case, tmp_path):
         where = f'mmpretrain::{"../" * 20}{tmp_path}' if '..' in more else str(tmp_path)
         cfg.model.student, more = f'{where}/own.py', ''
     text = f'{cfg.pretty_text}\n{more.format(mark=str(mark))}\n'
-    meta = dict(cfg=text)
-    torch.save(dict(stage_schedule={}, meta=meta, state_dict={}), tmp_path / 'x.pth')
+    save_run(text, {}, tmp_path / 'x.pth')
     with pytest.raises(ConfigError) as refusal:
         export_checkpoint(str(tmp_path / 'x.pth'), str(tmp_path / 'out'))
         exported = Config.fromfile(tmp_path / 'out/student.py')
@@ -225,9 +230,9 @@ def test_the_config_in_a_checkpoint_is_read_as_data(case, tmp_path):
 
 def test_who_trusts_one_checkpoint_does_not_trust_what_it_exports(tmp_path, monkeypatch):
     cfg = run_cfg(tmp_path, 'teacher.pth', trust_checkpoint=True)
-    text = f'{cfg.pretty_text}\nlow = float("3")\n'
+    text = f'{plain_config(cfg).pretty_text}\nlow = float("3")\n'
     state = build_model(cfg.model.student, 'student').state_dict()
-    torch.save(dict(stage_schedule={}, meta=dict(cfg=text), state_dict=state), tmp_path / 'x.pth')
+    save_run(text, state, tmp_path / 'x.pth')
     monkeypatch.setenv(VARIABLE, '1')
     _, config = export_checkpoint(str(tmp_path / 'x.pth'), str(tmp_path / 'out'))
     assert 'trust_checkpoint' not in Config.fromfile(config)
