@@ -92,6 +92,18 @@ def same_random_numbers():
 
 
 @pytest.fixture(autouse=True)
+def no_names_of_runs_before():
+    """MMEngine names a run by its config and the second: one of the same name would write into the folder of the test before."""
+    from mmengine.utils import ManagerMixin
+
+    kinds = [ManagerMixin]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        kind._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
 def nondeterministic_again():
     """A run with ``randomness.deterministic`` sets it for the process, and detection has operations that then raise."""
     import torch

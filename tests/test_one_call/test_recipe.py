@@ -31,7 +31,9 @@ def chosen(epochs=40, teacher_epochs=40, knows=True, pair=None, wanted=None, **d
         (dict(epochs=19), 'recommended', 'teacher of the same widths'),
         (dict(epochs=19, pair=dict(same_widths=False)), 'default', 'other widths'),
         (dict(epochs=19, pair=dict(teacher_parameters=131)), 'then all', 'far too small'),
-        (dict(epochs=19, task='detection', pair=dict(stages=['a', 'neck'])), 'recommended', "heads of the teacher's shape"),
+        (dict(epochs=19, task='detection', pair=dict(stages=['a', 'neck'])), 'recommended', 'then boxes too'),
+        (dict(epochs=19, task='detection', pair=dict(stages=['a', 'neck'], same_widths=False)), 'recommended',
+         "heads of the teacher's shape"),
         (dict(epochs=19, task='detection', pair=dict(stages=['a', 'neck'], same_head=False)), 'default', 'few epochs'),
     ],
 )  # fmt: skip
@@ -47,7 +49,9 @@ def test_lengths_and_starts():
     assert chosen(epochs=8, teacher_epochs=8).phases == [dict(train='stages', epochs=2), dict(train='all', epochs=6)]
     assert chosen(epochs=19).model == dict(init_from_teacher='all')
     detector = dict(epochs=19, task='detection', pair=dict(stages=['a', 'neck'], same_widths=False))
-    assert chosen(**detector).model == dict(init_from_teacher='head')
+    foreground = dict(type='mmsskd.ForegroundMimicLoss')
+    assert chosen(**detector).model == dict(init_from_teacher='head', mimic_loss=foreground)
+    assert chosen(**detector, unlabelled_count=101, wanted='recommended').model == dict(init_from_teacher='head')
     assert chosen(unlabelled_count=101).on_unlabelled and not chosen(unlabelled_count=99).on_unlabelled
 
 
