@@ -92,11 +92,11 @@ def same_random_numbers():
 
 
 @pytest.fixture(autouse=True)
-def no_names_of_runs_before():
+def no_visualizers_of_runs_before():
     """MMEngine names a run by its config and the second: one of the same name would write into the folder of the test before."""
-    from mmengine.utils import ManagerMixin
+    from mmengine.visualization import Visualizer
 
-    kinds = [ManagerMixin]
+    kinds = [Visualizer]
     while kinds:
         kind = kinds.pop()
         kinds += kind.__subclasses__()
