@@ -7,7 +7,7 @@ _base_ = '../_base_/digits_on_photos_r18_r18_w16.py'
 model = dict(
     init_from_teacher='head',
     adapter_norm=False,  # as measured; with it there is no difference
-    mimic_loss=dict(type='mmsskd.ForegroundMimicLoss'),  # without boxes: mmsskd.CWDLoss
+    mimic_loss=dict(type='mmsskd.ForegroundMimicLoss'),  # without boxes leave it out: L2
 )
 default_hooks = dict(
     stage_schedule=dict(

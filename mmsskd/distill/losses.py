@@ -407,7 +407,7 @@ class ForegroundMimicLoss(MimicLoss):
             raise ConfigError(
                 'ForegroundMimicLoss weighs by the boxes of a detector, but the batch has no data samples with '
                 f'gt_instances.bboxes and batch_input_shape, as mmdet gives them; found {type(sample).__name__}. Train the stage '
-                'on images with boxes, or take CWDLoss, which needs none (model.mimic_loss)'
+                'on images with boxes, or take FeatureMimicLoss, which needs none (model.mimic_loss)'
             )
         boxes = getattr(boxes, 'tensor', boxes)
         left, top, right, bottom = boxes.float().unbind(1)

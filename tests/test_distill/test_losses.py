@@ -406,7 +406,7 @@ def test_without_any_box_the_background_is_all_there_is():
 def test_foreground_refuses_a_batch_without_boxes(found, samples):
     if samples and 'gt_instances' in samples[0]:
         samples[0].set_metainfo(dict(batch_input_shape=None))
-    with pytest.raises(ConfigError, match=rf'weighs by the boxes of a detector.*found {found}.*take CWDLoss'):
+    with pytest.raises(ConfigError, match=rf'weighs by the boxes of a detector.*found {found}.*take FeatureMimicLoss'):
         ForegroundMimicLoss(shapes=[(4, 5, 3)])(*((x,) for x in pair((1, 4, 5, 3))), data_samples=samples)
 
 

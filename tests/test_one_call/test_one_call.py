@@ -196,6 +196,18 @@ def test_boxes_of_coco(photos, tmp_path, capsys):
     cfg = Config.fromfile(result.config)
     assert cfg.model.stages[-1] == 'neck' and result.weights.is_file() and result.report.is_file()
     assert 'phase 2/2 all epoch 1/1' in capsys.readouterr().out
+    mmsskd.distill(
+        str(tmp_path / 'teacher.py'),
+        str(tmp_path / 'student.py'),
+        str(photos),
+        str(tmp_path / 'again'),
+        epochs=2,
+        size=64,
+        recipe='recommended',
+        teacher_checkpoint=str(tmp_path / 'out/teacher/epoch_2.pth'),
+    )
+    assert 'phase 2/2 neck epoch 1/1' in capsys.readouterr().out
+    assert Config.fromfile(tmp_path / 'again/distill.py').model.mimic_loss.type == 'mmsskd.ForegroundMimicLoss'
 
 
 def test_a_dry_run_prints_stages_cost_and_time_and_trains_nothing(folder, tmp_path, capsys, monkeypatch):
